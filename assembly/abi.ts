@@ -1,0 +1,202 @@
+/**
+ * The contract between the TypeScript host and the WebAssembly engine: every number that both
+ * sides must agree on. This file is compiled twice, by `asc` (as AssemblyScript) and by `tsc`
+ * and Node (as TypeScript), so it holds only typed integer constants: no enums, no decorators,
+ * no functions, no imports.
+ *
+ * Names: `THING_FIELD` is a byte offset in a record, `THING_BYTES` its stride, `THING_KIND` an
+ * enum value, `THING_COUNT_MAX` a limit. Integers are little-endian unless the name ends in
+ * `_BE`. Addresses are byte offsets in the engine's memory.
+ */
+
+/** Bumped on any change of this file; checked by the host at load. */
+export const ABI_VERSION: u32 = 1;
+
+// Descriptor: one frame of a batch. The host or the record walk fills the first part, the
+// engine the second. Frames stay where they are and are rewritten in place.
+//
+//                                           offset   size  meaning
+export const FRAME_ADDRESS: u32 = 0; //           4  address of the first captured byte
+export const FRAME_CAPTURED_BYTES: u32 = 4; //    4  bytes present in memory
+export const FRAME_TIME_MS: u32 = 8; //           4  virtual clock, ms since its start, mod 2^32
+export const FRAME_PORT: u32 = 12; //             2  ingress port
+export const FRAME_PORT_OUT: u32 = 14; //         2  egress port (engine)
+export const FRAME_VERDICT: u32 = 16; //          2  VERDICT_* (engine)
+export const FRAME_SIDE: u32 = 18; //             1  SIDE_* that the tuple was found on (engine)
+export const FRAME_DIRECTION: u32 = 19; //        1  DIRECTION_* (engine)
+export const FRAME_FLOW: u32 = 20; //             4  flow handle, 0 = none (engine)
+export const FRAME_RECORD: u32 = 24; //           4  address of the capture record, 0 = none
+export const FRAME_WIRE_BYTES: u32 = 28; //       4  length on the wire
+export const FRAME_BYTES: u32 = 32;
+export const BATCH_COUNT_MAX: u32 = 256;
+
+/** Free bytes that a source leaves before a frame where it can, so that it may grow in place. */
+export const FRAME_HEADROOM_BYTES: u32 = 128;
+
+// Verdicts: what the engine did with a frame. Every frame gets exactly one.
+export const VERDICT_FORWARD: u32 = 0; //               translated, goes out
+export const VERDICT_PASS_NON_IP: u32 = 1; //           not IP: goes out untouched
+export const VERDICT_DROP_TRUNCATED: u32 = 2; //        captured bytes end before the flow can be named
+export const VERDICT_DROP_MALFORMED: u32 = 3; //        header lengths contradict each other
+export const VERDICT_DROP_NO_SERVICE: u32 = 4; //       no service stands behind this port
+export const VERDICT_DROP_NO_FLOW: u32 = 5; //          belongs to no flow and may not begin one
+export const VERDICT_DROP_FRAGMENT: u32 = 6; //         later fragment whose first was not seen
+export const VERDICT_DROP_PORT_EXHAUSTED: u32 = 7; //   no free source port towards this destination
+export const VERDICT_DROP_TUPLE_TAKEN: u32 = 8; //      every target already has this client's tuple
+export const VERDICT_DROP_TABLE_FULL: u32 = 9; //       flow table full
+export const VERDICT_DROP_ZONE_FULL: u32 = 10; //       more VLANs than zones
+export const VERDICT_COUNT: u32 = 11;
+
+// A flow has two sides. The client side is the tuple as the client sees it, the service side the
+// tuple as the target or the remote server sees it. A frame arrives on one and leaves on the other.
+export const SIDE_CLIENT: u32 = 0;
+export const SIDE_SERVICE: u32 = 1;
+export const DIRECTION_FROM_CLIENT: u32 = 0;
+export const DIRECTION_FROM_SERVICE: u32 = 1;
+
+// IPv4 flow record: one cache line. Both tuples are stored in canonical order (the smaller
+// endpoint first), so that both directions of a side are the same 16 bytes.
+//
+//                                           offset   size  meaning
+export const FLOW_CLIENT_SIDE: u32 = 0; //       16  KEY_*: the tuple of the client side
+export const FLOW_SERVICE_SIDE: u32 = 16; //     16  KEY_*: the tuple of the service side
+export const FLOW_LAST_SEEN_MS: u32 = 32; //      4  virtual clock of the last packet
+export const FLOW_NETWORK_DELTA: u32 = 36; //     2  one's complement sum, client to service side, IPv4 header
+export const FLOW_TRANSPORT_DELTA: u32 = 38; //   2  the same for a checksum with pseudo-header and ports
+export const FLOW_PACKETS_CLIENT: u32 = 40; //    4  packets from the client, mod 2^32
+export const FLOW_PACKETS_SERVICE: u32 = 44; //   4  packets from the service, mod 2^32
+export const FLOW_OCTETS_CLIENT: u32 = 48; //     6  frame bytes from the client, mod 2^48
+export const FLOW_STATE: u32 = 54; //             1  FLOW_STATE_*
+export const FLOW_FLAGS: u32 = 55; //             1  FLOW_FLAG_*
+export const FLOW_OCTETS_SERVICE: u32 = 56; //    6  frame bytes from the service, mod 2^48
+export const FLOW_SERVICE: u32 = 62; //           2  index of the service that made the flow
+export const FLOW_BYTES: u32 = 64;
+
+// The IPv6 record is the IPv4 record with keyed hashes in place of the addresses, then the addresses.
+export const FLOW6_CLIENT_LOW: u32 = 64; //      16  client side, smaller endpoint's address
+export const FLOW6_CLIENT_HIGH: u32 = 80; //     16
+export const FLOW6_SERVICE_LOW: u32 = 96; //     16  service side
+export const FLOW6_SERVICE_HIGH: u32 = 112; //   16
+export const FLOW6_BYTES: u32 = 128;
+
+// Key: one side's tuple, canonical.
+export const KEY_LOW_ADDRESS_BE: u32 = 0; //      4
+export const KEY_HIGH_ADDRESS_BE: u32 = 4; //     4
+export const KEY_LOW_PORT_BE: u32 = 8; //         2  ICMP queries: identifier of the sender, else 0
+export const KEY_HIGH_PORT_BE: u32 = 10; //       2
+export const KEY_PROTOCOL: u32 = 12; //           1  IANA protocol number
+export const KEY_ZONE: u32 = 13; //               3  zone: VPC and VLAN tags
+export const KEY_BYTES: u32 = 16;
+
+export const FLOW_FLAG_CLIENT_HIGH: u32 = 1; //   on the client side the client is the larger endpoint
+export const FLOW_FLAG_SERVICE_HIGH: u32 = 2; //  on the service side the client is the larger endpoint
+export const FLOW_FLAG_SPILLED: u32 = 4; //       stands outside its home group, found by the index
+export const FLOW_FLAG_INDEXED: u32 = 8; //       the service side has an index entry
+
+export const FLOW_STATE_HALF_OPEN: u32 = 0; //    TCP: SYN seen, no answer from the service yet
+export const FLOW_STATE_ESTABLISHED: u32 = 1; //  TCP
+export const FLOW_STATE_FIN_CLIENT: u32 = 2; //   TCP: the client has sent FIN
+export const FLOW_STATE_FIN_SERVICE: u32 = 3; //  TCP: the service has sent FIN
+export const FLOW_STATE_CLOSING: u32 = 4; //      TCP: both FINs, or RST
+export const FLOW_STATE_UDP: u32 = 5;
+export const FLOW_STATE_ICMP: u32 = 6;
+export const FLOW_STATE_OTHER: u32 = 7;
+export const FLOW_STATE_COUNT: u32 = 8;
+
+/** Set in the handle of an IPv6 flow; the rest is the slot's index plus one. */
+export const HANDLE_IPV6: u32 = 0x80000000;
+
+// Port: where frames enter and leave.
+export const PORT_ZONE: u32 = 0; //               4  zone of untagged frames
+export const PORT_VPC: u32 = 4; //                2
+export const PORT_SIDES: u32 = 6; //              1  PORT_SIDE_*: which tuples its frames carry
+export const PORT_LINK: u32 = 7; //               1  LINK_*
+export const PORT_SERVICE: u32 = 8; //            2  service behind the port, 0xffff = none
+export const PORT_PEER: u32 = 10; //              2  port on the other side
+export const PORT_BYTES: u32 = 16;
+export const PORT_COUNT_MAX: u32 = 4096;
+export const PORT_SIDE_CLIENT: u32 = 1;
+export const PORT_SIDE_SERVICE: u32 = 2;
+
+export const LINK_ETHERNET: u32 = 0;
+export const LINK_RAW: u32 = 1; //   the IP version nibble tells
+export const LINK_NULL: u32 = 2; //  BSD loopback: 4 bytes address family, either byte order
+export const LINK_SLL: u32 = 3; //   Linux cooked v1
+export const LINK_SLL2: u32 = 4; //  Linux cooked v2
+
+// Service: what makes flows. Addresses of tables point into the tables region.
+export const SERVICE_FLAGS: u32 = 0; //           4  SERVICE_FLAG_*
+export const SERVICE_POOL: u32 = 4; //            4  address of POOL entries: source addresses, IPv4
+export const SERVICE_POOL_COUNT: u32 = 8; //      4  0 = the source stays
+export const SERVICE_POOL6: u32 = 12; //          4  the same, IPv6
+export const SERVICE_POOL6_COUNT: u32 = 16; //    4
+export const SERVICE_RING: u32 = 20; //           4  address of u16 target indices (Maglev)
+export const SERVICE_RING_SIZE: u32 = 24; //      4  0 = the destination stays
+export const SERVICE_TARGETS: u32 = 28; //        4  address of TARGET entries, IPv4
+export const SERVICE_TARGETS6: u32 = 32; //       4  address of TARGET6 entries, IPv6
+export const SERVICE_TARGET_COUNT: u32 = 36; //   4
+export const SERVICE_BYTES: u32 = 64;
+export const SERVICE_COUNT_MAX: u32 = 4096;
+export const SERVICE_NONE: u32 = 0xffff;
+export const SERVICE_FLAG_ADOPT: u32 = 1; //      TCP flows may begin in mid-stream
+
+export const POOL_BYTES: u32 = 4; //              IPv4 address, network order
+export const POOL6_BYTES: u32 = 16;
+export const TARGET_ADDRESS_BE: u32 = 0; //       4
+export const TARGET_PORT_BE: u32 = 4; //          2  0 = the destination port stays
+export const TARGET_BYTES: u32 = 8;
+export const TARGET6_ADDRESS: u32 = 0; //        16
+export const TARGET6_PORT_BE: u32 = 16; //        2
+export const TARGET6_BYTES: u32 = 32;
+
+// Counters, all u64.
+export const COUNTER_VERDICTS: u32 = 0; //        8 * VERDICT_COUNT (room for 32)
+export const COUNTER_FLOWS_CREATED: u32 = 256;
+export const COUNTER_FLOWS_EXPIRED: u32 = 264;
+export const COUNTER_FLOWS_ACTIVE: u32 = 272;
+export const COUNTER_FLOWS_ACTIVE_MAX: u32 = 280;
+export const COUNTER_FLOWS_TCP: u32 = 288; //     created, by protocol
+export const COUNTER_FLOWS_UDP: u32 = 296;
+export const COUNTER_FLOWS_ICMP: u32 = 304;
+export const COUNTER_FLOWS_OTHER: u32 = 312;
+export const COUNTER_FLOWS_SPILLED: u32 = 320; // stood outside their home group at creation
+export const COUNTER_FLOWS_REOPENED: u32 = 328; // begun again on the tuple of an ended flow
+export const COUNTERS_BYTES: u32 = 512;
+
+// Per-service counters, all u64, one block per service.
+export const USAGE_PACKETS_CLIENT: u32 = 0;
+export const USAGE_PACKETS_SERVICE: u32 = 8;
+export const USAGE_OCTETS_CLIENT: u32 = 16;
+export const USAGE_OCTETS_SERVICE: u32 = 24;
+export const USAGE_FLOWS_CREATED: u32 = 32;
+export const USAGE_FLOWS_ACTIVE: u32 = 40;
+export const USAGE_PORTS_EXHAUSTED: u32 = 48;
+export const USAGE_BYTES: u32 = 64;
+
+// Configuration block: written by the host before `create()`.
+export const CONFIG_FLOW_COUNT_MAX: u32 = 0; //   4  IPv4 flows
+export const CONFIG_FLOW6_COUNT_MAX: u32 = 4; //  4  IPv6 flows
+export const CONFIG_ARENA_BYTES: u32 = 8; //      4  frames region, for sources
+export const CONFIG_TABLES_BYTES: u32 = 12; //    4  rings, targets, pools
+export const CONFIG_SEED: u32 = 16; //           16  keys every hash
+export const CONFIG_TIMEOUTS_MS: u32 = 32; //     4 * FLOW_STATE_COUNT; 0 = never
+export const CONFIG_TUPLE_HOLD_MS: u32 = 64; //   4  an ended flow's service-side tuple rests this long
+export const CONFIG_BYTES: u32 = 128;
+
+// Layout block: written by `create()`, read by the host.
+export const LAYOUT_FRAMES: u32 = 0; //           descriptors, FRAME_BYTES * BATCH_COUNT_MAX
+export const LAYOUT_PORTS: u32 = 4;
+export const LAYOUT_SERVICES: u32 = 8;
+export const LAYOUT_USAGE: u32 = 12;
+export const LAYOUT_COUNTERS: u32 = 16;
+export const LAYOUT_TABLES: u32 = 20;
+export const LAYOUT_ARENA: u32 = 24;
+export const LAYOUT_FLOW_RECORDS: u32 = 28;
+export const LAYOUT_FLOW6_RECORDS: u32 = 32;
+export const LAYOUT_FLOW_TABLE_BYTES: u32 = 36; //   whole IPv4 flow table: tags, records, index
+export const LAYOUT_FLOW6_TABLE_BYTES: u32 = 40;
+export const LAYOUT_TOTAL_BYTES: u32 = 44;
+export const LAYOUT_BYTES: u32 = 64;
+
+export const ZONE_COUNT_MAX: u32 = 65536;
+export const FRAGMENT_COUNT_MAX: u32 = 4096;

@@ -1,0 +1,146 @@
+/**
+ * The types of the engine's interface: what a program configures, feeds in and reads back.
+ * Everything here is plain data; `Engine` in engine.ts gives it meaning.
+ */
+
+/** Idle timeouts in seconds by flow state; 0 means never. Defaults in behaviour of each state. */
+export interface Timeouts {
+  /** TCP, SYN seen but no answer: 30. */
+  halfOpen: number;
+  /** TCP, established or half-closed: 350. */
+  established: number;
+  /** TCP, both FINs or a RST seen: 60. */
+  closing: number;
+  /** UDP: 120. */
+  udp: number;
+  /** ICMP queries: 60. */
+  icmp: number;
+  /** Any other protocol: 350. */
+  other: number;
+}
+
+export interface EngineOptions {
+  /** IPv4 flows that can live at once, 16 to 60,000,000; default 1,048,576. */
+  flowCountMax?: number;
+  /** IPv6 flows that can live at once, 16 to 28,000,000; default 262,144. */
+  flow6CountMax?: number;
+  /** Size of the frames region in bytes; default 4 MiB. */
+  arenaBytes?: number;
+  /** Size of the region for rings, targets and address pools in bytes; default 4 MiB. */
+  tablesBytes?: number;
+  /** 16 bytes that key every hash; default random. The same seed and input give the same output. */
+  seed?: Uint8Array;
+  timeouts?: Partial<Timeouts>;
+  /** The compiled engine, where the default (beside the package) cannot be read. */
+  wasm?: URL | BufferSource | WebAssembly.Module;
+  /** Runs synthetic batches first so that the first real one is as fast as the rest; default true. */
+  warmUp?: boolean;
+}
+
+/** How frames of a port begin. */
+export type LinkKind = "ethernet" | "raw" | "null" | "sll" | "sll2";
+
+export interface PortOptions {
+  link?: LinkKind; // default "ethernet"
+  /** Number of the VPC, 0 to 65535; default 0. Equal addresses in different VPCs never meet. */
+  vpc?: number;
+  /** Which tuples frames of this port carry: as clients see them, as services do, or both. */
+  sides?: "client" | "service" | "both"; // default "client"
+  /** Index of the service that makes flows from this port; default none. */
+  service?: number;
+  /** Port on which frames leave; default the port itself. */
+  peer?: number;
+}
+
+export interface Target {
+  /** IPv4 or IPv6 address in text form. */
+  address: string;
+  /** 1 to 65535; 0 or absent keeps the destination port. */
+  port?: number;
+  /** 0 to 999; default 1. */
+  weight?: number;
+}
+
+export interface ServiceOptions {
+  /** Source NAT: addresses (IPv4 and IPv6) that flows leave with; none keeps the source. */
+  sourceAddresses?: string[];
+  /** Destination NAT: targets by family, chosen over a Maglev ring; none keeps the destination. */
+  targets?: Target[];
+  /** TCP flows may begin in mid-stream, as captures do; default false. */
+  adopt?: boolean;
+}
+
+/** Names of verdicts as they appear in reports, by VERDICT_* value. */
+export type VerdictName =
+  | "forward"
+  | "pass.non-ip"
+  | "drop.truncated"
+  | "drop.malformed"
+  | "drop.no-service"
+  | "drop.no-flow"
+  | "drop.fragment"
+  | "drop.port-exhausted"
+  | "drop.tuple-taken"
+  | "drop.table-full"
+  | "drop.zone-full";
+
+export interface Counters {
+  /** Packets by verdict; the sum is the number of packets processed. */
+  verdicts: Record<VerdictName, number>;
+  flows: {
+    created: number;
+    expired: number;
+    reopened: number;
+    active: number;
+    activeMax: number;
+    spilled: number;
+    tcp: number;
+    udp: number;
+    icmp: number;
+    other: number;
+  };
+}
+
+/** What passed through one service. Frame bytes as captured. */
+export interface Usage {
+  packetsFromClient: number;
+  packetsFromService: number;
+  bytesFromClient: number;
+  bytesFromService: number;
+  flowsCreated: number;
+  flowsActive: number;
+  portsExhausted: number;
+}
+
+export interface Endpoint {
+  address: string;
+  port: number;
+}
+
+/** One live flow, as a copy. */
+export interface Flow {
+  handle: number;
+  /** "tcp", "udp", "icmp", "icmpv6" or the IANA number in decimal. */
+  protocol: string;
+  zone: number;
+  /** The client and the service as the client side sees them. */
+  client: Endpoint;
+  service: Endpoint;
+  /** The same two endpoints as the service side sees them. */
+  translatedClient: Endpoint;
+  translatedService: Endpoint;
+  state: "half-open" | "established" | "fin-client" | "fin-service" | "closing" | "udp" | "icmp" | "other";
+  packetsFromClient: number;
+  packetsFromService: number;
+  bytesFromClient: number;
+  bytesFromService: number;
+  lastSeenMs: number;
+  /** Index of the service that made it. */
+  madeBy: number;
+}
+
+/** An address range in the engine's memory. */
+export interface Region {
+  address: number;
+  bytes: number;
+}
