@@ -56,7 +56,6 @@ import {
   groupTags,
   handleOf,
   homeGroup,
-  matches,
   probeBucket,
   recordAt,
   recordOfCell,
@@ -69,7 +68,6 @@ import { parseQuote, rewriteError } from "./icmp";
 import { counters, frames, ports, services, usage } from "./memory";
 import {
   FRAGMENT_FIRST,
-  PACKET_BYTES,
   PACKET_DECIDED,
   PACKET_ERROR,
   PACKET_FAST,

@@ -9,7 +9,6 @@
 import { VERDICT_DROP_MALFORMED, VERDICT_DROP_TRUNCATED } from "../abi";
 import { digestAddresses, hashDigest, hashTuple } from "../hash";
 import {
-  FRAGMENT_FIRST,
   FRAGMENT_LATER,
   FRAGMENT_NONE,
   PACKET_DECIDED,

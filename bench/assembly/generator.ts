@@ -15,8 +15,8 @@ import {
   FRAME_TIME_MS,
   FRAME_VERDICT,
   FRAME_WIRE_BYTES,
-} from "../assembly/abi";
-import { frames } from "../assembly/memory";
+} from "../../assembly/abi";
+import { frames } from "../../assembly/memory";
 
 const PORTS_PER_SERVER: u32 = 60000;
 const SERVER_PORT_BE: u32 = 0xbb01;
@@ -118,4 +118,4 @@ export function runBatches(
   return at;
 }
 
-import { processBatch } from "../assembly/batch";
+import { processBatch } from "../../assembly/batch";
