@@ -3,7 +3,6 @@
  */
 import type { Direction } from "./engine.ts";
 import type { Parsed } from "./parse.ts";
-import { isIcmp } from "./parse.ts";
 
 export type State =
   | "half-open"
@@ -30,7 +29,7 @@ export const TIMEOUTS_MS: Record<State, number> = {
 /** State of a flow that begins with this packet. */
 export function beginState(parsed: Parsed, direction: Direction): State {
   if (parsed.protocol === 17) return "udp";
-  if (isIcmp(parsed)) return "icmp";
+  if (parsed.protocol === 1 || parsed.protocol === 58) return "icmp";
   if (parsed.protocol !== 6) return "other";
   if (parsed.rst) return "closing";
   if (parsed.syn && !parsed.ack && direction === "from-client") return "half-open";
