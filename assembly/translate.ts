@@ -81,9 +81,12 @@ export function translate(
   const first = <u32>load<u16>(ring + ((<usize>at) << 1));
   const tries = min<u32>(targetCount, TARGETS_TRIED_MAX);
   let verdict = VERDICT_DROP_TUPLE_TAKEN;
-  for (let step: u32 = 0; step < tries && verdict == VERDICT_DROP_TUPLE_TAKEN; step++) {
+  for (let step: u32 = 0; step < tries; step++) {
     const aimed = aimAt(service, packet, (first + step) % targetCount, portPair);
     verdict = translateSource(table, service, packet, aimed, protocolZone, nowMs);
+    if (verdict == VERDICT_FORWARD) return verdict;
+    // Whoever has tried many ports in vain stops here; without ports another target may be free.
+    if (verdict == VERDICT_DROP_PORT_EXHAUSTED && hasPortToChange(packet)) return verdict;
   }
   return verdict;
 }
@@ -172,6 +175,10 @@ function isTupleFree(table: FlowTable, portPair: u32, protocolZone: u32, nowMs: 
 
 function hasPorts(packet: Packet): bool {
   return packet.protocol == PROTOCOL_TCP || packet.protocol == PROTOCOL_UDP;
+}
+
+function hasPortToChange(packet: Packet): bool {
+  return hasPorts(packet) || isIcmpRequest(packet);
 }
 
 function isIcmpRequest(packet: Packet): bool {

@@ -18,6 +18,8 @@ import { arrivalOf, SETUPS } from "./world.ts";
 
 const FACTOR = Number(process.env.MODEL_RUNS ?? 1);
 const RUNS = 40 * FACTOR;
+/** Also the most that shrinking a failure may take. */
+const TIME_MS = 30_000 * FACTOR;
 const PACKETS_MAX = 1100;
 const OTHER_SIZES = [1, 7, 64, 256];
 
@@ -64,7 +66,7 @@ async function expectSameInBatchesOf(
 }
 
 describe("the engine behaves as its slow twin", () => {
-  test.each(Object.entries(SETUPS))("%s", { timeout: 60_000 * FACTOR }, async (_, setup) => {
+  test.each(Object.entries(SETUPS))("%s", { timeout: 2 * TIME_MS }, async (_, setup) => {
     const seed = fc.integer({ min: 0, max: 0xffffffff });
     let packets = 0;
     await fc.assert(
@@ -78,7 +80,12 @@ describe("the engine behaves as its slow twin", () => {
           packets += seeds.length;
         },
       ),
-      { numRuns: RUNS, seed: 20260105 },
+      {
+        numRuns: RUNS,
+        seed: 20260105,
+        interruptAfterTimeLimit: TIME_MS,
+        markInterruptAsFailure: true,
+      },
     );
     expect(packets).toBeGreaterThan(RUNS * 200);
   });
