@@ -23,7 +23,6 @@ import {
   SERVICE_TARGET6_COUNT,
   SERVICE_TARGETS,
   SERVICE_TARGETS6,
-  SIDE_SERVICE,
   TARGET_BYTES,
   TARGET_PORT_BE,
   TARGET6_BYTES,
@@ -33,7 +32,7 @@ import {
   VERDICT_FORWARD,
 } from "./abi";
 import { forgetIfOver } from "./flow/expiry";
-import { FlowTable, findByIndex } from "./flow/table";
+import { FlowTable, findOwner } from "./flow/table";
 import { hashWord } from "./hash";
 import { Packet, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP } from "./packet";
 import { ICMP_REQUEST, icmpRole, portPairOf, setTuple } from "./wire/transport";
@@ -169,7 +168,7 @@ const strides: usize = memory.data<u16>([
 function isTupleFree(table: FlowTable, portPair: u32, protocolZone: u32, nowMs: u32): bool {
   const tuple = outside();
   setTuple(tuple, portPair, protocolZone);
-  const owner = findByIndex(table, tuple, SIDE_SERVICE);
+  const owner = findOwner(table, tuple);
   return owner == 0 || forgetIfOver(table, owner, nowMs);
 }
 

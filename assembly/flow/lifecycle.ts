@@ -148,9 +148,11 @@ function fill(table: FlowTable, record: usize, packet: Packet, isIndexed: bool):
   const beforePorts = before + (packet.rest & 0xffffffff);
   const afterPorts = after + (tuple.rest & 0xffffffff);
   store<u16>(record, <u16>deltaOf(beforePorts, afterPorts), FLOW_TRANSPORT_DELTA);
+  table.unindexedCount++;
   if (!isIndexed) return true;
   if (!addToIndex(table, tuple.hash, slotOf(table, record))) return false;
   store<u8>(record, <u8>(flags | FLOW_FLAG_INDEXED), FLOW_FLAGS);
+  table.unindexedCount--;
   return true;
 }
 
