@@ -1,0 +1,27 @@
+/**
+ * The errors that a user can cause or meet. Each is one line that names the file, the place and
+ * both values, and carries the exit status of the command.
+ */
+
+export class FlowplaneError extends Error {
+  readonly exitCode: number = 1;
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = new.target.name;
+  }
+}
+
+/** A capture that cannot be read or written: what came before the place it names is good. */
+export class CaptureError extends FlowplaneError {
+  override readonly exitCode = 1;
+}
+
+/** A command that was called wrongly. */
+export class UsageError extends FlowplaneError {
+  override readonly exitCode = 2;
+}
+
+/** A configuration that is wrong: the message names the path, the value and the range. */
+export class ConfigError extends FlowplaneError {
+  override readonly exitCode = 2;
+}
