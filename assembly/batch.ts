@@ -329,7 +329,7 @@ function finishSlow(descriptor: usize, packet: Packet, port: usize): void {
   account(descriptor, record, direction, state, nowMs);
   const handle = handleOf(table, record);
   if (packet.fragment == FRAGMENT_FIRST) {
-    rememberFragment(packet, handle, side, direction, nowMs);
+    rememberFragment(packet, record, handle, side, direction, nowMs);
   }
   if (packet.kind == PACKET_FAST) rewriteFast(packet, record, side, direction);
   else rewritePacket(packet, record, side, direction);
