@@ -129,7 +129,15 @@ export interface Flow {
   /** The same two endpoints as the service side sees them. */
   translatedClient: Endpoint;
   translatedService: Endpoint;
-  state: "half-open" | "established" | "fin-client" | "fin-service" | "closing" | "udp" | "icmp" | "other";
+  state:
+    | "half-open"
+    | "established"
+    | "fin-client"
+    | "fin-service"
+    | "closing"
+    | "udp"
+    | "icmp"
+    | "other";
   packetsFromClient: number;
   packetsFromService: number;
   bytesFromClient: number;

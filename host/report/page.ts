@@ -144,7 +144,7 @@ function bars(
   const places = names.map((_, index) => index);
   const columns = [places, series.values.map((value) => (value > 0 ? value : null))];
   const drawn: object[] = [
-    { label: "", value: (_: unknown, index: number | null) => names[index ?? -1] ?? "" },
+    { label: "bar", value: (_: unknown, index: number | null) => names[index ?? -1] ?? "" },
     {
       label: series.label,
       stroke: series.color,
