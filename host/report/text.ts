@@ -179,13 +179,13 @@ export function targetName(gbps: number): string {
 
 function capacity(result: ReplayResult): string[] {
   const { capacity, capture, run } = result;
-  const frameBytes = capture.packets > 0 ? capture.bytes / capture.packets : 0;
+  const title =
+    capture.packets > 0
+      ? `capacity: with this capture's ${count(capture.bytes / capture.packets)} bytes a frame, ` +
+        `one core carries ${significant(capacity.unitsPerCore)} units of 5 Gbit/s`
+      : "capacity: the capture has no packets, nothing was measured";
   return [
-    ...wrapped(
-      `capacity: at this capture's ${count(frameBytes)} bytes a frame, one core carries ` +
-        `${significant(capacity.unitsPerCore)} units of ${capacity.unitGbps} Gbit/s (engine time alone)`,
-      WIDTH,
-    ),
+    title,
     ...table(
       [
         { title: "  target", align: "right" },
@@ -194,7 +194,7 @@ function capacity(result: ReplayResult): string[] {
       ],
       capacity.targets.map(({ gbps, cores, met }) => [
         `  ${targetName(gbps)}`,
-        significant(cores),
+        cores > 0 ? significant(cores) : "n/a",
         met ? "yes" : "no",
       ]),
     ),

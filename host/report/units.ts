@@ -21,7 +21,8 @@ export function counted(value: number, noun: string, plural = `${noun}s`): strin
 export function significant(value: number): string {
   if (value === 0) return "0";
   if (!Number.isFinite(value)) return "n/a";
-  const magnitude = Math.floor(Math.log10(Math.abs(value)));
+  // Rounded first: 0.9996 is 1.00, not 1.000.
+  const magnitude = Math.floor(Math.log10(Math.abs(Number(value.toPrecision(3)))));
   if (magnitude >= 2) return count(value);
   return value.toFixed(Math.min(2 - magnitude, 12));
 }
