@@ -1,36 +1,27 @@
 /**
- * Errors that a user can do something about. Each carries the exit status of the command line:
- * 1 when it could not be done, 2 when the call or the configuration is wrong. The message is one
- * line that names the file, the place in it and both values.
+ * The errors that a user can cause or meet. Each is one line that names the file, the place and
+ * both values, and carries the exit status of the command.
  */
 
 export class FlowplaneError extends Error {
-  readonly exitCode: number;
-
-  constructor(message: string, exitCode: number) {
-    super(message);
+  readonly exitCode: number = 1;
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options);
     this.name = new.target.name;
-    this.exitCode = exitCode;
   }
 }
 
-/** A capture that cannot be read or written. */
+/** A capture that cannot be read or written: what came before the place it names is good. */
 export class CaptureError extends FlowplaneError {
-  constructor(message: string) {
-    super(message, 1);
-  }
+  override readonly exitCode = 1;
 }
 
-/** A call that makes no sense: unknown flag, value out of range. */
+/** A command that was called wrongly. */
 export class UsageError extends FlowplaneError {
-  constructor(message: string) {
-    super(message, 2);
-  }
+  override readonly exitCode = 2;
 }
 
-/** A configuration that cannot be used. */
+/** A configuration that is wrong: the message names the path, the value and the range. */
 export class ConfigError extends FlowplaneError {
-  constructor(message: string) {
-    super(message, 2);
-  }
+  override readonly exitCode = 2;
 }
