@@ -130,11 +130,13 @@ export const SERVICE_POOL: u32 = 4; //            4  address of POOL entries: so
 export const SERVICE_POOL_COUNT: u32 = 8; //      4  0 = the source stays
 export const SERVICE_POOL6: u32 = 12; //          4  the same, IPv6
 export const SERVICE_POOL6_COUNT: u32 = 16; //    4
-export const SERVICE_RING: u32 = 20; //           4  address of u16 target indices (Maglev)
-export const SERVICE_RING_SIZE: u32 = 24; //      4  0 = the destination stays
-export const SERVICE_TARGETS: u32 = 28; //        4  address of TARGET entries, IPv4
-export const SERVICE_TARGETS6: u32 = 32; //       4  address of TARGET6 entries, IPv6
-export const SERVICE_TARGET_COUNT: u32 = 36; //   4
+export const SERVICE_RING_SIZE: u32 = 20; //      4  entries of each ring; 0 = the destination stays
+export const SERVICE_RING: u32 = 24; //           4  address of u16 target indices (Maglev), IPv4
+export const SERVICE_TARGETS: u32 = 28; //        4  address of TARGET entries
+export const SERVICE_TARGET_COUNT: u32 = 32; //   4  0 = the destination stays
+export const SERVICE_RING6: u32 = 36; //          4  the same three, IPv6
+export const SERVICE_TARGETS6: u32 = 40; //       4
+export const SERVICE_TARGET6_COUNT: u32 = 44; //  4
 export const SERVICE_BYTES: u32 = 64;
 export const SERVICE_COUNT_MAX: u32 = 4096;
 export const SERVICE_NONE: u32 = 0xffff;

@@ -1,0 +1,112 @@
+/**
+ * Flow states as a middlebox sees them, and their idle timeouts.
+ *
+ * A table of 256 bytes answers every transition: row = state, column = direction << 4 | flags
+ * (FIN 1, SYN 2, RST 4, ACK 8). States of other protocols map to themselves, so the packet path
+ * asks the same table for every packet and never branches on the protocol.
+ *
+ *   state         from client            from service           RST          idle timeout
+ *   half-open     stays                  established            closing      half-open
+ *   established   FIN: fin-client        FIN: fin-service       closing      established
+ *   fin-client    stays                  FIN: closing           closing      established
+ *   fin-service   FIN: closing           stays                  closing      established
+ *   closing       SYN: begins again      stays                  stays        closing
+ */
+import {
+  CONFIG_TIMEOUTS_MS,
+  CONFIG_TUPLE_HOLD_MS,
+  DIRECTION_FROM_CLIENT,
+  FLOW_LAST_SEEN_MS,
+  FLOW_STATE,
+  FLOW_STATE_CLOSING,
+  FLOW_STATE_COUNT,
+  FLOW_STATE_ESTABLISHED,
+  FLOW_STATE_FIN_CLIENT,
+  FLOW_STATE_FIN_SERVICE,
+  FLOW_STATE_HALF_OPEN,
+  FLOW_STATE_ICMP,
+  FLOW_STATE_OTHER,
+  FLOW_STATE_UDP,
+} from "../abi";
+import { config } from "../memory";
+import {
+  PROTOCOL_ICMP,
+  PROTOCOL_ICMPV6,
+  PROTOCOL_TCP,
+  PROTOCOL_UDP,
+  TCP_ACK,
+  TCP_FIN,
+  TCP_RST,
+  TCP_SYN,
+} from "../packet";
+
+/** Answer of the table for a SYN that begins a new connection on the tuple of an ended one. */
+export const STATE_REOPEN: u32 = 0xff;
+
+const transitions: usize = memory.data(256, 64);
+/** Idle timeouts in ms by state, and after how long idle a flow may be forgotten altogether. */
+const timeouts: usize = memory.data(32, 64);
+const holds: usize = memory.data(32, 64);
+const NEVER: u32 = 0x7fffffff;
+
+export function prepareStates(): void {
+  for (let state: u32 = 0; state < FLOW_STATE_COUNT; state++) {
+    for (let column: u32 = 0; column < 32; column++) {
+      store<u8>(
+        transitions + <usize>((state << 5) | column),
+        next(state, column >> 4, column & 15),
+      );
+    }
+    const timeout = load<u32>(config + <usize>(CONFIG_TIMEOUTS_MS + (state << 2)));
+    const hold = load<u32>(config, CONFIG_TUPLE_HOLD_MS);
+    store<u32>(timeouts + <usize>(state << 2), timeout == 0 ? NEVER : timeout);
+    store<u32>(holds + <usize>(state << 2), timeout == 0 ? NEVER : max<u32>(timeout, hold));
+  }
+}
+
+function next(state: u32, direction: u32, flags: u32): u8 {
+  if (state > FLOW_STATE_CLOSING) return <u8>state;
+  const fromClient = direction == DIRECTION_FROM_CLIENT;
+  if (state == FLOW_STATE_CLOSING) {
+    const begins = fromClient && (flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN;
+    return <u8>(begins ? STATE_REOPEN : state);
+  }
+  if (flags & TCP_RST) return <u8>FLOW_STATE_CLOSING;
+  const fin = (flags & TCP_FIN) != 0;
+  if (state == FLOW_STATE_HALF_OPEN) {
+    if (fromClient) return <u8>state;
+    return <u8>(fin ? FLOW_STATE_FIN_SERVICE : FLOW_STATE_ESTABLISHED);
+  }
+  if (!fin) return <u8>state;
+  const own = fromClient ? FLOW_STATE_FIN_CLIENT : FLOW_STATE_FIN_SERVICE;
+  return <u8>(state == FLOW_STATE_ESTABLISHED || state == own ? own : FLOW_STATE_CLOSING);
+}
+
+/** State after a packet, or STATE_REOPEN. */
+export function nextState(state: u32, direction: u32, flags: u32): u32 {
+  return load<u8>(transitions + <usize>((state << 5) | (direction << 4) | flags));
+}
+
+/** State of a flow that begins with this packet of its client. */
+export function firstState(protocol: u8, flags: u8): u32 {
+  if (protocol == PROTOCOL_TCP) {
+    if (flags & TCP_RST) return FLOW_STATE_CLOSING;
+    if ((flags & (TCP_SYN | TCP_ACK)) == TCP_SYN) return FLOW_STATE_HALF_OPEN;
+    return flags & TCP_FIN ? FLOW_STATE_FIN_CLIENT : FLOW_STATE_ESTABLISHED;
+  }
+  if (protocol == PROTOCOL_UDP) return FLOW_STATE_UDP;
+  const isIcmp = protocol == PROTOCOL_ICMP || protocol == PROTOCOL_ICMPV6;
+  return isIcmp ? FLOW_STATE_ICMP : FLOW_STATE_OTHER;
+}
+
+/** True when the flow has been idle longer than its state allows. Time may step back. */
+export function isExpired(record: usize, nowMs: u32): bool {
+  const idleMs = <i32>(nowMs - load<u32>(record, FLOW_LAST_SEEN_MS));
+  return idleMs > <i32>load<u32>(timeouts + ((<usize>load<u8>(record, FLOW_STATE)) << 2));
+}
+
+/** True when, beyond that, nobody may miss its service-side tuple any more. */
+export function isForgettable(record: usize, nowMs: u32): bool {
+  const idleMs = <i32>(nowMs - load<u32>(record, FLOW_LAST_SEEN_MS));
+  return idleMs > <i32>load<u32>(holds + ((<usize>load<u8>(record, FLOW_STATE)) << 2));
+}

@@ -1,0 +1,132 @@
+/**
+ * Fragments (RFC 791 section 3.2, RFC 8200 section 4.5). Only the first fragment of a datagram
+ * carries ports, so the flow of each first fragment is remembered under the datagram's identity
+ * (source, destination, protocol, identification, zone); later fragments follow it. A later
+ * fragment that arrives before its first, or more than FRAGMENT_LIFETIME_MS after it, has no flow.
+ *
+ * A set-associative cache: FRAGMENT_COUNT_MAX entries of 64 bytes in sets of four; a full set
+ * forgets its oldest entry. A forgotten datagram costs its later fragments, never a wrong flow:
+ * entries compare whole keys, and the flow is checked again before it is used.
+ */
+import { DIRECTION_FROM_CLIENT, FRAGMENT_COUNT_MAX, HANDLE_IPV6, SIDE_CLIENT } from "./abi";
+import { flowTable, isLive, recordAt } from "./flow/table";
+import { hashWord } from "./hash";
+import { reserve } from "./memory";
+import { Packet } from "./packet";
+
+@unmanaged
+class Datagram {
+  /** IPv4 addresses in the first four bytes of each 16. */
+  sourceFirst: u64;
+  sourceLast: u64;
+  destinationFirst: u64;
+  destinationLast: u64;
+  identification: u32;
+  /** Protocol and zone; never 0 in a used entry. */
+  protocolZone: u32;
+  /** 0 = free. */
+  handle: u32;
+  seenMs: u32;
+  /** Canonical tuple of the flow at that time, to notice that the slot has a new tenant. */
+  rest: u64;
+  side: u8;
+  direction: u8;
+}
+if (offsetof<Datagram>() > 64) ERROR("Datagram does not fit its entry");
+
+const ENTRY_BYTES: usize = 64;
+const WAYS: u32 = 4;
+const SET_COUNT: u32 = FRAGMENT_COUNT_MAX / WAYS;
+const FRAGMENT_LIFETIME_MS: u32 = 30000;
+
+let entries: usize = 0;
+const wanted: usize = memory.data(64, 64);
+
+export function reserveFragments(): void {
+  entries = reserve(<u64>FRAGMENT_COUNT_MAX * <u64>ENTRY_BYTES);
+}
+
+function describe(packet: Packet): Datagram {
+  const datagram = changetype<Datagram>(wanted);
+  const source = <usize>packet.sourceAddress;
+  const destination = <usize>packet.destinationAddress;
+  const isIpv6 = packet.isIpv6 != 0;
+  datagram.sourceFirst = isIpv6 ? load<u64>(source) : <u64>load<u32>(source);
+  datagram.sourceLast = isIpv6 ? load<u64>(source, 8) : 0;
+  datagram.destinationFirst = isIpv6 ? load<u64>(destination) : <u64>load<u32>(destination);
+  datagram.destinationLast = isIpv6 ? load<u64>(destination, 8) : 0;
+  datagram.identification = packet.fragmentId;
+  datagram.protocolZone = <u32>(packet.rest >> 32);
+  return datagram;
+}
+
+function setOf(datagram: Datagram): usize {
+  let hash = hashWord(datagram.sourceFirst ^ rotl<u64>(datagram.destinationFirst, 21));
+  hash = hashWord(hash ^ datagram.sourceLast ^ rotl<u64>(datagram.destinationLast, 43));
+  hash = hashWord(hash ^ (<u64>datagram.identification | ((<u64>datagram.protocolZone) << 32)));
+  return entries + <usize>(<u32>(hash >> 40) & (SET_COUNT - 1)) * ENTRY_BYTES * WAYS;
+}
+
+function isSame(left: Datagram, right: Datagram): bool {
+  return (
+    left.identification == right.identification &&
+    left.protocolZone == right.protocolZone &&
+    left.sourceFirst == right.sourceFirst &&
+    left.destinationFirst == right.destinationFirst &&
+    left.sourceLast == right.sourceLast &&
+    left.destinationLast == right.destinationLast
+  );
+}
+
+/** Remembers the flow of a first fragment. */
+export function rememberFragment(
+  packet: Packet,
+  handle: u32,
+  side: u32,
+  direction: u32,
+  nowMs: u32,
+): void {
+  const datagram = describe(packet);
+  const set = setOf(datagram);
+  let victim = changetype<Datagram>(set);
+  for (let way: u32 = 0; way < WAYS; way++) {
+    const entry = changetype<Datagram>(set + <usize>way * ENTRY_BYTES);
+    if (entry.handle == 0 || isSame(entry, datagram)) {
+      victim = entry;
+      break;
+    }
+    if (<i32>(entry.seenMs - victim.seenMs) < 0) victim = entry;
+  }
+  memory.copy(changetype<usize>(victim), changetype<usize>(datagram), 40);
+  victim.handle = handle;
+  victim.seenMs = nowMs;
+  victim.rest = packet.rest;
+  victim.side = <u8>side;
+  victim.direction = <u8>direction;
+}
+
+/** What `findFragment` found besides the record. */
+export let foundSide: u32 = 0;
+export let foundDirection: u32 = 0;
+
+/** Record of the flow that a later fragment belongs to, or 0. */
+export function findFragment(packet: Packet, nowMs: u32): usize {
+  const datagram = describe(packet);
+  const set = setOf(datagram);
+  for (let way: u32 = 0; way < WAYS; way++) {
+    const entry = changetype<Datagram>(set + <usize>way * ENTRY_BYTES);
+    if (entry.handle == 0 || !isSame(entry, datagram)) continue;
+    if (<i32>(nowMs - entry.seenMs) > <i32>FRAGMENT_LIFETIME_MS) return 0;
+    const table = flowTable(packet.isIpv6);
+    const slot = (entry.handle & ~HANDLE_IPV6) - 1;
+    if (!isLive(table, slot)) return 0;
+    const record = recordAt(table, slot);
+    if (load<u64>(record + ((<usize>entry.side) << 4), 8) != entry.rest) return 0;
+    foundSide = entry.side;
+    foundDirection = entry.direction;
+    return record;
+  }
+  foundSide = SIDE_CLIENT;
+  foundDirection = DIRECTION_FROM_CLIENT;
+  return 0;
+}

@@ -1,0 +1,61 @@
+/**
+ * Where everything lies. `create()` in index.ts lays the regions out once, grows the memory once
+ * and never again: no allocator, no garbage collector, and every view that the host made of the
+ * memory stays valid. Regions begin on a cache line.
+ *
+ * Region sizes are computed in 64 bits, because a sum of them may pass 4 GiB.
+ */
+import {
+  BATCH_COUNT_MAX,
+  CONFIG_BYTES,
+  COUNTERS_BYTES,
+  FRAME_BYTES,
+  LAYOUT_BYTES,
+  PORT_BYTES,
+  PORT_COUNT_MAX,
+  SERVICE_BYTES,
+  SERVICE_COUNT_MAX,
+  USAGE_BYTES,
+} from "./abi";
+
+export const CACHE_LINE_BYTES: u32 = 64;
+
+/** Fixed-size regions lie in the module's own data segment: their addresses are constants. */
+export const config: usize = memory.data(<i32>CONFIG_BYTES, 64);
+export const layout: usize = memory.data(<i32>LAYOUT_BYTES, 64);
+export const counters: usize = memory.data(<i32>COUNTERS_BYTES, 64);
+export const frames: usize = memory.data(<i32>(FRAME_BYTES * BATCH_COUNT_MAX), 64);
+export const ports: usize = memory.data(<i32>(PORT_BYTES * PORT_COUNT_MAX), 64);
+export const services: usize = memory.data(<i32>(SERVICE_BYTES * SERVICE_COUNT_MAX), 64);
+export const usage: usize = memory.data(<i32>(USAGE_BYTES * SERVICE_COUNT_MAX), 64);
+
+/** Next free byte; u64 so that running past 4 GiB shows instead of wrapping. */
+let end: u64 = 0;
+
+/** Starts the layout behind the module's static data. */
+export function begin(): void {
+  end = align(<u64>__heap_base);
+}
+
+/** Reserves `bytes` on a cache line and returns the address; checked by `commit`. */
+export function reserve(bytes: u64): usize {
+  const address = end;
+  end = align(end + bytes);
+  return <usize>address;
+}
+
+export function totalBytes(): u64 {
+  return end;
+}
+
+/** Grows the memory to hold all that was reserved; false when that is more than there is. */
+export function commit(): bool {
+  if (end > 0xffff0000) return false;
+  const pages = <i32>((end + 0xffff) >> 16);
+  const missing = pages - memory.size();
+  return missing <= 0 || memory.grow(missing) >= 0;
+}
+
+function align(address: u64): u64 {
+  return (address + CACHE_LINE_BYTES - 1) & ~(<u64>CACHE_LINE_BYTES - 1);
+}

@@ -1,0 +1,171 @@
+/**
+ * The only code that writes packet bytes: a packet with the tuple of one side of its flow becomes
+ * a packet with the tuple of the other side, in the same direction, checksums included.
+ *
+ * Checksums are updated, never computed (RFC 1624), so a wrong one stays exactly as wrong. Fields
+ * that the capture has cut off are left out.
+ */
+import {
+  FLOW_FLAGS,
+  FLOW_NETWORK_DELTA,
+  FLOW_TRANSPORT_DELTA,
+  FLOW6_CLIENT_LOW,
+  FLOW6_SERVICE_LOW,
+  SIDE_CLIENT,
+  SIDE_SERVICE,
+} from "./abi";
+import { deltaOf, inverse, updated, updatedUdp } from "./checksum";
+import {
+  Packet,
+  PROTOCOL_DCCP,
+  PROTOCOL_ICMP,
+  PROTOCOL_ICMPV6,
+  PROTOCOL_TCP,
+  PROTOCOL_UDP,
+  PROTOCOL_UDPLITE,
+} from "./packet";
+import { IPV4_CHECKSUM, IPV4_SOURCE } from "./wire/ipv4";
+import {
+  ICMP_CHECKSUM,
+  ICMP_IDENTIFIER,
+  ICMP_REPLY,
+  ICMP_REQUEST,
+  icmpRole,
+  TCP_CHECKSUM,
+  UDP_CHECKSUM,
+} from "./wire/transport";
+
+/** 1 when, on `side`, the sender of `direction` is the larger endpoint. */
+export function sourceIsHigh(record: usize, side: u32, direction: u32): u32 {
+  return ((<u32>load<u8>(record, FLOW_FLAGS) >> side) & 1) ^ direction;
+}
+
+/** Direction of a packet that carries the tuple of `side`. */
+export function directionOf(record: usize, side: u32, packet: Packet): u32 {
+  return ((<u32>load<u8>(record, FLOW_FLAGS) >> side) & 1) ^ packet.swapped;
+}
+
+/** Network checksum delta for a packet that arrived on `side`. */
+export function networkDelta(record: usize, side: u32): u32 {
+  const delta = <u32>load<u16>(record, FLOW_NETWORK_DELTA);
+  return select<u32>(inverse(delta), delta, side);
+}
+
+/** Transport checksum delta for a packet that arrived on `side`. */
+export function transportDelta(record: usize, side: u32): u32 {
+  const delta = <u32>load<u16>(record, FLOW_TRANSPORT_DELTA);
+  return select<u32>(inverse(delta), delta, side);
+}
+
+/** Source and destination ports of the outgoing side: source | destination << 16. */
+export function portsOf(record: usize, side: u32, direction: u32): u32 {
+  const portPair = load<u32>(record + ((<usize>side) << 4), 8);
+  return select<u32>(rotl<u32>(portPair, 16), portPair, sourceIsHigh(record, side, direction));
+}
+
+/** Whole IPv4 TCP and UDP packets: the path that nearly all packets take. */
+export function rewriteFast(packet: Packet, record: usize, side: u32, direction: u32): void {
+  const out = side ^ 1;
+  const isHigh = sourceIsHigh(record, out, direction);
+  const key = record + ((<usize>out) << 4);
+  const addresses = load<u64>(key);
+  const portPair = load<u32>(key, 8);
+  const ip = <usize>packet.network;
+  const transport = <usize>packet.transport;
+  store<u64>(ip, select<u64>(rotl<u64>(addresses, 32), addresses, isHigh), IPV4_SOURCE);
+  store<u32>(transport, select<u32>(rotl<u32>(portPair, 16), portPair, isHigh));
+
+  const network = <u32>load<u16>(ip, IPV4_CHECKSUM);
+  store<u16>(ip, <u16>updated(network, networkDelta(record, side)), IPV4_CHECKSUM);
+  const isUdp = packet.protocol == PROTOCOL_UDP;
+  const at = transport + select<usize>(UDP_CHECKSUM, TCP_CHECKSUM, isUdp);
+  const before = <u32>load<u16>(at);
+  let after = updated(before, transportDelta(record, side));
+  const zero = select<u32>(0xffff, 0, isUdp);
+  after = select<u32>(after, zero, after);
+  store<u16>(at, <u16>select<u32>(0, after, i32(isUdp) & i32(before == 0)));
+}
+
+/** Any packet that its own tuple names. */
+export function rewritePacket(packet: Packet, record: usize, side: u32, direction: u32): void {
+  rewriteAddresses(packet, record, side, direction);
+  rewriteTransport(packet, record, side, direction);
+}
+
+/** Addresses and the IPv4 header checksum. */
+export function rewriteAddresses(packet: Packet, record: usize, side: u32, direction: u32): void {
+  const out = side ^ 1;
+  const isHigh = sourceIsHigh(record, out, direction);
+  const source = <usize>packet.sourceAddress;
+  const destination = <usize>packet.destinationAddress;
+  if (packet.isIpv6) {
+    const low = record + (out == SIDE_CLIENT ? FLOW6_CLIENT_LOW : FLOW6_SERVICE_LOW);
+    const lowAddress = v128.load(low);
+    const highAddress = v128.load(low, 16);
+    v128.store(isHigh ? destination : source, lowAddress);
+    v128.store(isHigh ? source : destination, highAddress);
+    return;
+  }
+  const addresses = load<u64>(record + ((<usize>out) << 4));
+  const ip = <usize>packet.network;
+  store<u64>(ip, isHigh ? rotl<u64>(addresses, 32) : addresses, IPV4_SOURCE);
+  const checksum = <u32>load<u16>(ip, IPV4_CHECKSUM);
+  store<u16>(ip, <u16>updated(checksum, networkDelta(record, side)), IPV4_CHECKSUM);
+}
+
+/** Ports or identifier, and the transport checksum as far as both are captured. */
+function rewriteTransport(packet: Packet, record: usize, side: u32, direction: u32): void {
+  const present = packet.transportBytes;
+  const protocol = packet.protocol;
+  const transport = <usize>packet.transport;
+  if (present == 0) return;
+  if (protocol == PROTOCOL_ICMP || protocol == PROTOCOL_ICMPV6) {
+    return rewriteIcmp(packet, record, side, direction);
+  }
+  if (protocol == PROTOCOL_TCP || protocol == PROTOCOL_UDP) {
+    store<u32>(transport, portsOf(record, side ^ 1, direction));
+  }
+  const delta = transportDelta(record, side);
+  if (protocol == PROTOCOL_TCP) updateAt(packet, TCP_CHECKSUM, delta);
+  else if (protocol == PROTOCOL_UDP) updateUdpAt(packet, delta);
+  else if (protocol == PROTOCOL_DCCP || protocol == PROTOCOL_UDPLITE) {
+    updateAt(packet, UDP_CHECKSUM, delta);
+  }
+}
+
+function updateAt(packet: Packet, offset: u32, delta: u32): void {
+  if (packet.transportBytes < offset + 2) return;
+  const at = <usize>(packet.transport + offset);
+  store<u16>(at, <u16>updated(load<u16>(at), delta));
+}
+
+function updateUdpAt(packet: Packet, delta: u32): void {
+  if (packet.transportBytes < UDP_CHECKSUM + 2) return;
+  const at = <usize>(packet.transport + UDP_CHECKSUM);
+  store<u16>(at, <u16>updatedUdp(load<u16>(at), delta));
+}
+
+/** ICMP queries: the identifier; its checksum covers addresses only in ICMPv6 (RFC 4443). */
+function rewriteIcmp(packet: Packet, record: usize, side: u32, direction: u32): void {
+  const isV6 = packet.protocol == PROTOCOL_ICMPV6;
+  const transport = <usize>packet.transport;
+  const role = icmpRole(load<u8>(transport), isV6);
+  if (role == ICMP_REQUEST || role == ICMP_REPLY) {
+    if (packet.transportBytes < ICMP_IDENTIFIER + 2) return;
+    const portPair = portsOf(record, side ^ 1, direction);
+    const after = role == ICMP_REQUEST ? portPair & 0xffff : portPair >> 16;
+    const before = <u32>load<u16>(transport, ICMP_IDENTIFIER);
+    store<u16>(transport, <u16>after, ICMP_IDENTIFIER);
+    if (!isV6) return updateAt(packet, ICMP_CHECKSUM, deltaOf(before, after));
+  }
+  if (isV6) updateAt(packet, ICMP_CHECKSUM, transportDelta(record, side));
+}
+
+/** Address of the client (or of the service) on a side; 4 or 16 bytes in the record. */
+export function addressOf(record: usize, isIpv6: u8, side: u32, ofClient: bool): usize {
+  const clientIsHigh = (<u32>load<u8>(record, FLOW_FLAGS) >> side) & 1;
+  const isHigh = ofClient ? clientIsHigh : clientIsHigh ^ 1;
+  if (!isIpv6) return record + ((<usize>side) << 4) + ((<usize>isHigh) << 2);
+  const low = side == SIDE_SERVICE ? FLOW6_SERVICE_LOW : FLOW6_CLIENT_LOW;
+  return record + low + ((<usize>isHigh) << 4);
+}

@@ -1,0 +1,191 @@
+/**
+ * What a service makes of a new flow: its service-side tuple. Destination NAT picks a target from
+ * the service's Maglev ring (Eisenbud et al., NSDI '16); source NAT picks an address of the pool
+ * and a port. Two flows never share a service-side tuple, so every return packet has one owner;
+ * ports are reused per destination (RFC 4787 calls it address- and port-dependent mapping).
+ *
+ * Source port: the client's own if it is at least PORT_MIN and free (RFC 4787 REQ-3), else up to
+ * PORT_PROBES_MAX others in PORT_MIN..65535 in an order that the tuple's keyed hash gives. The
+ * client's address picks the pool address that is tried first (paired pooling, REQ-2).
+ * Work is bounded: TARGETS_TRIED_MAX targets, POOL_TRIED_MAX addresses, PORT_PROBES_MAX ports.
+ */
+import {
+  POOL_BYTES,
+  POOL6_BYTES,
+  SERVICE_POOL,
+  SERVICE_POOL_COUNT,
+  SERVICE_POOL6,
+  SERVICE_POOL6_COUNT,
+  SERVICE_RING,
+  SERVICE_RING_SIZE,
+  SERVICE_RING6,
+  SERVICE_TARGET_COUNT,
+  SERVICE_TARGET6_COUNT,
+  SERVICE_TARGETS,
+  SERVICE_TARGETS6,
+  SIDE_SERVICE,
+  TARGET_BYTES,
+  TARGET_PORT_BE,
+  TARGET6_BYTES,
+  TARGET6_PORT_BE,
+  VERDICT_DROP_PORT_EXHAUSTED,
+  VERDICT_DROP_TUPLE_TAKEN,
+  VERDICT_FORWARD,
+} from "./abi";
+import { forgetIfOver } from "./flow/expiry";
+import { FlowTable, findByIndex } from "./flow/table";
+import { hashWord } from "./hash";
+import { Packet, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP } from "./packet";
+import { ICMP_REQUEST, icmpRole, portPairOf, setTuple } from "./wire/transport";
+
+const PORT_MIN: u32 = 1024;
+const PORT_COUNT: u32 = 65536 - PORT_MIN;
+const PORT_PROBES_MAX: u32 = 64;
+const POOL_TRIED_MAX: u32 = 16;
+const TARGETS_TRIED_MAX: u32 = 64;
+
+/** The service-side tuple under construction; its addresses lie in `endpoints`. */
+const outsidePacket: usize = memory.data(64, 64);
+const endpoints: usize = memory.data(32, 64);
+
+export function outside(): Packet {
+  return changetype<Packet>(outsidePacket);
+}
+
+/**
+ * Finds a free service-side tuple for the flow that `packet` begins and leaves it in `outside()`.
+ * `protocolZone` is the protocol and the zone of the service side. Returns a VERDICT_*.
+ */
+export function translate(
+  table: FlowTable,
+  service: usize,
+  packet: Packet,
+  protocolZone: u32,
+  nowMs: u32,
+): u32 {
+  const tuple = outside();
+  tuple.isIpv6 = packet.isIpv6;
+  tuple.sourceAddress = <u32>endpoints;
+  tuple.destinationAddress = <u32>endpoints + 16;
+  copyAddress(endpoints, packet.sourceAddress, packet.isIpv6);
+  copyAddress(endpoints + 16, packet.destinationAddress, packet.isIpv6);
+  const portPair = portPairOf(packet);
+  const ringSize = load<u32>(service, SERVICE_RING_SIZE);
+  const counted = packet.isIpv6 ? SERVICE_TARGET6_COUNT : SERVICE_TARGET_COUNT;
+  const targetCount = load<u32>(service + <usize>counted);
+  if (ringSize == 0 || targetCount == 0) {
+    return translateSource(table, service, packet, portPair, protocolZone, nowMs);
+  }
+  const at = <u32>(((packet.hash & 0xffffffff) * <u64>ringSize) >> 32);
+  const ring = <usize>load<u32>(service + <usize>(packet.isIpv6 ? SERVICE_RING6 : SERVICE_RING));
+  const first = <u32>load<u16>(ring + ((<usize>at) << 1));
+  const tries = min<u32>(targetCount, TARGETS_TRIED_MAX);
+  let verdict = VERDICT_DROP_TUPLE_TAKEN;
+  for (let step: u32 = 0; step < tries && verdict == VERDICT_DROP_TUPLE_TAKEN; step++) {
+    const aimed = aimAt(service, packet, (first + step) % targetCount, portPair);
+    verdict = translateSource(table, service, packet, aimed, protocolZone, nowMs);
+  }
+  return verdict;
+}
+
+/** Puts the target's address into the tuple and returns the ports with its port. */
+function aimAt(service: usize, packet: Packet, target: u32, portPair: u32): u32 {
+  let port: u32 = 0;
+  if (packet.isIpv6) {
+    const entry = <usize>(load<u32>(service, SERVICE_TARGETS6) + target * TARGET6_BYTES);
+    copyAddress(endpoints + 16, entry, 1);
+    port = load<u16>(entry, TARGET6_PORT_BE);
+  } else {
+    const entry = <usize>(load<u32>(service, SERVICE_TARGETS) + target * TARGET_BYTES);
+    copyAddress(endpoints + 16, entry, 0);
+    port = load<u16>(entry, TARGET_PORT_BE);
+  }
+  return port != 0 && hasPorts(packet) ? (portPair & 0xffff) | (port << 16) : portPair;
+}
+
+function translateSource(
+  table: FlowTable,
+  service: usize,
+  packet: Packet,
+  portPair: u32,
+  protocolZone: u32,
+  nowMs: u32,
+): u32 {
+  const isIpv6 = packet.isIpv6;
+  const count = load<u32>(service + (isIpv6 ? SERVICE_POOL6_COUNT : SERVICE_POOL_COUNT));
+  if (count == 0) {
+    const isFree = isTupleFree(table, portPair, protocolZone, nowMs);
+    return isFree ? VERDICT_FORWARD : VERDICT_DROP_TUPLE_TAKEN;
+  }
+  const pool = <usize>load<u32>(service + (isIpv6 ? SERVICE_POOL6 : SERVICE_POOL));
+  const stride = isIpv6 ? POOL6_BYTES : POOL_BYTES;
+  const first = <u32>(hashAddress(packet) >> 32) % count;
+  const tries = min<u32>(count, POOL_TRIED_MAX);
+  for (let step: u32 = 0; step < tries; step++) {
+    const index = first + step < count ? first + step : first + step - count;
+    copyAddress(endpoints, pool + <usize>(index * stride), isIpv6);
+    if (allocatePort(table, packet, portPair, protocolZone, nowMs)) return VERDICT_FORWARD;
+  }
+  return VERDICT_DROP_PORT_EXHAUSTED;
+}
+
+/** Tries the client's port, then others, with the source address already in the tuple. */
+function allocatePort(
+  table: FlowTable,
+  packet: Packet,
+  portPair: u32,
+  protocolZone: u32,
+  nowMs: u32,
+): bool {
+  const port = <u32>bswap<u16>(<u16>portPair);
+  const isQuery = isIcmpRequest(packet);
+  const mayKeep = isQuery || !hasPorts(packet) || port >= PORT_MIN;
+  if (mayKeep && isTupleFree(table, portPair, protocolZone, nowMs)) return true;
+  if (!isQuery && !hasPorts(packet)) return false;
+  const order = hashWord(packet.hash);
+  const start = <u32>(order >> 32) % PORT_COUNT;
+  const stride = <u32>load<u16>(strides + <usize>((<u32>order & 15) << 1));
+  let offset = start;
+  for (let probe: u32 = 0; probe < PORT_PROBES_MAX; probe++) {
+    const candidate = <u32>bswap<u16>(<u16>(PORT_MIN + offset));
+    const probed = (portPair & 0xffff0000) | candidate;
+    if (isTupleFree(table, probed, protocolZone, nowMs)) return true;
+    offset += stride;
+    if (offset >= PORT_COUNT) offset -= PORT_COUNT;
+  }
+  return false;
+}
+
+/** Sixteen primes, none of them a factor of PORT_COUNT = 2^10 * 3^2 * 7. */
+const strides: usize = memory.data<u16>([
+  7919, 10007, 12007, 14009, 16001, 18013, 20011, 22003, 24001, 26003, 28001, 30011, 32003, 34019,
+  36007, 38011,
+]);
+
+/** Sets the tuple and asks whether no other flow uses it. */
+function isTupleFree(table: FlowTable, portPair: u32, protocolZone: u32, nowMs: u32): bool {
+  const tuple = outside();
+  setTuple(tuple, portPair, protocolZone);
+  const owner = findByIndex(table, tuple, SIDE_SERVICE);
+  return owner == 0 || forgetIfOver(table, owner, nowMs);
+}
+
+function hasPorts(packet: Packet): bool {
+  return packet.protocol == PROTOCOL_TCP || packet.protocol == PROTOCOL_UDP;
+}
+
+function isIcmpRequest(packet: Packet): bool {
+  const isIcmp = packet.protocol == (packet.isIpv6 ? PROTOCOL_ICMPV6 : PROTOCOL_ICMP);
+  return isIcmp && icmpRole(load<u8>(packet.transport), packet.isIpv6 != 0) == ICMP_REQUEST;
+}
+
+function hashAddress(packet: Packet): u64 {
+  const source = <usize>packet.sourceAddress;
+  if (!packet.isIpv6) return hashWord(load<u32>(source));
+  return hashWord(hashWord(load<u64>(source)) ^ load<u64>(source, 8));
+}
+
+function copyAddress(to: usize, from: usize, isIpv6: u8): void {
+  if (isIpv6) v128.store(to, v128.load(from));
+  else store<u32>(to, load<u32>(from));
+}

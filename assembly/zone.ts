@@ -1,0 +1,51 @@
+/**
+ * Zones: the address spaces that tuples live in. A zone is a VPC plus the VLAN tags of the frame
+ * (802.1Q, 802.1ad); equal addresses in different zones are different endpoints. Zones get their
+ * numbers in the order in which they are first seen, so numbers are small and reproducible.
+ *
+ * An open-addressed map of u64 entries: vpc | outer << 16 | inner << 32 | (number + 1) << 48.
+ * Untagged frames of a port need no lookup: the host keeps their zone in the port.
+ */
+import { ZONE_COUNT_MAX } from "./abi";
+import { hashWord } from "./hash";
+import { reserve } from "./memory";
+
+const SLOT_COUNT: u32 = ZONE_COUNT_MAX * 2;
+const KEY_MASK: u64 = 0x0000ffffffffffff;
+export const ZONE_NONE: u32 = 0xffffffff;
+
+let slots: usize = 0;
+let names: usize = 0;
+let count: u32 = 0;
+
+export function reserveZones(): void {
+  slots = reserve(<u64>SLOT_COUNT * 8);
+  names = reserve(<u64>ZONE_COUNT_MAX * 8);
+  count = 0;
+}
+
+/** Number of the zone of a VPC and two VLAN ids (0 = no tag); ZONE_NONE when there is no room. */
+export function zoneOf(vpc: u32, outer: u32, inner: u32): u32 {
+  const key = <u64>(vpc | (outer << 16)) | ((<u64>inner) << 32);
+  let slot = <u32>(hashWord(key) >> 32) & (SLOT_COUNT - 1);
+  while (true) {
+    const entry = load<u64>(slots + ((<usize>slot) << 3));
+    if (entry == 0) break;
+    if ((entry & KEY_MASK) == key) return <u32>(entry >> 48) - 1;
+    slot = (slot + 1) & (SLOT_COUNT - 1);
+  }
+  if (count >= ZONE_COUNT_MAX - 1) return ZONE_NONE;
+  store<u64>(slots + ((<usize>slot) << 3), key | ((<u64>(count + 1)) << 48));
+  store<u64>(names + ((<usize>count) << 3), key);
+  return count++;
+}
+
+/** The VPC (low 16 bits) and outer VLAN id (high 16 bits) of a zone. */
+export function zoneVpcAndOuter(zone: u32): u32 {
+  return zone < count ? load<u32>(names + ((<usize>zone) << 3)) : 0;
+}
+
+/** The inner VLAN id of a zone. */
+export function zoneInner(zone: u32): u32 {
+  return zone < count ? load<u32>(names + ((<usize>zone) << 3), 4) : 0;
+}

@@ -1,0 +1,287 @@
+/**
+ * Engine: tables in, batches of frames through, verdicts, counters and flows out.
+ *
+ * The engine's memory is laid out once by `createEngine` and never grows afterwards, so views made
+ * from it stay valid for its life. Nothing here allocates per packet or per batch.
+ */
+import * as abi from "../../assembly/abi.ts";
+import type {
+  Counters,
+  EngineOptions,
+  Flow,
+  PortOptions,
+  Region,
+  ServiceOptions,
+  Timeouts,
+  Usage,
+  VerdictName,
+} from "./api.ts";
+import { type EngineExports, loadEngine } from "./module.ts";
+import { readFlow } from "./records.ts";
+import { ServiceTables } from "./tables.ts";
+import { warmUp } from "./warmup.ts";
+
+/** Verdict names by VERDICT_* value. */
+export const VERDICT_NAMES: readonly VerdictName[] = [
+  "forward",
+  "pass.non-ip",
+  "drop.truncated",
+  "drop.malformed",
+  "drop.no-service",
+  "drop.no-flow",
+  "drop.fragment",
+  "drop.port-exhausted",
+  "drop.tuple-taken",
+  "drop.table-full",
+  "drop.zone-full",
+];
+
+export const TIMEOUTS_DEFAULT: Readonly<Timeouts> = {
+  halfOpen: 30,
+  established: 350,
+  closing: 60,
+  udp: 120,
+  icmp: 60,
+  other: 350,
+};
+
+const LINKS = { ethernet: 0, raw: 1, null: 2, sll: 3, sll2: 4 } as const;
+const SIDES = { client: 1, service: 2, both: 3 } as const;
+/** A service-side tuple rests this long after its flow, so that late packets meet nobody else. */
+const TUPLE_HOLD_MS = 60_000;
+const TIMEOUT_SECONDS_MAX = 2_000_000;
+
+function inRange(name: string, value: number, low: number, high: number): number {
+  if (Number.isInteger(value) && value >= low && value <= high) return value;
+  throw new RangeError(`${name}: ${value} is not a whole number from ${low} to ${high}`);
+}
+
+/** The engine's tables and clockwork behind plain methods. Made by `createEngine`. */
+export class Engine {
+  /** All of the engine's memory. */
+  readonly memory: WebAssembly.Memory;
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  /** Region for frames; sources fill it. */
+  readonly arena: Region;
+  /**
+   * Descriptors of the batch, 8 words each: address, captured bytes, time in ms, port | port out
+   * << 16, verdict | side << 16 | direction << 24, flow handle, record address, bytes on the wire.
+   */
+  readonly descriptors: Uint32Array<ArrayBuffer>;
+  /** Address of the descriptors, for sources that fill them in WebAssembly. */
+  readonly descriptorsAddress: number;
+  /** Memory of the flow tables in bytes: tags, records and index. */
+  readonly flowTableBytes: number;
+  readonly flow6TableBytes: number;
+  readonly exports: EngineExports;
+  readonly #view: DataView<ArrayBuffer>;
+  readonly #layout: (field: number) => number;
+  readonly #services: ServiceTables;
+  #lastCount = 0;
+
+  /** @internal */
+  constructor(exports: EngineExports, options: EngineOptions) {
+    this.exports = exports;
+    configure(exports, options);
+    if (exports.create() !== 0) {
+      throw new RangeError(
+        "flowCountMax, flow6CountMax and arenaBytes: more memory than 4 GiB, or than there is",
+      );
+    }
+    this.memory = exports.memory;
+    const buffer = exports.memory.buffer as ArrayBuffer;
+    this.bytes = new Uint8Array(buffer);
+    this.#view = new DataView(buffer);
+    const layoutAddress = exports.layoutAddress() >>> 0;
+    this.#layout = (field) => this.#view.getUint32(layoutAddress + field, true);
+    const words = (abi.BATCH_COUNT_MAX * abi.FRAME_BYTES) / 4;
+    this.descriptorsAddress = this.#layout(abi.LAYOUT_FRAMES);
+    this.descriptors = new Uint32Array(buffer, this.descriptorsAddress, words);
+    this.arena = {
+      address: this.#layout(abi.LAYOUT_ARENA),
+      bytes: options.arenaBytes ?? ARENA_BYTES,
+    };
+    this.flowTableBytes = this.#layout(abi.LAYOUT_FLOW_TABLE_BYTES);
+    this.flow6TableBytes = this.#layout(abi.LAYOUT_FLOW6_TABLE_BYTES);
+    const tables = {
+      address: this.#layout(abi.LAYOUT_TABLES),
+      bytes: options.tablesBytes ?? TABLES_BYTES,
+    };
+    this.#services = new ServiceTables(this.#view, this.#layout(abi.LAYOUT_SERVICES), tables);
+    for (let port = 0; port < abi.PORT_COUNT_MAX; port++) this.#clearPort(port);
+  }
+
+  #clearPort(port: number): void {
+    const address = this.#layout(abi.LAYOUT_PORTS) + port * abi.PORT_BYTES;
+    this.#view.setUint8(address + abi.PORT_SIDES, abi.PORT_SIDE_CLIENT);
+    this.#view.setUint16(address + abi.PORT_SERVICE, abi.SERVICE_NONE, true);
+    this.#view.setUint16(address + abi.PORT_PEER, port, true);
+  }
+
+  /**
+   * Translates the first `count` frames of the descriptors in place and writes their verdicts.
+   * @throws RangeError when `count` is not 0 to 256, or a descriptor lies outside the memory.
+   */
+  process(count: number): void {
+    inRange("count", count, 0, abi.BATCH_COUNT_MAX);
+    this.#lastCount = count || this.#lastCount;
+    this.exports.processBatch(count);
+  }
+
+  /**
+   * Says what frames of a port are. Takes effect with the next batch.
+   * @throws RangeError naming the option and its range.
+   */
+  setPort(port: number, options: PortOptions): void {
+    inRange("port", port, 0, abi.PORT_COUNT_MAX - 1);
+    const address = this.#layout(abi.LAYOUT_PORTS) + port * abi.PORT_BYTES;
+    const vpc = inRange("vpc", options.vpc ?? 0, 0, 0xffff);
+    const link = LINKS[options.link ?? "ethernet"];
+    const sides = SIDES[options.sides ?? "client"];
+    if (link === undefined)
+      throw new RangeError(`link: ${options.link} is not one of ${Object.keys(LINKS)}`);
+    if (sides === undefined)
+      throw new RangeError(`sides: ${options.sides} is not one of ${Object.keys(SIDES)}`);
+    const service = options.service ?? abi.SERVICE_NONE;
+    if (service !== abi.SERVICE_NONE) inRange("service", service, 0, abi.SERVICE_COUNT_MAX - 1);
+    const peer = inRange("peer", options.peer ?? port, 0, abi.PORT_COUNT_MAX - 1);
+    this.#view.setUint32(address + abi.PORT_ZONE, this.exports.zoneOf(vpc, 0, 0), true);
+    this.#view.setUint16(address + abi.PORT_VPC, vpc, true);
+    this.#view.setUint8(address + abi.PORT_SIDES, sides);
+    this.#view.setUint8(address + abi.PORT_LINK, link);
+    this.#view.setUint16(address + abi.PORT_SERVICE, service, true);
+    this.#view.setUint16(address + abi.PORT_PEER, peer, true);
+  }
+
+  /**
+   * Defines a service. May be called between batches: flows that exist keep their translation.
+   * @throws TypeError or RangeError naming the option, its value and its range.
+   */
+  setService(service: number, options: ServiceOptions): void {
+    inRange("service", service, 0, abi.SERVICE_COUNT_MAX - 1);
+    this.#services.set(service, options);
+  }
+
+  counters(): Counters {
+    const base = this.#layout(abi.LAYOUT_COUNTERS);
+    const read = (field: number) => Number(this.#view.getBigUint64(base + field, true));
+    const verdicts = {} as Record<VerdictName, number>;
+    for (const [value, name] of VERDICT_NAMES.entries()) {
+      verdicts[name] = read(abi.COUNTER_VERDICTS + value * 8);
+    }
+    const flows = {
+      created: read(abi.COUNTER_FLOWS_CREATED),
+      expired: read(abi.COUNTER_FLOWS_EXPIRED),
+      reopened: read(abi.COUNTER_FLOWS_REOPENED),
+      active: read(abi.COUNTER_FLOWS_ACTIVE),
+      activeMax: read(abi.COUNTER_FLOWS_ACTIVE_MAX),
+      spilled: read(abi.COUNTER_FLOWS_SPILLED),
+      tcp: read(abi.COUNTER_FLOWS_TCP),
+      udp: read(abi.COUNTER_FLOWS_UDP),
+      icmp: read(abi.COUNTER_FLOWS_ICMP),
+      other: read(abi.COUNTER_FLOWS_OTHER),
+    };
+    return { verdicts, flows };
+  }
+
+  /** What has passed through a service. */
+  usage(service: number): Usage {
+    inRange("service", service, 0, abi.SERVICE_COUNT_MAX - 1);
+    const base = this.#layout(abi.LAYOUT_USAGE) + service * abi.USAGE_BYTES;
+    const read = (field: number) => Number(this.#view.getBigUint64(base + field, true));
+    return {
+      packetsFromClient: read(abi.USAGE_PACKETS_CLIENT),
+      packetsFromService: read(abi.USAGE_PACKETS_SERVICE),
+      bytesFromClient: read(abi.USAGE_OCTETS_CLIENT),
+      bytesFromService: read(abi.USAGE_OCTETS_SERVICE),
+      flowsCreated: read(abi.USAGE_FLOWS_CREATED),
+      flowsActive: read(abi.USAGE_FLOWS_ACTIVE),
+      portsExhausted: read(abi.USAGE_PORTS_EXHAUSTED),
+    };
+  }
+
+  /** All live flows, IPv4 first, each as a copy. */
+  *flows(): Generator<Flow, void, void> {
+    for (const start of [0, abi.HANDLE_IPV6]) {
+      let handle = this.exports.flowAfter(start) >>> 0;
+      while (handle !== 0) {
+        yield readFlow(this.#view, handle, this.exports.flowRecord(handle) >>> 0);
+        handle = this.exports.flowAfter(handle) >>> 0;
+      }
+    }
+  }
+
+  /** The flow that a descriptor's handle names, if it still lives. */
+  flow(handle: number): Flow | undefined {
+    const record = this.exports.flowRecord(handle) >>> 0;
+    return handle === 0 || record === 0 ? undefined : readFlow(this.#view, handle >>> 0, record);
+  }
+
+  /** The VPC and the VLAN ids, outermost first, of a flow's zone. */
+  zone(zone: number): { vpc: number; vlans: number[] } {
+    const vpcAndOuter = this.exports.zoneVpcAndOuter(zone) >>> 0;
+    const inner = this.exports.zoneInner(zone) >>> 0;
+    return {
+      vpc: vpcAndOuter & 0xffff,
+      vlans: [vpcAndOuter >>> 16, inner].filter((id) => id !== 0),
+    };
+  }
+
+  /** Forgets every flow that is over at the clock of the last packet; returns how many. */
+  expire(): number {
+    if (this.#lastCount === 0) return 0;
+    return this.exports.expire(this.descriptors[(this.#lastCount - 1) * 8 + 2] as number);
+  }
+}
+
+const ARENA_BYTES = 4 << 20;
+const TABLES_BYTES = 4 << 20;
+
+/** Writes the configuration block. */
+function configure(exports: EngineExports, options: EngineOptions): void {
+  const view = new DataView(exports.memory.buffer);
+  const base = exports.configAddress() >>> 0;
+  const set = (field: number, value: number) => view.setUint32(base + field, value, true);
+  set(
+    abi.CONFIG_FLOW_COUNT_MAX,
+    inRange("flowCountMax", options.flowCountMax ?? 1 << 20, 16, 60_000_000),
+  );
+  set(
+    abi.CONFIG_FLOW6_COUNT_MAX,
+    inRange("flow6CountMax", options.flow6CountMax ?? 1 << 18, 16, 28_000_000),
+  );
+  set(
+    abi.CONFIG_ARENA_BYTES,
+    inRange("arenaBytes", options.arenaBytes ?? ARENA_BYTES, 1 << 16, 1 << 30),
+  );
+  set(
+    abi.CONFIG_TABLES_BYTES,
+    inRange("tablesBytes", options.tablesBytes ?? TABLES_BYTES, 1 << 16, 1 << 30),
+  );
+  const seed = options.seed ?? crypto.getRandomValues(new Uint8Array(16));
+  if (!(seed instanceof Uint8Array) || seed.length !== 16)
+    throw new RangeError("seed: must be 16 bytes");
+  for (let index = 0; index < 16; index++) {
+    view.setUint8(base + abi.CONFIG_SEED + index, seed[index] as number);
+  }
+  const timeouts = { ...TIMEOUTS_DEFAULT, ...options.timeouts };
+  const { halfOpen, established, closing, udp, icmp, other } = timeouts;
+  const byState = [halfOpen, established, established, established, closing, udp, icmp, other];
+  for (const [state, seconds] of byState.entries()) {
+    if (!(seconds >= 0 && seconds <= TIMEOUT_SECONDS_MAX)) {
+      throw new RangeError(`timeouts: ${seconds} is not from 0 to ${TIMEOUT_SECONDS_MAX} seconds`);
+    }
+    set(abi.CONFIG_TIMEOUTS_MS + state * 4, Math.round(seconds * 1000));
+  }
+  set(abi.CONFIG_TUPLE_HOLD_MS, TUPLE_HOLD_MS);
+}
+
+/**
+ * Makes an engine.
+ * @throws RangeError naming the option and its range; Error when the module cannot be loaded.
+ */
+export async function createEngine(options: EngineOptions = {}): Promise<Engine> {
+  const exports = await loadEngine(options.wasm);
+  if (options.warmUp ?? true) warmUp(exports, (small) => new Engine(exports, small));
+  return new Engine(exports, options);
+}

@@ -1,0 +1,64 @@
+/** Reads flow records (FLOW_*, KEY_* of abi.ts) into plain objects. */
+import * as abi from "../../assembly/abi.ts";
+import { addressText } from "../address.ts";
+import type { Endpoint, Flow } from "./api.ts";
+
+const STATES: readonly Flow["state"][] = [
+  "half-open",
+  "established",
+  "fin-client",
+  "fin-service",
+  "closing",
+  "udp",
+  "icmp",
+  "other",
+];
+
+const PROTOCOLS: Record<number, string> = { 1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6" };
+
+/** The two endpoints of one side of a record, the client's first. */
+function endpoints(
+  view: DataView,
+  record: number,
+  side: number,
+  isIpv6: boolean,
+): [Endpoint, Endpoint] {
+  const key = record + side * abi.KEY_BYTES;
+  const flags = view.getUint8(record + abi.FLOW_FLAGS);
+  const clientIsHigh = ((flags >> side) & 1) === 1;
+  const addresses = isIpv6
+    ? record + (side === abi.SIDE_CLIENT ? abi.FLOW6_CLIENT_LOW : abi.FLOW6_SERVICE_LOW)
+    : key;
+  const bytes = isIpv6 ? 16 : 4;
+  const endpoint = (isHigh: boolean): Endpoint => ({
+    address: addressText(new Uint8Array(view.buffer, addresses + (isHigh ? bytes : 0), bytes)),
+    port: view.getUint16(key + (isHigh ? abi.KEY_HIGH_PORT_BE : abi.KEY_LOW_PORT_BE)),
+  });
+  return [endpoint(clientIsHigh), endpoint(!clientIsHigh)];
+}
+
+/** The flow at `record`, copied. */
+export function readFlow(view: DataView, handle: number, record: number): Flow {
+  const isIpv6 = (handle & abi.HANDLE_IPV6) !== 0;
+  const [client, service] = endpoints(view, record, abi.SIDE_CLIENT, isIpv6);
+  const [translatedClient, translatedService] = endpoints(view, record, abi.SIDE_SERVICE, isIpv6);
+  const protocol = view.getUint8(record + abi.KEY_PROTOCOL);
+  const octets = (field: number) =>
+    view.getUint32(record + field, true) + view.getUint16(record + field + 4, true) * 2 ** 32;
+  return {
+    handle,
+    protocol: PROTOCOLS[protocol] ?? String(protocol),
+    zone: view.getUint32(record + abi.KEY_PROTOCOL, true) >>> 8,
+    client,
+    service,
+    translatedClient,
+    translatedService,
+    state: STATES[view.getUint8(record + abi.FLOW_STATE)] as Flow["state"],
+    packetsFromClient: view.getUint32(record + abi.FLOW_PACKETS_CLIENT, true),
+    packetsFromService: view.getUint32(record + abi.FLOW_PACKETS_SERVICE, true),
+    bytesFromClient: octets(abi.FLOW_OCTETS_CLIENT),
+    bytesFromService: octets(abi.FLOW_OCTETS_SERVICE),
+    lastSeenMs: view.getUint32(record + abi.FLOW_LAST_SEEN_MS, true),
+    madeBy: view.getUint16(record + abi.FLOW_SERVICE, true),
+  };
+}

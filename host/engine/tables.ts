@@ -1,0 +1,174 @@
+/**
+ * Compiles services into the engine's tables: address pools, targets and Maglev rings. The data
+ * plane only indexes what is built here.
+ *
+ * Each service owns a piece of the tables region. Its entry is written last and between batches,
+ * so a batch sees either the old service or the new one.
+ */
+import * as abi from "../../assembly/abi.ts";
+import { addressBytes } from "../address.ts";
+import { buildRing, RING_SIZE } from "../control/maglev.ts";
+import type { Region, ServiceOptions, Target } from "./api.ts";
+
+const WEIGHT_MAX = 999;
+const POOL_COUNT_MAX = 1024;
+const TARGET_COUNT_MAX = 10_000;
+
+interface CheckedTarget {
+  bytes: Uint8Array;
+  port: number;
+  weight: number;
+  name: string;
+}
+
+function checkTarget(target: Target, index: number): CheckedTarget {
+  const port = target.port ?? 0;
+  const weight = target.weight ?? 1;
+  if (!Number.isInteger(port) || port < 0 || port > 65535) {
+    throw new RangeError(`targets[${index}].port: ${port} is not a whole number from 0 to 65535`);
+  }
+  if (!Number.isInteger(weight) || weight < 0 || weight > WEIGHT_MAX) {
+    throw new RangeError(`targets[${index}].weight: ${weight} is not from 0 to ${WEIGHT_MAX}`);
+  }
+  return {
+    bytes: named(`targets[${index}].address`, target.address),
+    port,
+    weight,
+    name: `${target.address} ${port}`,
+  };
+}
+
+function named(option: string, text: string): Uint8Array {
+  try {
+    return addressBytes(text);
+  } catch (error) {
+    throw new TypeError(`${option}: ${(error as Error).message}`);
+  }
+}
+
+/** Owner of the tables region. */
+export class ServiceTables {
+  readonly #view: DataView<ArrayBuffer>;
+  readonly #services: number;
+  readonly #region: Region;
+  /** Pieces in use by service. */
+  readonly #pieces = new Map<number, Region>();
+
+  constructor(view: DataView<ArrayBuffer>, services: number, region: Region) {
+    this.#view = view;
+    this.#services = services;
+    this.#region = region;
+  }
+
+  /** Builds and installs a service. @throws TypeError, RangeError */
+  set(index: number, options: ServiceOptions): void {
+    const sources = (options.sourceAddresses ?? []).map((text, at) =>
+      named(`sourceAddresses[${at}]`, text),
+    );
+    const targets = (options.targets ?? []).map(checkTarget);
+    if (sources.length > POOL_COUNT_MAX) {
+      throw new RangeError(`sourceAddresses: ${sources.length} are more than ${POOL_COUNT_MAX}`);
+    }
+    if (targets.length > TARGET_COUNT_MAX) {
+      throw new RangeError(`targets: ${targets.length} are more than ${TARGET_COUNT_MAX}`);
+    }
+    const parts = [4, 16].map((bytes) => ({
+      pool: sources.filter((address) => address.length === bytes),
+      targets: targets.filter((target) => target.bytes.length === bytes && target.weight > 0),
+    }));
+    const [v4, v6] = parts as [(typeof parts)[0], (typeof parts)[0]];
+    const writer = this.#reserve(index, v4, v6);
+    const pool = writer.addresses(v4.pool);
+    const pool6 = writer.addresses(v6.pool);
+    const [ring, list] = writer.targets(v4.targets, abi.TARGET_BYTES, abi.TARGET_PORT_BE);
+    const [ring6, list6] = writer.targets(v6.targets, abi.TARGET6_BYTES, abi.TARGET6_PORT_BE);
+    const entry = this.#services + index * abi.SERVICE_BYTES;
+    const put = (field: number, value: number) => this.#view.setUint32(entry + field, value, true);
+    put(abi.SERVICE_FLAGS, options.adopt ? abi.SERVICE_FLAG_ADOPT : 0);
+    put(abi.SERVICE_POOL, pool);
+    put(abi.SERVICE_POOL_COUNT, v4.pool.length);
+    put(abi.SERVICE_POOL6, pool6);
+    put(abi.SERVICE_POOL6_COUNT, v6.pool.length);
+    put(abi.SERVICE_RING_SIZE, RING_SIZE);
+    put(abi.SERVICE_RING, ring);
+    put(abi.SERVICE_TARGETS, list);
+    put(abi.SERVICE_TARGET_COUNT, ring === 0 ? 0 : v4.targets.length);
+    put(abi.SERVICE_RING6, ring6);
+    put(abi.SERVICE_TARGETS6, list6);
+    put(abi.SERVICE_TARGET6_COUNT, ring6 === 0 ? 0 : v6.targets.length);
+  }
+
+  /** Finds room for a service's tables, its old piece being free again. */
+  #reserve(
+    index: number,
+    v4: { pool: unknown[]; targets: unknown[] },
+    v6: { pool: unknown[]; targets: unknown[] },
+  ): TableWriter {
+    const ringBytes = (list: unknown[]) => (list.length === 0 ? 0 : RING_SIZE * 2 + 64);
+    const bytes =
+      v4.pool.length * 4 +
+      v6.pool.length * 16 +
+      6 * 64 +
+      v4.targets.length * abi.TARGET_BYTES +
+      v6.targets.length * abi.TARGET6_BYTES +
+      ringBytes(v4.targets) +
+      ringBytes(v6.targets);
+    this.#pieces.delete(index);
+    let address = this.#region.address;
+    for (const piece of [...this.#pieces.values()].sort((a, b) => a.address - b.address)) {
+      if (address + bytes <= piece.address) break;
+      address = piece.address + piece.bytes;
+    }
+    if (address + bytes > this.#region.address + this.#region.bytes) {
+      throw new RangeError(
+        `tablesBytes: ${this.#region.bytes} bytes do not hold service ${index} beside the others`,
+      );
+    }
+    this.#pieces.set(index, { address, bytes });
+    return new TableWriter(this.#view, address);
+  }
+}
+
+/** Writes tables one behind the other, each on a cache line. */
+class TableWriter {
+  readonly #view: DataView<ArrayBuffer>;
+  #next: number;
+
+  constructor(view: DataView<ArrayBuffer>, address: number) {
+    this.#view = view;
+    this.#next = address;
+  }
+
+  #place(bytes: number): { address: number; bytes: Uint8Array<ArrayBuffer> } {
+    const address = (this.#next + 63) & ~63;
+    this.#next = address + bytes;
+    return {
+      address: address >>> 0,
+      bytes: new Uint8Array(this.#view.buffer, address >>> 0, bytes),
+    };
+  }
+
+  addresses(list: readonly Uint8Array[]): number {
+    if (list.length === 0) return 0;
+    const size = (list[0] as Uint8Array).length;
+    const place = this.#place(list.length * size);
+    for (const [index, address] of list.entries()) place.bytes.set(address, index * size);
+    return place.address;
+  }
+
+  /** Returns the addresses of ring and list; ring 0 when no target takes traffic. */
+  targets(list: readonly CheckedTarget[], stride: number, portOffset: number): [number, number] {
+    const ring = buildRing(list);
+    if (ring.length === 0) return [0, 0];
+    const ringPlace = this.#place(ring.byteLength);
+    ringPlace.bytes.set(new Uint8Array(ring.buffer, ring.byteOffset, ring.byteLength));
+    const place = this.#place(list.length * stride);
+    place.bytes.fill(0);
+    for (const [index, target] of list.entries()) {
+      place.bytes.set(target.bytes, index * stride);
+      place.bytes[index * stride + portOffset] = target.port >> 8;
+      place.bytes[index * stride + portOffset + 1] = target.port & 0xff;
+    }
+    return [ringPlace.address, place.address];
+  }
+}
