@@ -70,7 +70,7 @@ async function scenarioOf(flags: ReplayFlags): Promise<Scenario> {
 }
 
 /** What writes frames: the capture's own writer stands last, as it takes their memory. */
-function recordersOf({ map, drops, write }: ReplayFlags): ReplayOptions["recorders"] {
+function recordersOf({ map, drops, write }: ReplayFlags): NonNullable<ReplayOptions["recorders"]> {
   const makers: ((engine: Engine, source: FrameSource) => Recorder)[] = [];
   if (map) makers.push((engine) => new MapRecorder(engine, new SyncOutput(map)));
   if (drops) {

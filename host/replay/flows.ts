@@ -207,7 +207,8 @@ class ConversationTable {
         return;
       }
     }
-    const isNameable = verdict === "forward" || verdict === "drop.no-flow" || verdict === "drop.fragment";
+    const isNameable =
+      verdict === "forward" || verdict === "drop.no-flow" || verdict === "drop.fragment";
     if (header && isNameable) {
       const pair = this.#pairRow(header, timeNs);
       addTo(pair, pair.source === addressText(header.source), captured, timeNs);
@@ -231,7 +232,12 @@ class ConversationTable {
     const source = addressText(header.source);
     const destination = addressText(header.destination);
     const { vlans } = header;
-    const key = rowKey(protocol, { address: source, port: 0 }, { address: destination, port: 0 }, vlans);
+    const key = rowKey(
+      protocol,
+      { address: source, port: 0 },
+      { address: destination, port: 0 },
+      vlans,
+    );
     const row = this.#pairs.get(key);
     if (row) return row;
     const made = { ...newCount(timeNs), protocol, source, destination, vlans };
@@ -263,7 +269,9 @@ class ConversationTable {
       join(flowConversation(flow, count, this.#engine.zone(flow.zone)), count);
     }
     for (const count of this.#pairs.values()) join(pairConversation(count), count);
-    const sorted = [...rows.values()].sort((a, b) => (a.firstNs < b.firstNs ? -1 : a.firstNs > b.firstNs ? 1 : 0));
+    const sorted = [...rows.values()].sort((a, b) =>
+      a.firstNs < b.firstNs ? -1 : a.firstNs > b.firstNs ? 1 : 0,
+    );
     return {
       flows: sorted.map(({ row }) => row),
       unassigned: Object.fromEntries(this.#unassigned),

@@ -96,7 +96,8 @@ export class Course {
     const slice = this.#sliceAt(Math.max(ms, 0));
     const active = this.#flowsActive[slice] as number;
     this.#flowsActive[slice] = Math.max(active, flows.active);
-    this.#flowsCreated[slice] = (this.#flowsCreated[slice] as number) + flows.created - this.#created;
+    this.#flowsCreated[slice] =
+      (this.#flowsCreated[slice] as number) + flows.created - this.#created;
     this.#created = flows.created;
   }
 
