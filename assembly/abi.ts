@@ -202,3 +202,55 @@ export const LAYOUT_BYTES: u32 = 64;
 
 export const ZONE_COUNT_MAX: u32 = 65536;
 export const FRAGMENT_COUNT_MAX: u32 = 4096;
+
+// Walk: state of a capture's record walk. The host writes what follows from file headers (flags,
+// limits, interfaces), the walk keeps the rest. Instants are i64 ns since 1970-01-01 UTC.
+export const WALK_NEXT: u32 = 0; //               4  address at which the walk stands
+export const WALK_REASON: u32 = 4; //             4  WALK_STOP_*: why it stopped there
+export const WALK_DETAIL: u32 = 8; //             4  the number that the reason is about
+export const WALK_FLAGS: u32 = 12; //             4  WALK_FLAG_*
+export const WALK_LENGTH_MAX: u32 = 16; //        4  longest captured length accepted
+export const WALK_INTERFACES: u32 = 20; //        4  address of the section's INTERFACE entries
+export const WALK_INTERFACE_COUNT: u32 = 24; //   4
+export const WALK_KEPT_FROM: u32 = 28; //         4  compaction: bytes from here on are undecided
+export const WALK_KEPT_TO: u32 = 32; //           4  compaction: kept bytes end here
+export const WALK_PACKETS: u32 = 40; //           8  records walked
+export const WALK_OCTETS: u32 = 48; //            8  their captured bytes
+export const WALK_KEPT_PACKETS: u32 = 56; //      8  compaction: records kept in place
+export const WALK_KEPT_OCTETS: u32 = 64; //       8  their captured bytes
+export const WALK_BASE_NS: u32 = 72; //           8  instant of the first record: timeMs 0
+export const WALK_EARLIEST_NS: u32 = 80; //       8
+export const WALK_LATEST_NS: u32 = 88; //         8
+export const WALK_LAST_NS: u32 = 96; //           8  instant of the last record walked
+export const WALK_BYTES: u32 = 128;
+
+export const WALK_STOP_FULL: u32 = 0; //          as many descriptors as asked for
+export const WALK_STOP_SHORT: u32 = 1; //         bytes end before a record of DETAIL bytes
+export const WALK_STOP_BLOCK: u32 = 2; //         a block for the host: section or interface
+export const WALK_STOP_LONG: u32 = 3; //          captured length DETAIL above LENGTH_MAX
+export const WALK_STOP_BLOCK_LENGTH: u32 = 4; //  block length DETAIL impossible
+export const WALK_STOP_TRAILER: u32 = 5; //       block ends with length DETAIL, not its own
+export const WALK_STOP_OVERRUN: u32 = 6; //       captured length DETAIL exceeds its block
+export const WALK_STOP_INTERFACE: u32 = 7; //     interface DETAIL was never described
+export const WALK_STOP_REFUSED: u32 = 8; //       interface DETAIL has a link type that is refused
+
+export const WALK_FLAG_SWAPPED: u32 = 1; //       the file's byte order is big-endian
+export const WALK_FLAG_NANOSECONDS: u32 = 2; //   pcap: fractions count ns, else us
+export const WALK_FLAG_LENGTHS_SWAPPED: u32 = 4; // pcap before 2.3: wire length comes first
+export const WALK_FLAG_LENGTHS_EITHER: u32 = 8; // pcap 2.3: the smaller one is the captured length
+export const WALK_FLAG_PCAPNG: u32 = 16;
+export const WALK_FLAG_TIMED: u32 = 32; //        BASE_NS is set
+export const WALK_CAPTURED_BYTES_MAX: u32 = 262144; // longest record that any reader accepts
+export const WALK_BLOCK_BYTES_MAX: u32 = 16777216; //  longest pcapng block
+
+// Interface of a pcapng section: how its timestamps count.
+export const INTERFACE_SCALE: u32 = 0; //         8  by CLOCK: ns per unit, units per ns, or the exponent
+export const INTERFACE_OFFSET_NS: u32 = 8; //     8  added to every instant
+export const INTERFACE_CLOCK: u32 = 16; //        4  INTERFACE_CLOCK_*
+export const INTERFACE_SNAP_BYTES: u32 = 20; //   4  0 = no limit
+export const INTERFACE_PORT: u32 = 24; //         2  ingress port of its frames
+export const INTERFACE_REFUSED: u32 = 26; //      1  its link type is refused
+export const INTERFACE_BYTES: u32 = 32;
+export const INTERFACE_CLOCK_MULTIPLY: u32 = 0;
+export const INTERFACE_CLOCK_DIVIDE: u32 = 1;
+export const INTERFACE_CLOCK_BINARY: u32 = 2; //  units of 2^-exponent s

@@ -49,6 +49,7 @@ import {
 import { reserveZones } from "./zone";
 
 export { processBatch } from "./batch";
+export * from "./capture/walk";
 export { digestFrames, xxh64 } from "./digest";
 export { zoneInner, zoneOf, zoneVpcAndOuter } from "./zone";
 

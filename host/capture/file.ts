@@ -1,0 +1,254 @@
+/**
+ * Captures in files and on standard input; the only part of capture input and output that needs
+ * Node besides the pcap-parser adapter.
+ *
+ * Reads go straight into the engine's memory. Writes run beside the processing of what follows,
+ * one after the other; a write that fails leaves a file that ends with a whole record.
+ */
+import fs from "node:fs";
+import { createGunzip, type Gunzip } from "node:zlib";
+import { CaptureError, UsageError } from "../errors.ts";
+import { CaptureReader, type ReaderOptions } from "./reader.ts";
+import type { ByteInput, ByteOutput, FrameMemory } from "./source.ts";
+import { CaptureWriter } from "./writer.ts";
+
+const PIPE_RETRY_MS = 2;
+
+/** `ENOENT: no such file or directory`, without the call and the path that Node appends. */
+function reasonOf(error: unknown): string {
+  const text = error instanceof Error ? error.message : String(error);
+  return text.replace(/, [a-z]+( '.*')?$/, "");
+}
+
+function isAgain(error: unknown): boolean {
+  return (error as NodeJS.ErrnoException).code === "EAGAIN";
+}
+
+/** A file that is read at once where it lies, without a copy. */
+class FileInput implements ByteInput {
+  readonly #descriptor: number;
+  #isOpen = true;
+
+  constructor(descriptor: number) {
+    this.#descriptor = descriptor;
+  }
+
+  read(target: Uint8Array): number {
+    return this.#isOpen ? fs.readSync(this.#descriptor, target) : 0;
+  }
+
+  close(): void {
+    if (this.#isOpen) fs.closeSync(this.#descriptor);
+    this.#isOpen = false;
+  }
+
+  gunzip(prefix: Uint8Array): ByteInput {
+    return new GunzipInput(this, prefix);
+  }
+}
+
+/** A pipe or terminal: waits for bytes beside whatever else goes on. Never closes it. */
+class PipeInput implements ByteInput {
+  readonly #descriptor: number;
+
+  constructor(descriptor: number) {
+    this.#descriptor = descriptor;
+  }
+
+  read(target: Uint8Array): Promise<number> {
+    const { promise, resolve, reject } = Promise.withResolvers<number>();
+    const attempt = () => {
+      fs.read(this.#descriptor, target, 0, target.length, null, (error, count) => {
+        if (!error) resolve(count);
+        else if (isAgain(error)) setTimeout(attempt, PIPE_RETRY_MS);
+        else if (error.code === "EOF") resolve(0);
+        else reject(error);
+      });
+    };
+    attempt();
+    return promise;
+  }
+
+  close(): void {}
+
+  gunzip(prefix: Uint8Array): ByteInput {
+    return new GunzipInput(this, prefix);
+  }
+}
+
+/**
+ * Undoes gzip, member after member. What could be undone before a fault is delivered before it.
+ * Holds one compressed and a few plain chunks.
+ */
+class GunzipInput implements ByteInput {
+  readonly #input: ByteInput;
+  readonly #gunzip: Gunzip = createGunzip({ chunkSize: 256 * 1024 });
+  readonly #plain: Buffer[] = [];
+  #error: Error | undefined;
+  #isDone = false;
+  #wake: (() => void) | undefined;
+
+  constructor(input: ByteInput, prefix: Uint8Array) {
+    this.#input = input;
+    this.#gunzip.on("data", (chunk: Buffer) => {
+      this.#plain.push(chunk);
+      this.#gunzip.pause();
+      this.#wake?.();
+    });
+    this.#gunzip.on("end", () => this.#stop(undefined));
+    this.#gunzip.on("error", (error) => this.#stop(error));
+    this.#feed(prefix).catch((error) => this.#stop(error));
+  }
+
+  async read(target: Uint8Array): Promise<number> {
+    while (this.#plain.length === 0) {
+      if (this.#error) throw new Error(`gzip: ${reasonOf(this.#error)}`);
+      if (this.#isDone) return 0;
+      const { promise, resolve } = Promise.withResolvers<void>();
+      this.#wake = resolve;
+      this.#gunzip.resume();
+      await promise;
+    }
+    const chunk = this.#plain[0] as Buffer;
+    const count = Math.min(target.length, chunk.length);
+    target.set(chunk.subarray(0, count));
+    if (count < chunk.length) this.#plain[0] = chunk.subarray(count);
+    else this.#plain.shift();
+    return count;
+  }
+
+  close(): void {
+    this.#stop(undefined);
+    this.#gunzip.destroy();
+    this.#input.close();
+  }
+
+  async #feed(prefix: Uint8Array): Promise<void> {
+    for (let chunk = prefix; !this.#isDone; ) {
+      if (!this.#gunzip.write(chunk)) {
+        await new Promise<void>((resolve) => {
+          this.#gunzip.once("drain", resolve);
+          this.#gunzip.once("close", resolve);
+        });
+      }
+      const next = new Uint8Array(64 * 1024);
+      const count = await this.#input.read(next);
+      if (count === 0) break;
+      chunk = next.subarray(0, count);
+    }
+    this.#gunzip.end();
+  }
+
+  #stop(error: Error | undefined): void {
+    this.#error ??= error;
+    this.#isDone = true;
+    this.#wake?.();
+  }
+}
+
+/** Writes in order, beside what the caller does meanwhile. */
+export class FileOutput implements ByteOutput {
+  readonly #name: string;
+  readonly #descriptor: number;
+  readonly #isSeekable: boolean;
+  /** Bytes of whole writes so far. */
+  #goodBytes = 0;
+  #last: Promise<void> | undefined;
+  #error: CaptureError | undefined;
+
+  constructor(name: string, descriptor: number) {
+    this.#name = name;
+    this.#descriptor = descriptor;
+    this.#isSeekable = fs.fstatSync(descriptor).isFile();
+  }
+
+  write(bytes: Uint8Array): Promise<void> {
+    const previous = this.#last;
+    const run = previous ? previous.then(() => this.#put(bytes)) : this.#put(bytes);
+    // Whoever waits for the slot or closes the file hears of a failure.
+    run.catch(() => undefined);
+    this.#last = run;
+    return run;
+  }
+
+  async close(): Promise<void> {
+    try {
+      await this.#last;
+    } finally {
+      fs.closeSync(this.#descriptor);
+    }
+  }
+
+  async #put(bytes: Uint8Array): Promise<void> {
+    for (let done = 0; done < bytes.length; ) {
+      try {
+        done += await this.#attempt(bytes.subarray(done));
+      } catch (error) {
+        if (isAgain(error)) {
+          await new Promise((resolve) => setTimeout(resolve, PIPE_RETRY_MS));
+          continue;
+        }
+        if (this.#isSeekable) fs.ftruncateSync(this.#descriptor, this.#goodBytes);
+        this.#error = new CaptureError(
+          `${this.#name}: write at byte ${this.#goodBytes + done}: ${reasonOf(error)}`,
+        );
+        throw this.#error;
+      }
+    }
+    this.#goodBytes += bytes.length;
+  }
+
+  #attempt(bytes: Uint8Array): Promise<number> {
+    const { promise, resolve, reject } = Promise.withResolvers<number>();
+    fs.write(this.#descriptor, bytes, 0, bytes.length, null, (error, count) => {
+      if (error) reject(error);
+      else resolve(count);
+    });
+    return promise;
+  }
+}
+
+/**
+ * Opens a capture by its path; `-` is standard input. Throws CaptureError if it cannot be read, is
+ * no capture, or has a link type that is refused.
+ */
+export async function openCapture(
+  path: string,
+  memory: FrameMemory,
+  options?: ReaderOptions,
+): Promise<CaptureReader> {
+  const name = path === "-" ? "standard input" : path;
+  let input: ByteInput;
+  try {
+    const descriptor = path === "-" ? 0 : fs.openSync(path, "r");
+    const status = fs.fstatSync(descriptor);
+    if (status.isDirectory()) throw new Error("EISDIR: it is a directory");
+    input = path !== "-" && status.isFile() ? new FileInput(descriptor) : new PipeInput(descriptor);
+  } catch (error) {
+    throw new CaptureError(`${name}: ${reasonOf(error)}`);
+  }
+  return new CaptureReader(name, input, memory, options).open();
+}
+
+/** Creates (or empties) a file for writing. Throws CaptureError if that is not possible. */
+export function createOutput(path: string): FileOutput {
+  try {
+    return new FileOutput(path, fs.openSync(path, "w"));
+  } catch (error) {
+    throw new CaptureError(`${path}: ${reasonOf(error)}`);
+  }
+}
+
+/** Creates the file that a source's records are written to, in the source's format. */
+export function createCapture(path: string, source: CaptureReader): CaptureWriter {
+  if (isSameFile(source.name, path)) {
+    throw new UsageError(`${path}: the output cannot be the capture that is being read`);
+  }
+  return new CaptureWriter(source, createOutput(path));
+}
+
+function isSameFile(left: string, right: string): boolean {
+  const a = fs.statSync(left, { throwIfNoEntry: false });
+  const b = fs.statSync(right, { throwIfNoEntry: false });
+  return a !== undefined && b !== undefined && a.isFile() && a.dev === b.dev && a.ino === b.ino;
+}
