@@ -107,6 +107,10 @@ describe("a configuration", () => {
       "lab.yaml:2: nlb.addresses: the scenario nlb keeps the client's address; only privatelink " +
         "replaces it",
     ],
+    [
+      "scenario: nat\nflow_table: {ipv4_flows: 60000000}",
+      "lab.yaml:2: flow_table: 60000000 IPv4 and 262144 IPv6 flows exceed 4 GiB",
+    ],
     ["scenario: *x", "lab.yaml: Unresolved alias (the anchor must be set before the alias): x"],
   ])("%j is refused in one line that names place, value and range", (text, message) => {
     expect(() => parseConfig(text, "lab.yaml")).toThrow(new ConfigError(message));

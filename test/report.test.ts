@@ -160,7 +160,7 @@ capture     web.pcap (pcap, Ethernet)
 scenario    NAT gateway: whoever sends a flow's first packet is inside; 5 passes, 1 worker
 flows       1,234 created (1,100 TCP, 130 UDP, 4 ICMP, 0 other), at most 980 at once, 3 expired
 output      45,100 packets, 31.2 MB; digest 0123456789abcdef
-machine     Example CPU (2 cores), Node 26.10.0, V8 14.6.202.34, Flowplane 0.1.0
+machine     Example CPU (2 cores), Node 26.10.0, Flowplane 0.1.0
 
 verdict         packets   share
 forward          45,000  99.7 %

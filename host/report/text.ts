@@ -90,7 +90,7 @@ function head(result: ReplayResult): string[] {
     ...entry(
       "machine",
       `${machine.cpu} (${counted(machine.cores, "core")}), Node ${machine.node}, ` +
-        `V8 ${machine.v8}, Flowplane ${machine.flowplane}`,
+        `Flowplane ${machine.flowplane}`,
     ),
     ...result.notes.flatMap((note) => entry("note", note)),
   ];
