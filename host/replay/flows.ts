@@ -16,7 +16,6 @@ import type { Endpoint, Flow, VerdictName } from "../engine/api.ts";
 import { createEngine, type Engine, VERDICT_NAMES } from "../engine/engine.ts";
 import { FlowplaneError } from "../errors.ts";
 import {
-  VERDICT_OUT_MAX,
   WORD_ADDRESS,
   WORD_CAPTURED,
   WORD_FLOW,
@@ -84,6 +83,7 @@ const FLOW6_COUNT_MAX = 1 << 22;
 const FLOW_COUNT_GUESS = 1 << 20;
 const SEED = new TextEncoder().encode("flowplane flows.");
 const PROTOCOLS: Record<number, string> = { 1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6" };
+const PROTOCOLS_WITH_PORTS = new Set([6, 17]);
 const NEVER = { halfOpen: 0, established: 0, closing: 0, udp: 0, icmp: 0, other: 0 };
 
 /** @throws FlowplaneError when the capture cannot be opened */
@@ -136,15 +136,17 @@ async function countOnce(options: FlowsOptions, flowCount: number): Promise<Flow
   const linkTypes = [...new Set(interfaces.map(({ linkName }) => linkName))];
   const capture = { file, format: layout.format, linkTypes, packets, bytes: capturedBytes };
   const { flows, unassigned } = table.rows();
-  const result = { schema: "flowplane.flows/1", capture, flows, unassigned, notes: [] } as const;
-  return { result: { ...result, notes: [] }, failure };
+  return {
+    result: { schema: "flowplane.flows/1", capture, flows, unassigned, notes: [] },
+    failure,
+  };
 }
 
-/** What is counted of a flow or a pair of addresses while the capture runs. */
+/** What is counted of a TCP or UDP flow or of a pair of addresses while the capture runs. */
 interface Count {
   packets: number;
   bytes: number;
-  /** Of both, what came from the flow's client or from the lower address. */
+  /** Of both, what came from the conversation's source. */
   packetsForth: number;
   bytesForth: number;
   firstNs: bigint;
@@ -155,7 +157,7 @@ interface FlowCount extends Count {
   flow: Flow;
 }
 
-/** Frames that are in no flow of their own, by addresses; `source` sent the first of them. */
+/** Frames without ports, by addresses; `source` sent the first of them. */
 interface PairCount extends Count {
   protocol: string;
   source: string;
@@ -199,22 +201,17 @@ class ConversationTable {
     const verdict = VERDICT_NAMES[verdictWord & 0xffff] as VerdictName;
     const handle = descriptors[at + WORD_FLOW] as number;
     const timeNs = this.#source.timeNs(index);
-    if ((verdictWord & 0xffff) <= VERDICT_OUT_MAX && handle !== 0) {
-      const row = this.#flowRow(handle, timeNs);
-      // An ICMP error carries the handle of the flow that it quotes.
-      if (row && (header === undefined || protocolName(header.protocol) === row.flow.protocol)) {
-        addTo(row, verdictWord >>> 24 === 0, captured, timeNs);
-        return;
-      }
-    }
-    const isNameable =
-      verdict === "forward" || verdict === "drop.no-flow" || verdict === "drop.fragment";
-    if (header && isNameable) {
+    // The handle of an ICMP error is that of the flow that it quotes: not its own conversation.
+    const hasPorts = header !== undefined && PROTOCOLS_WITH_PORTS.has(header.protocol);
+    const row = hasPorts && verdict === "forward" ? this.#flowRow(handle, timeNs) : undefined;
+    if (row) {
+      addTo(row, verdictWord >>> 24 === 0, captured, timeNs);
+    } else if (header && isNamedByAddresses(verdict, header.protocol)) {
       const pair = this.#pairRow(header, timeNs);
       addTo(pair, pair.source === addressText(header.source), captured, timeNs);
-      return;
+    } else {
+      this.#unassigned.set(verdict, (this.#unassigned.get(verdict) ?? 0) + 1);
     }
-    this.#unassigned.set(verdict, (this.#unassigned.get(verdict) ?? 0) + 1);
   }
 
   #flowRow(handle: number, timeNs: bigint): FlowCount | undefined {
@@ -232,12 +229,7 @@ class ConversationTable {
     const source = addressText(header.source);
     const destination = addressText(header.destination);
     const { vlans } = header;
-    const key = rowKey(
-      protocol,
-      { address: source, port: 0 },
-      { address: destination, port: 0 },
-      vlans,
-    );
+    const key = [protocol, ...[source, destination].sort(), ...vlans].join(" ");
     const row = this.#pairs.get(key);
     if (row) return row;
     const made = { ...newCount(timeNs), protocol, source, destination, vlans };
@@ -247,29 +239,19 @@ class ConversationTable {
 
   /** The rows as they are now, in the order of their first packets. */
   rows(): Pick<FlowsResult, "flows" | "unassigned"> {
-    const rows = new Map<string, { row: Conversation; firstNs: bigint; lastNs: bigint }>();
-    const join = (conversation: Conversation, { firstNs, lastNs }: Count) => {
-      const { protocol, source, destination, vlans } = conversation;
-      const key = rowKey(protocol, source, destination, vlans);
-      const other = rows.get(key);
-      if (other === undefined) {
-        rows.set(key, { row: conversation, firstNs, lastNs });
-        return;
-      }
-      const isEarlier = firstNs < other.firstNs;
-      const [earlier, later] = isEarlier ? [conversation, other.row] : [other.row, conversation];
-      rows.set(key, {
-        row: joined(earlier, later),
-        firstNs: isEarlier ? firstNs : other.firstNs,
-        lastNs: lastNs > other.lastNs ? lastNs : other.lastNs,
-      });
-    };
-    for (const [handle, count] of this.#flows) {
-      const flow = this.#engine.flow(handle) ?? count.flow;
-      join(flowConversation(flow, count, this.#engine.zone(flow.zone)), count);
-    }
-    for (const count of this.#pairs.values()) join(pairConversation(count), count);
-    const sorted = [...rows.values()].sort((a, b) =>
+    const rows = [
+      ...this.#flows.values().map((count) => {
+        const flow = this.#engine.flow(count.flow.handle) ?? count.flow;
+        return {
+          firstNs: count.firstNs,
+          row: flowConversation(flow, count, this.#engine.zone(flow.zone)),
+        };
+      }),
+      ...this.#pairs.values().map((count) => {
+        return { firstNs: count.firstNs, row: pairConversation(count) };
+      }),
+    ];
+    const sorted = rows.sort((a, b) =>
       a.firstNs < b.firstNs ? -1 : a.firstNs > b.firstNs ? 1 : 0,
     );
     return {
@@ -277,6 +259,12 @@ class ConversationTable {
       unassigned: Object.fromEntries(this.#unassigned),
     };
   }
+}
+
+/** Whether addresses and protocol say all there is to say of a frame that has no flow of its own. */
+function isNamedByAddresses(verdict: VerdictName, protocol: number): boolean {
+  if (verdict === "drop.truncated") return !PROTOCOLS_WITH_PORTS.has(protocol);
+  return verdict === "forward" || verdict === "drop.no-flow" || verdict === "drop.fragment";
 }
 
 function protocolName(protocol: number): string {
@@ -298,23 +286,15 @@ function addTo(count: Count, isForth: boolean, bytes: number, timeNs: bigint): v
   if (timeNs > count.lastNs) count.lastNs = timeNs;
 }
 
-/** The same for both directions of a conversation. */
-function rowKey(protocol: string, a: Endpoint, b: Endpoint, vlans: number[]): string {
-  const ends = [`${a.address} ${a.port}`, `${b.address} ${b.port}`].sort();
-  return [protocol, ...ends, ...vlans].join(" ");
-}
-
 function flowConversation(
   flow: Flow,
   count: Count,
   { vpc, vlans }: { vpc: number; vlans: number[] },
 ): Conversation {
-  const hasPorts = flow.protocol === "tcp" || flow.protocol === "udp";
-  const endpoint = ({ address, port }: Endpoint) => ({ address, port: hasPorts ? port : 0 });
   return {
     protocol: flow.protocol,
-    source: endpoint(flow.client),
-    destination: endpoint(flow.service),
+    source: flow.client,
+    destination: flow.service,
     vlan: vlans[0] ?? null,
     vlans,
     vpc,
@@ -351,19 +331,4 @@ function counts({ packets, bytes, packetsForth, bytesForth, firstNs, lastNs }: C
 /** Seconds from ns, as exact as a number can be: whole seconds and fraction apart. */
 function seconds(ns: bigint): number {
   return Number(`${ns / 1_000_000_000n}`) + Number(ns % 1_000_000_000n) / 1e9;
-}
-
-/** One row of two about the same endpoints; the source is that of the earlier. */
-function joined(earlier: Conversation, later: Conversation): Conversation {
-  const isSameWay = earlier.source.address === later.source.address;
-  const forth = (part: "packets" | "bytes") =>
-    isSameWay ? later[`${part}FromSource`] : later[part] - later[`${part}FromSource`];
-  return {
-    ...earlier,
-    packets: earlier.packets + later.packets,
-    bytes: earlier.bytes + later.bytes,
-    packetsFromSource: earlier.packetsFromSource + forth("packets"),
-    bytesFromSource: earlier.bytesFromSource + forth("bytes"),
-    lastSeen: Math.max(earlier.lastSeen, later.lastSeen),
-  };
 }

@@ -1,7 +1,6 @@
 /**
- * Names the conversation that a frame belongs to by its outermost IP header. The engine does this
- * for all frames of flows; here it is done for the few that are in no flow of their own: ICMP
- * errors, which the engine counts to the flow that they quote, and fragments without their first.
+ * What a frame's outermost IP header says. The engine names flows by more than that; here it is
+ * read for conversations of protocols without ports, which are named by their addresses alone.
  */
 
 import type { LinkKind } from "../engine/api.ts";
@@ -40,7 +39,9 @@ export function networkHeader(frame: Uint8Array, link: LinkKind): NetworkHeader 
   const vlans: number[] = [];
   let type = u16(frame, typeAt);
   while (ETHERTYPES_VLAN.has(type)) {
-    vlans.push(u16(frame, at) & 0xfff);
+    // VLAN 0 is a priority tag, not a VLAN.
+    const id = u16(frame, at) & 0xfff;
+    if (id !== 0) vlans.push(id);
     typeAt = at + 2;
     at += 4;
     type = u16(frame, typeAt);
