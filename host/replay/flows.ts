@@ -16,6 +16,7 @@ import type { Endpoint, Flow, VerdictName } from "../engine/api.ts";
 import { createEngine, type Engine, VERDICT_NAMES } from "../engine/engine.ts";
 import { FlowplaneError } from "../errors.ts";
 import {
+  definePorts,
   WORD_ADDRESS,
   WORD_CAPTURED,
   WORD_FLOW,
@@ -142,34 +143,35 @@ async function countOnce(options: FlowsOptions, flowCount: number): Promise<Flow
   };
 }
 
-/** What is counted of a TCP or UDP flow or of a pair of addresses while the capture runs. */
-interface Count {
+/** A conversation while the capture runs; `handle` is the flow of TCP, whose state is asked for. */
+interface Row {
+  protocol: string;
+  source: Endpoint;
+  destination: Endpoint;
+  vlans: number[];
+  vpc: number;
+  handle: number;
   packets: number;
   bytes: number;
-  /** Of both, what came from the conversation's source. */
-  packetsForth: number;
-  bytesForth: number;
+  packetsFromSource: number;
+  bytesFromSource: number;
   firstNs: bigint;
   lastNs: bigint;
 }
 
-interface FlowCount extends Count {
-  flow: Flow;
-}
-
-/** Frames without ports, by addresses; `source` sent the first of them. */
-interface PairCount extends Count {
-  protocol: string;
-  source: string;
-  destination: string;
-  vlans: number[];
+/** The row of an engine's flow, and whether the flow's client is the row's source. */
+interface FlowRow {
+  row: Row;
+  isSameWay: boolean;
 }
 
 class ConversationTable {
   readonly #engine: Engine;
   readonly #source: FrameSource;
-  readonly #flows = new Map<number, FlowCount>();
-  readonly #pairs = new Map<string, PairCount>();
+  readonly #rows: Row[] = [];
+  readonly #byHandle = new Map<number, FlowRow>();
+  /** Rows of protocols without ports. */
+  readonly #byAddresses = new Map<string, Row>();
   readonly #unassigned = new Map<VerdictName, number>();
   #portCount = 0;
 
@@ -180,11 +182,7 @@ class ConversationTable {
 
   /** Passes `count` described frames through the engine and counts them. */
   take(count: number): void {
-    const { interfaces } = this.#source;
-    for (; this.#portCount < interfaces.length; this.#portCount++) {
-      const link = interfaces[this.#portCount]?.link;
-      if (link) this.#engine.setPort(this.#portCount, { link, service: 0 });
-    }
+    this.#portCount = definePorts(this.#engine, this.#source, this.#portCount);
     this.#engine.process(count);
     for (let index = 0; index < count; index++) this.#count(index);
   }
@@ -195,70 +193,89 @@ class ConversationTable {
     const captured = descriptors[at + WORD_CAPTURED] as number;
     const address = descriptors[at + WORD_ADDRESS] as number;
     const verdictWord = descriptors[at + WORD_VERDICT] as number;
-    const frame = bytes.subarray(address, address + captured);
-    const link = this.#source.interfaces[(descriptors[at + WORD_PORTS] as number) & 0xffff]?.link;
-    const header = link && networkHeader(frame, link);
     const verdict = VERDICT_NAMES[verdictWord & 0xffff] as VerdictName;
-    const handle = descriptors[at + WORD_FLOW] as number;
+    const link = this.#source.interfaces[(descriptors[at + WORD_PORTS] as number) & 0xffff]?.link;
+    const header = link && networkHeader(bytes.subarray(address, address + captured), link);
     const timeNs = this.#source.timeNs(index);
     // The handle of an ICMP error is that of the flow that it quotes: not its own conversation.
-    const hasPorts = header !== undefined && PROTOCOLS_WITH_PORTS.has(header.protocol);
-    const row = hasPorts && verdict === "forward" ? this.#flowRow(handle, timeNs) : undefined;
-    if (row) {
-      addTo(row, verdictWord >>> 24 === 0, captured, timeNs);
+    if (verdict === "forward" && header?.isError === false) {
+      const { row, isSameWay } = this.#flowRow(descriptors[at + WORD_FLOW] as number);
+      const isFromClient = verdictWord >>> 24 === 0;
+      addTo(row, isFromClient === isSameWay, captured, timeNs);
     } else if (header && isNamedByAddresses(verdict, header.protocol)) {
-      const pair = this.#pairRow(header, timeNs);
-      addTo(pair, pair.source === addressText(header.source), captured, timeNs);
+      const source = addressText(header.source);
+      const protocol = PROTOCOLS[header.protocol] ?? String(header.protocol);
+      const destination = addressText(header.destination);
+      const row = this.#addressRow(protocol, source, destination, { vpc: 0, vlans: header.vlans });
+      addTo(row, row.source.address === source, captured, timeNs);
     } else {
       this.#unassigned.set(verdict, (this.#unassigned.get(verdict) ?? 0) + 1);
     }
   }
 
-  #flowRow(handle: number, timeNs: bigint): FlowCount | undefined {
-    const known = this.#flows.get(handle);
+  #flowRow(handle: number): FlowRow {
+    const known = this.#byHandle.get(handle);
     if (known) return known;
     const flow = this.#engine.flow(handle);
-    if (flow === undefined) return undefined;
-    const row = { ...newCount(timeNs), flow };
-    this.#flows.set(handle, row);
+    if (flow === undefined) throw new Error(`a forwarded frame names flow ${handle}, which is not`);
+    const { protocol, client, service } = flow;
+    const zone = this.#engine.zone(flow.zone);
+    const row =
+      protocol === "tcp" || protocol === "udp"
+        ? this.#newRow({ protocol, source: client, destination: service, ...zone, handle })
+        : this.#addressRow(protocol, client.address, service.address, zone);
+    const made = { row, isSameWay: row.source.address === client.address };
+    this.#byHandle.set(handle, made);
+    return made;
+  }
+
+  #addressRow(protocol: string, source: string, destination: string, zone: Zone): Row {
+    const key = [protocol, ...[source, destination].sort(), ...zone.vlans].join(" ");
+    const known = this.#byAddresses.get(key);
+    if (known) return known;
+    const row = this.#newRow({
+      protocol,
+      source: { address: source, port: 0 },
+      destination: { address: destination, port: 0 },
+      ...zone,
+      handle: 0,
+    });
+    this.#byAddresses.set(key, row);
     return row;
   }
 
-  #pairRow(header: NonNullable<ReturnType<typeof networkHeader>>, timeNs: bigint): PairCount {
-    const protocol = protocolName(header.protocol);
-    const source = addressText(header.source);
-    const destination = addressText(header.destination);
-    const { vlans } = header;
-    const key = [protocol, ...[source, destination].sort(), ...vlans].join(" ");
-    const row = this.#pairs.get(key);
-    if (row) return row;
-    const made = { ...newCount(timeNs), protocol, source, destination, vlans };
-    this.#pairs.set(key, made);
-    return made;
+  #newRow(names: Pick<Row, "protocol" | "source" | "destination" | "handle"> & Zone): Row {
+    const counts = { packets: 0, bytes: 0, packetsFromSource: 0, bytesFromSource: 0 };
+    const row = { ...names, ...counts, firstNs: 0n, lastNs: 0n };
+    this.#rows.push(row);
+    return row;
   }
 
   /** The rows as they are now, in the order of their first packets. */
   rows(): Pick<FlowsResult, "flows" | "unassigned"> {
-    const rows = [
-      ...this.#flows.values().map((count) => {
-        const flow = this.#engine.flow(count.flow.handle) ?? count.flow;
-        return {
-          firstNs: count.firstNs,
-          row: flowConversation(flow, count, this.#engine.zone(flow.zone)),
-        };
-      }),
-      ...this.#pairs.values().map((count) => {
-        return { firstNs: count.firstNs, row: pairConversation(count) };
-      }),
-    ];
-    const sorted = rows.sort((a, b) =>
-      a.firstNs < b.firstNs ? -1 : a.firstNs > b.firstNs ? 1 : 0,
-    );
+    const sorted = this.#rows.toSorted((a, b) => Number(a.firstNs - b.firstNs));
     return {
-      flows: sorted.map(({ row }) => row),
+      flows: sorted.map((row) => this.#conversation(row)),
       unassigned: Object.fromEntries(this.#unassigned),
     };
   }
+
+  #conversation({ handle, firstNs, lastNs, vlans, ...row }: Row): Conversation {
+    const isTcp = row.protocol === "tcp" && handle !== 0;
+    return {
+      ...row,
+      vlan: vlans[0] ?? null,
+      vlans,
+      firstSeen: seconds(firstNs),
+      lastSeen: seconds(lastNs),
+      state: (isTcp ? this.#engine.flow(handle)?.state : undefined) ?? null,
+    };
+  }
+}
+
+interface Zone {
+  vpc: number;
+  vlans: number[];
 }
 
 /** Whether addresses and protocol say all there is to say of a frame that has no flow of its own. */
@@ -267,68 +284,17 @@ function isNamedByAddresses(verdict: VerdictName, protocol: number): boolean {
   return verdict === "forward" || verdict === "drop.no-flow" || verdict === "drop.fragment";
 }
 
-function protocolName(protocol: number): string {
-  return PROTOCOLS[protocol] ?? String(protocol);
-}
-
-function newCount(timeNs: bigint): Count {
-  return { packets: 0, bytes: 0, packetsForth: 0, bytesForth: 0, firstNs: timeNs, lastNs: timeNs };
-}
-
-function addTo(count: Count, isForth: boolean, bytes: number, timeNs: bigint): void {
-  count.packets += 1;
-  count.bytes += bytes;
-  if (isForth) {
-    count.packetsForth += 1;
-    count.bytesForth += bytes;
-  }
-  if (timeNs < count.firstNs) count.firstNs = timeNs;
-  if (timeNs > count.lastNs) count.lastNs = timeNs;
-}
-
-function flowConversation(
-  flow: Flow,
-  count: Count,
-  { vpc, vlans }: { vpc: number; vlans: number[] },
-): Conversation {
-  return {
-    protocol: flow.protocol,
-    source: flow.client,
-    destination: flow.service,
-    vlan: vlans[0] ?? null,
-    vlans,
-    vpc,
-    ...counts(count),
-    state: flow.protocol === "tcp" ? flow.state : null,
-  };
-}
-
-function pairConversation(count: PairCount): Conversation {
-  const { protocol, source, destination, vlans } = count;
-  return {
-    protocol,
-    source: { address: source, port: 0 },
-    destination: { address: destination, port: 0 },
-    vlan: vlans[0] ?? null,
-    vlans,
-    vpc: 0,
-    ...counts(count),
-    state: null,
-  };
-}
-
-function counts({ packets, bytes, packetsForth, bytesForth, firstNs, lastNs }: Count) {
-  return {
-    packets,
-    bytes,
-    packetsFromSource: packetsForth,
-    bytesFromSource: bytesForth,
-    firstSeen: seconds(firstNs),
-    lastSeen: seconds(lastNs),
-  };
+function addTo(row: Row, isFromSource: boolean, bytes: number, timeNs: bigint): void {
+  if (row.packets === 0 || timeNs < row.firstNs) row.firstNs = timeNs;
+  if (row.packets === 0 || timeNs > row.lastNs) row.lastNs = timeNs;
+  row.packets += 1;
+  row.bytes += bytes;
+  if (!isFromSource) return;
+  row.packetsFromSource += 1;
+  row.bytesFromSource += bytes;
 }
 
 /** Seconds from ns, as exact as a number can be: whole seconds and fraction apart. */
 function seconds(ns: bigint): number {
-  return Number(`${ns / 1_000_000_000n}`) + Number(ns % 1_000_000_000n) / 1e9;
+  return Number(ns / 1_000_000_000n) + Number(ns % 1_000_000_000n) / 1e9;
 }

@@ -13,6 +13,7 @@ import type { Counters } from "../engine/api.ts";
 import { createEngine, type Engine } from "../engine/engine.ts";
 import { FlowplaneError } from "../errors.ts";
 import type { Scenario } from "../scenario/scenario.ts";
+import { definePorts } from "./batch.ts";
 import { Meter } from "./meter.ts";
 import type { CapacityTarget, ReplayResult, ResourceResult, Timeline } from "./result.ts";
 
@@ -157,7 +158,7 @@ class Pass {
       const read = performance.now();
       this.times.readMs += read - reading;
       if (count === 0) return undefined;
-      this.#definePorts(source);
+      this.#portCount = definePorts(this.#engine, source, this.#portCount);
       const deciding = performance.now();
       this.#engine.process(count);
       const decided = performance.now();
@@ -170,14 +171,6 @@ class Pass {
   #batchMax(packets: number): number {
     const isFine = this.#options.wantsTimeline && this.#number === 1 && packets < FINE_PACKETS;
     return isFine ? FINE_BATCH : BATCH;
-  }
-
-  /** Interfaces of a pcapng show up as it is read; each is a port before the scenario's service. */
-  #definePorts(source: FrameSource): void {
-    for (; this.#portCount < source.interfaces.length; this.#portCount++) {
-      const link = source.interfaces[this.#portCount]?.link;
-      if (link) this.#engine.setPort(this.#portCount, { link, service: 0 });
-    }
   }
 
   /** Measures and writes a batch of the first pass. */
