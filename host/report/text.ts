@@ -114,12 +114,11 @@ function speed(result: ReplayResult): string[] {
   const { engine, endToEnd, time, run } = result;
   const warm =
     run.passes === 1
-      ? "the only pass, flows created in it (--repeat 5 measures a warm table)"
+      ? "cold: the only pass, flows are created in it"
       : `median of ${counted(run.passes - 1, "warm pass", "warm passes")}; ` +
         `first pass ${significant(engine.coldNsPerPacket)} ns`;
-  const split =
-    `read ${duration(time.readSeconds)}, engine ${duration(time.engineSeconds)}, ` +
-    `write ${duration(time.writeSeconds)} of ${duration(time.wallSeconds)}`;
+  const writing = time.writeSeconds > 0 ? `, write ${duration(time.writeSeconds)}` : "";
+  const split = `${duration(time.wallSeconds)}: read ${duration(time.readSeconds)}${writing}`;
   return table(
     [
       { title: "speed", align: "left" },
