@@ -44,6 +44,7 @@ import {
   VERDICT_FORWARD,
 } from "./abi";
 import { countBy, countUp } from "./counters";
+import { findInOtherZones } from "./flow/asymmetric";
 import { sweep } from "./flow/expiry";
 import { begin, beginAgain, refusal, reopen } from "./flow/lifecycle";
 import { isExpired, nextState, STATE_REOPEN } from "./flow/state";
@@ -297,6 +298,10 @@ function finishSlow(descriptor: usize, packet: Packet, port: usize): void {
   const table = flowTable(packet.isIpv6);
   let record = find(table, packet, port);
   let side = foundOn;
+  if (record == 0) {
+    record = findInOtherZones(table, packet, port, nowMs);
+    side = SIDE_CLIENT;
+  }
   let direction: u32 = 0;
   let state: u32 = 0;
   if (record == 0) {

@@ -50,6 +50,7 @@ import {
   VERDICT_DROP_NO_FLOW,
   VERDICT_DROP_NO_SERVICE,
   VERDICT_DROP_PORT_EXHAUSTED,
+  VERDICT_DROP_SAME_ENDPOINT,
   VERDICT_DROP_TABLE_FULL,
   VERDICT_DROP_ZONE_FULL,
   VERDICT_FORWARD,
@@ -96,6 +97,7 @@ export function begin(table: FlowTable, packet: Packet, port: usize, nowMs: u32)
     }
     return refuse(verdict);
   }
+  if (isSelf(packet) && !isUntranslated(packet)) return refuse(VERDICT_DROP_SAME_ENDPOINT);
   const record = takeSlot(table, packet.hash);
   if (record == 0) return refuse(VERDICT_DROP_TABLE_FULL);
   if (!fill(table, record, packet, needsIndex(packet, peer))) {
@@ -124,10 +126,23 @@ function zoneBehind(port: usize, peer: usize, zone: u32): u32 {
   return zoneOf(vpc, vpcAndOuter >> 16, zoneInner(zone));
 }
 
+/** True when source and destination are one endpoint. */
+function isSelf(packet: Packet): bool {
+  const portPair = <u32>packet.rest;
+  const bytes: usize = packet.isIpv6 ? 16 : 4;
+  if ((portPair & 0xffff) != portPair >> 16) return false;
+  return memory.compare(packet.sourceAddress, packet.destinationAddress, bytes) == 0;
+}
+
+/** True when the service leaves both ends as they are. */
+function isUntranslated(packet: Packet): bool {
+  const tuple = outside();
+  return tuple.addresses == packet.addresses && tuple.rest == packet.rest;
+}
+
 /** An untranslated flow that only ever arrives on client-side ports needs no index cell. */
 function needsIndex(packet: Packet, peer: usize): bool {
-  const tuple = outside();
-  if (tuple.addresses != packet.addresses || tuple.rest != packet.rest) return true;
+  if (!isUntranslated(packet)) return true;
   return (load<u8>(peer, PORT_SIDES) & PORT_SIDE_SERVICE) != 0;
 }
 

@@ -82,7 +82,8 @@ export type VerdictName =
   | "drop.port-exhausted"
   | "drop.tuple-taken"
   | "drop.table-full"
-  | "drop.zone-full";
+  | "drop.zone-full"
+  | "drop.same-endpoint";
 
 export interface Counters {
   /** Packets by verdict; the sum is the number of packets processed. */

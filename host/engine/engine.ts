@@ -34,6 +34,7 @@ export const VERDICT_NAMES: readonly VerdictName[] = [
   "drop.tuple-taken",
   "drop.table-full",
   "drop.zone-full",
+  "drop.same-endpoint",
 ];
 
 export const TIMEOUTS_DEFAULT: Readonly<Timeouts> = {

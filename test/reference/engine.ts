@@ -25,6 +25,8 @@ export interface TwinFlow {
   madeBy: number;
   packets: Record<Direction, number>;
   bytes: Record<Direction, number>;
+  /** Answered in another zone. */
+  asymmetric?: boolean;
 }
 
 export interface Outcome {
@@ -55,6 +57,8 @@ export class Twin {
   private readonly byService = new Map<string, TwinFlow>();
   private readonly datagrams = new Map<string, Found & { seenMs: number }>();
   private readonly holdMs: number;
+  /** Zones in the order in which they are first met. */
+  private readonly zones: string[] = [];
 
   constructor(holdMs: number) {
     this.holdMs = holdMs;
@@ -83,7 +87,9 @@ export class Twin {
       const outcome = translateError(this, frame, parsed, port, timeMs);
       return typeof outcome === "string" ? stop(outcome) : { ...outcome, portOut };
     }
-    const found = this.find(parsed.tuple, port);
+    this.nameZone(parsed.zone);
+    this.nameZone(this.zoneBehind(parsed.zone, port));
+    const found = this.find(parsed.tuple, port) ?? this.findInOtherZones(parsed, port, timeMs);
     const settled =
       found && !this.isForgettable(found.flow, timeMs)
         ? this.meet(found, parsed, timeMs)
@@ -109,6 +115,24 @@ export class Twin {
       if (forwards) return { flow: forwards, side, direction: "from-client" };
       const reverse = flows.get(keyOf(backwards));
       if (reverse) return { flow: reverse, side, direction: "from-service" };
+    }
+    return undefined;
+  }
+
+  private nameZone(zone: string): void {
+    if (!this.zones.includes(zone)) this.zones.push(zone);
+  }
+
+  /** An adopted flow that nobody has answered in its own zone may be answered in another. */
+  private findInOtherZones(parsed: Parsed, port: PortOptions, timeMs: number): Found | undefined {
+    if (port.sides === "service" || !this.services[port.service ?? -1]?.adopt) return undefined;
+    for (const zone of this.zones.slice(0, 16)) {
+      const isOther = zone !== parsed.zone && zone.split(" ")[0] === parsed.zone.split(" ")[0];
+      const flow = this.byClient.get(keyOf(mirror({ ...parsed.tuple, zone })));
+      if (!isOther || flow === undefined || this.isExpired(flow, timeMs)) continue;
+      if (flow.packets["from-service"] > 0 && !flow.asymmetric) continue;
+      flow.asymmetric = true;
+      return { flow, side: "client", direction: "from-service" };
     }
     return undefined;
   }

@@ -81,6 +81,11 @@ export function parseFrame(frame: Uint8Array, link: Link, vpc: number): Parsed |
   let type = readU16(frame, typeAt);
   let offset = header;
   const tags: number[] = [];
+  if (type === 0x8903) {
+    if (frame.length < offset + 16) return TRUNCATED;
+    type = readU16(frame, offset + 14);
+    offset += 16;
+  }
   while (type === 0x8100 || type === 0x88a8 || type === 0x9100) {
     if (tags.length === 2) return NOT_IP;
     if (frame.length < offset + 4) return TRUNCATED;
@@ -267,6 +272,10 @@ function parseTransport(frame: Uint8Array, network: Network): Parsed | Decided {
   const present = network.capturedEnd - transport;
   if (total < (protocol === 6 ? 20 : 8)) return MALFORMED;
   if (present < (hasPorts ? 4 : 6)) return TRUNCATED;
+  if (protocol === 6 && present > 12) {
+    const headerBytes = ((frame[transport + 12] ?? 0) >> 4) * 4;
+    if (headerBytes < 20 || headerBytes > total) return MALFORMED;
+  }
   if (hasPorts) {
     parsed.tuple.sourcePort = readU16(frame, transport);
     parsed.tuple.destinationPort = readU16(frame, transport + 2);
