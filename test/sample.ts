@@ -29,6 +29,7 @@ export function sampleResult(): ReplayResult {
       "drop.tuple-taken": 0,
       "drop.table-full": 0,
       "drop.zone-full": 0,
+      "drop.same-endpoint": 0,
     },
     output: { packets: 45_100, bytes: 31_190_000, inserted: { pp2: 0, rst: 0, icmp: 0 } },
     time: { wallSeconds: 0.0712, readSeconds: 0.0312, engineSeconds: 0.00912, writeSeconds: 0 },
