@@ -116,6 +116,11 @@ describe("the text report", () => {
     const lines = textReport(result).split("\n");
     expect(lines.length).toBeLessThanOrEqual(40);
     expect(Math.max(...lines.map((line) => line.length))).toBeLessThanOrEqual(100);
+    const others = Object.keys(result.verdicts).length - 9;
+    const share = `${others},000,000,000`;
+    expect(lines.find((line) => line.includes("others"))).toMatch(
+      new RegExp(`^${others} others +${share} `),
+    );
   });
 
   test("of an empty capture has no rates that were not measured", () => {
