@@ -154,7 +154,7 @@ describe("the page", () => {
   test("draws rates per second and only verdicts that were given", () => {
     const timeline = { ...sampleTimeline(), bytes: [125_000_000], packets: [7], flowsCreated: [2] };
     const data = pageData(sampleResult(), timeline);
-    expect(data.gbps).toEqual([10]);
+    expect(data.bitsPerSecond).toEqual([1e10]);
     expect(data.packetsPerSecond).toEqual([70]);
     expect(data.flowsPerSecond).toEqual([20]);
     expect(data.verdictNames).toEqual(["forward", "pass.non-ip", "drop.truncated"]);
