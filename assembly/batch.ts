@@ -45,7 +45,7 @@ import {
 } from "./abi";
 import { countBy, countUp } from "./counters";
 import { findInOtherZones } from "./flow/asymmetric";
-import { sweep } from "./flow/expiry";
+import { forgetIfOver, sweep } from "./flow/expiry";
 import { begin, beginAgain, refusal, reopen } from "./flow/lifecycle";
 import { isExpired, nextState, STATE_REOPEN } from "./flow/state";
 import {
@@ -296,7 +296,7 @@ function finishSlow(descriptor: usize, packet: Packet, port: usize): void {
   if (packet.kind == PACKET_ERROR) return finishError(descriptor, packet, port);
   const nowMs = load<u32>(descriptor, FRAME_TIME_MS);
   const table = flowTable(packet.isIpv6);
-  let record = find(table, packet, port);
+  let record = find(table, packet, port, nowMs);
   let side = foundOn;
   if (record == 0) {
     record = findInOtherZones(table, packet, port, nowMs);
@@ -329,7 +329,7 @@ function finishSlow(descriptor: usize, packet: Packet, port: usize): void {
   account(descriptor, record, direction, state, nowMs);
   const handle = handleOf(table, record);
   if (packet.fragment == FRAGMENT_FIRST) {
-    rememberFragment(packet, handle, side, direction, nowMs);
+    rememberFragment(packet, record, handle, side, direction, nowMs);
   }
   if (packet.kind == PACKET_FAST) rewriteFast(packet, record, side, direction);
   else rewritePacket(packet, record, side, direction);
@@ -339,16 +339,22 @@ function finishSlow(descriptor: usize, packet: Packet, port: usize): void {
 /** SIDE_* that the last `find` found the flow by. */
 let foundOn: u32 = 0;
 
-/** The flow that the packet's tuple names on one of the port's sides, or 0. */
-function find(table: FlowTable, packet: Packet, port: usize): usize {
+/**
+ * The flow that the packet's tuple names on one of the port's sides, or 0. A flow that is over is
+ * gone for every packet, whether the sweep has come by or not: what happens to a packet must not
+ * depend on how packets were batched.
+ */
+function find(table: FlowTable, packet: Packet, port: usize, nowMs: u32): usize {
   const sides = <u32>load<u8>(port, PORT_SIDES);
   if (sides & PORT_SIDE_CLIENT) {
     foundOn = SIDE_CLIENT;
     const record = findByClientSide(table, packet);
-    if (record) return record;
+    if (record != 0 && !forgetIfOver(table, record, nowMs)) return record;
   }
   foundOn = SIDE_SERVICE;
-  return sides & PORT_SIDE_SERVICE ? findByIndex(table, packet, SIDE_SERVICE) : 0;
+  if ((sides & PORT_SIDE_SERVICE) == 0) return 0;
+  const record = findByIndex(table, packet, SIDE_SERVICE);
+  return record == 0 || forgetIfOver(table, record, nowMs) ? 0 : record;
 }
 
 function finishFragment(descriptor: usize, packet: Packet): void {
@@ -370,8 +376,8 @@ function finishError(descriptor: usize, packet: Packet, port: usize): void {
   if (packet.kind == PACKET_DECIDED) return giveVerdict(descriptor, packet.verdict);
   const quoted = quotedScratch();
   const table = flowTable(packet.isIpv6);
-  const record = find(table, quoted, port);
   const nowMs = load<u32>(descriptor, FRAME_TIME_MS);
+  const record = find(table, quoted, port, nowMs);
   if (record == 0 || isExpired(record, nowMs)) {
     return giveVerdict(descriptor, VERDICT_DROP_NO_FLOW);
   }

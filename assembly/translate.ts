@@ -23,7 +23,6 @@ import {
   SERVICE_TARGET6_COUNT,
   SERVICE_TARGETS,
   SERVICE_TARGETS6,
-  SIDE_SERVICE,
   TARGET_BYTES,
   TARGET_PORT_BE,
   TARGET6_BYTES,
@@ -33,7 +32,7 @@ import {
   VERDICT_FORWARD,
 } from "./abi";
 import { forgetIfOver } from "./flow/expiry";
-import { FlowTable, findByIndex } from "./flow/table";
+import { FlowTable, findOwner } from "./flow/table";
 import { hashWord } from "./hash";
 import { Packet, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP } from "./packet";
 import { ICMP_REQUEST, icmpRole, portPairOf, setTuple } from "./wire/transport";
@@ -81,9 +80,12 @@ export function translate(
   const first = <u32>load<u16>(ring + ((<usize>at) << 1));
   const tries = min<u32>(targetCount, TARGETS_TRIED_MAX);
   let verdict = VERDICT_DROP_TUPLE_TAKEN;
-  for (let step: u32 = 0; step < tries && verdict == VERDICT_DROP_TUPLE_TAKEN; step++) {
+  for (let step: u32 = 0; step < tries; step++) {
     const aimed = aimAt(service, packet, (first + step) % targetCount, portPair);
     verdict = translateSource(table, service, packet, aimed, protocolZone, nowMs);
+    if (verdict == VERDICT_FORWARD) return verdict;
+    // Whoever has tried many ports in vain stops here; without ports another target may be free.
+    if (verdict == VERDICT_DROP_PORT_EXHAUSTED && hasPortToChange(packet)) return verdict;
   }
   return verdict;
 }
@@ -166,12 +168,16 @@ const strides: usize = memory.data<u16>([
 function isTupleFree(table: FlowTable, portPair: u32, protocolZone: u32, nowMs: u32): bool {
   const tuple = outside();
   setTuple(tuple, portPair, protocolZone);
-  const owner = findByIndex(table, tuple, SIDE_SERVICE);
+  const owner = findOwner(table, tuple);
   return owner == 0 || forgetIfOver(table, owner, nowMs);
 }
 
 function hasPorts(packet: Packet): bool {
   return packet.protocol == PROTOCOL_TCP || packet.protocol == PROTOCOL_UDP;
+}
+
+function hasPortToChange(packet: Packet): bool {
+  return hasPorts(packet) || isIcmpRequest(packet);
 }
 
 function isIcmpRequest(packet: Packet): bool {

@@ -15,6 +15,7 @@ import {
   COUNTER_FLOWS_SPILLED,
   COUNTER_FLOWS_TCP,
   COUNTER_FLOWS_UDP,
+  DIRECTION_FROM_CLIENT,
   DIRECTION_FROM_SERVICE,
   FLOW_FLAG_CLIENT_HIGH,
   FLOW_FLAG_INDEXED,
@@ -105,7 +106,7 @@ export function begin(table: FlowTable, packet: Packet, port: usize, nowMs: u32)
     return refuse(VERDICT_DROP_TABLE_FULL);
   }
   store<u64>(record, (<u64>serviceIndex) << 48, FLOW_OCTETS_SERVICE);
-  start(record, packet, nowMs);
+  start(record, packet, DIRECTION_FROM_CLIENT, nowMs);
   countBeginning(record, packet);
   return record;
 }
@@ -162,9 +163,11 @@ function fill(table: FlowTable, record: usize, packet: Packet, isIndexed: bool):
   const beforePorts = before + (packet.rest & 0xffffffff);
   const afterPorts = after + (tuple.rest & 0xffffffff);
   store<u16>(record, <u16>deltaOf(beforePorts, afterPorts), FLOW_TRANSPORT_DELTA);
+  table.unindexedCount++;
   if (!isIndexed) return true;
   if (!addToIndex(table, tuple.hash, slotOf(table, record))) return false;
   store<u8>(record, <u8>(flags | FLOW_FLAG_INDEXED), FLOW_FLAGS);
+  table.unindexedCount--;
   return true;
 }
 
@@ -176,8 +179,8 @@ function sumAddresses(packet: Packet): u64 {
 }
 
 /** First state and empty counters; what the record says of service and flags stays. */
-function start(record: usize, packet: Packet, nowMs: u32): void {
-  const state = firstState(packet.protocol, packet.flags);
+function start(record: usize, packet: Packet, direction: u32, nowMs: u32): void {
+  const state = firstState(packet.protocol, packet.flags, direction);
   const flags = <u64>load<u8>(record, FLOW_FLAGS);
   const service = <u64>load<u16>(record, FLOW_SERVICE);
   store<u64>(record, ((<u64>state) << 48) | (flags << 56), FLOW_OCTETS_CLIENT);
@@ -201,7 +204,7 @@ function countCreated(record: usize, packet: Packet): void {
   const used = usage + <usize>load<u16>(record, FLOW_SERVICE) * USAGE_BYTES;
   countUp(used + USAGE_FLOWS_CREATED);
   countUp(counters + COUNTER_FLOWS_CREATED);
-  const state = firstState(packet.protocol, packet.flags);
+  const state = firstState(packet.protocol, packet.flags, DIRECTION_FROM_CLIENT);
   let counter = COUNTER_FLOWS_OTHER;
   if (state < FLOW_STATE_UDP) counter = COUNTER_FLOWS_TCP;
   else if (state == FLOW_STATE_UDP) counter = COUNTER_FLOWS_UDP;
@@ -219,7 +222,7 @@ export function beginAgain(record: usize, packet: Packet, direction: u32, nowMs:
   const adopts = (load<u32>(service, SERVICE_FLAGS) & SERVICE_FLAG_ADOPT) != 0;
   if (!adopts && (direction == DIRECTION_FROM_SERVICE || !mayBegin(service, packet))) return false;
   countUp(counters + COUNTER_FLOWS_EXPIRED);
-  start(record, packet, nowMs);
+  start(record, packet, direction, nowMs);
   countCreated(record, packet);
   return true;
 }
@@ -227,5 +230,5 @@ export function beginAgain(record: usize, packet: Packet, direction: u32, nowMs:
 /** A SYN of the client on the tuple of an ended connection. */
 export function reopen(record: usize, packet: Packet, nowMs: u32): void {
   countUp(counters + COUNTER_FLOWS_REOPENED);
-  start(record, packet, nowMs);
+  start(record, packet, DIRECTION_FROM_CLIENT, nowMs);
 }

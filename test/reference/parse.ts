@@ -49,6 +49,8 @@ export interface Parsed {
 /** A verdict that the parser gives by itself. */
 export interface Decided {
   verdict: VerdictName;
+  /** Where it was IP at least. */
+  zone?: string;
 }
 
 export function mirror(tuple: Tuple): Tuple {
@@ -95,8 +97,8 @@ export function parseFrame(frame: Uint8Array, link: Link, vpc: number): Parsed |
   }
   // VLAN 0 is a priority tag, not a VLAN.
   const zone = tags.some((id) => id !== 0) ? `${vpc} ${tags[0] ?? 0} ${tags[1] ?? 0}` : `${vpc}`;
-  if (type === 0x0800) return parseIpv4(frame, offset, frame.length, zone);
-  if (type === 0x86dd) return parseIpv6(frame, offset, frame.length, zone);
+  if (type === 0x0800) return { zone, ...parseIpv4(frame, offset, frame.length, zone) };
+  if (type === 0x86dd) return { zone, ...parseIpv6(frame, offset, frame.length, zone) };
   return NOT_IP;
 }
 
