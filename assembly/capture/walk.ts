@@ -85,12 +85,14 @@ function pcapNs(record: usize, swapped: bool, fractionNs: i64): i64 {
   return <i64>u32At(record, swapped) * NS_PER_SECOND + <i64>u32At(record + 4, swapped) * fractionNs;
 }
 
-/** Captured length of a pcap record; before 2.4 the two lengths may stand in the other order. */
+/** Captured length of a pcap record from its two lengths, which stood the other way before 2.4. */
+function capturedOf(first: u32, second: u32, flags: u32): u32 {
+  if (flags & WALK_FLAG_LENGTHS_SWAPPED) return second;
+  return (flags & WALK_FLAG_LENGTHS_EITHER) != 0 ? min<u32>(first, second) : first;
+}
+
 function pcapCapturedBytes(record: usize, flags: u32, swapped: bool): u32 {
-  const first = u32At(record + 8, swapped);
-  if (flags & WALK_FLAG_LENGTHS_SWAPPED) return u32At(record + 12, swapped);
-  if (flags & WALK_FLAG_LENGTHS_EITHER) return min<u32>(first, u32At(record + 12, swapped));
-  return first;
+  return capturedOf(u32At(record + 8, swapped), u32At(record + 12, swapped), flags);
 }
 
 /** The instant that `units` of an interface's clock mean (pcapng: if_tsresol, if_tsoffset). */
@@ -179,7 +181,9 @@ export function walkPcap(
     detail = PCAP_HEADER_BYTES;
     reason = WALK_STOP_SHORT;
     if (left < PCAP_HEADER_BYTES) break;
-    const captured = pcapCapturedBytes(record, flags, swapped);
+    const first = u32At(record + 8, swapped);
+    const second = u32At(record + 12, swapped);
+    const captured = capturedOf(first, second, flags);
     if (captured > lengthMax) {
       reason = WALK_STOP_LONG;
       detail = captured;
@@ -187,10 +191,7 @@ export function walkPcap(
     }
     detail = PCAP_HEADER_BYTES + captured;
     if (left < detail) break;
-    // Whichever of the two fields is not the captured length is the wire length.
-    const first = u32At(record + 8, swapped);
-    const second = u32At(record + 12, swapped);
-    const wire = first ^ second ^ captured;
+    const wire = first ^ second ^ captured; // whichever of the two is not the captured length
     const ns = pcapNs(record, swapped, fractionNs);
     earliestNs = min<i64>(earliestNs, ns);
     latestNs = max<i64>(latestNs, ns);

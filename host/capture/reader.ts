@@ -21,6 +21,7 @@ import {
   readPcapHeader,
   SECTION_HEADER,
   SIMPLE_PACKET,
+  tooLongText,
 } from "./format.ts";
 import { Sections } from "./section.ts";
 import { Slots } from "./slots.ts";
@@ -444,10 +445,7 @@ export class CaptureReader implements FrameSource {
    * it up to 262144 bytes; so it is taken if the record is whole and what follows looks like one.
    */
   #long(captured: number): boolean {
-    const snap = this.#snapBytes;
-    const isSnap = snap > 0 && snap <= abi.WALK_CAPTURED_BYTES_MAX;
-    const limit = isSnap ? `the file's ${snap}` : `the ${abi.WALK_CAPTURED_BYTES_MAX} of any file`;
-    const fault = `captured length ${captured} exceeds ${limit}`;
+    const fault = tooLongText(captured, this.#snapBytes);
     if (captured > abi.WALK_CAPTURED_BYTES_MAX) return this.#fail("record", fault);
     const next = PCAP_RECORD_HEADER_BYTES + captured;
     const left = this.#end - this.#at;

@@ -5,9 +5,10 @@
  */
 import { instantiate } from "@assemblyscript/loader";
 import { ABI_VERSION } from "../../assembly/abi.ts";
+import type { WalkExports } from "../capture/source.ts";
 
 /** The exports of assembly/index.ts. Unsigned results arrive signed: `>>> 0` where it matters. */
-export interface EngineExports extends Record<string, unknown> {
+export interface EngineExports extends Record<string, unknown>, WalkExports {
   readonly memory: WebAssembly.Memory;
   abiVersion(): number;
   configAddress(): number;
