@@ -33,7 +33,7 @@ import {
 } from "./abi";
 import { forgetIfOver } from "./flow/expiry";
 import { FlowTable, findOwner } from "./flow/table";
-import { hashWord } from "./hash";
+import { hashDigest, hashTuple, hashWord } from "./hash";
 import { Packet, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP } from "./packet";
 import { ICMP_REQUEST, icmpRole, portPairOf, setTuple } from "./wire/transport";
 
@@ -75,7 +75,7 @@ export function translate(
   if (ringSize == 0 || targetCount == 0) {
     return translateSource(table, service, packet, portPair, protocolZone, nowMs);
   }
-  const at = <u32>(((packet.hash & 0xffffffff) * <u64>ringSize) >> 32);
+  const at = <u32>(((placement(packet) & 0xffffffff) * <u64>ringSize) >> 32);
   const ring = <usize>load<u32>(service + <usize>(packet.isIpv6 ? SERVICE_RING6 : SERVICE_RING));
   const first = <u32>load<u16>(ring + ((<usize>at) << 1));
   const tries = min<u32>(targetCount, TARGETS_TRIED_MAX);
@@ -88,6 +88,15 @@ export function translate(
     if (verdict == VERDICT_DROP_PORT_EXHAUSTED && hasPortToChange(packet)) return verdict;
   }
   return verdict;
+}
+
+/**
+ * Hash of the tuple without its zone: the same tuple in another VLAN meets the same target, and
+ * what a flow meets does not depend on how zones are numbered.
+ */
+function placement(packet: Packet): u64 {
+  const rest = packet.rest & 0xffffffffff;
+  return packet.isIpv6 ? hashDigest(packet.addresses, rest) : hashTuple(packet.addresses, rest);
 }
 
 /** Puts the target's address into the tuple and returns the ports with its port. */
@@ -144,7 +153,7 @@ function allocatePort(
   const mayKeep = isQuery || !hasPorts(packet) || port >= PORT_MIN;
   if (mayKeep && isTupleFree(table, portPair, protocolZone, nowMs)) return true;
   if (!isQuery && !hasPorts(packet)) return false;
-  const order = hashWord(packet.hash);
+  const order = hashWord(placement(packet));
   const start = <u32>(order >> 32) % PORT_COUNT;
   const stride = <u32>load<u16>(strides + <usize>((<u32>order & 15) << 1));
   let offset = start;

@@ -92,7 +92,7 @@ async function replay(path: string, service: ServiceOptions, out: string): Promi
   const lines = passages.map(
     ({ verdict }, i) => `${i + 1}\t${verdict.startsWith("drop") ? 0 : ++output}`,
   );
-  await writeFile(`${out}.map`, `${lines.join("\n")}\n`);
+  await writeFile(`${out}.map`, lines.map((line) => `${line}\n`).join(""));
   return { passages, error };
 }
 
@@ -136,6 +136,8 @@ async function judge(file: string, name: string, service: ServiceOptions): Promi
   const told = await promisify(execFile)("python3", args).catch((failed) => failed);
   const lines = `${told.stdout}`.trim().split("\n");
   if (lines.at(-1)?.startsWith("ok ")) return "";
+  // What the judge's own tshark refuses to open, nobody can judge.
+  if (lines[0]?.startsWith(`ERROR cannot read ${input}`)) return "";
   return `${lines.slice(0, 8).join("\n")}${told.stderr}`;
 }
 
