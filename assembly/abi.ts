@@ -94,6 +94,7 @@ export const FLOW_FLAG_SERVICE_HIGH: u32 = 2; //  on the service side the client
 export const FLOW_FLAG_SPILLED: u32 = 4; //       stands outside its home group, found by the index
 export const FLOW_FLAG_INDEXED: u32 = 8; //       the service side has an index entry
 export const FLOW_FLAG_ASYMMETRIC: u32 = 16; //   answered in another zone (adopted flows only)
+export const FLOW_FLAG_RETIRED: u32 = 32; //      over and counted as expired, kept while there is room
 
 export const FLOW_STATE_HALF_OPEN: u32 = 0; //    TCP: SYN seen, no answer from the service yet
 export const FLOW_STATE_ESTABLISHED: u32 = 1; //  TCP

@@ -45,7 +45,7 @@ import {
 } from "./abi";
 import { countBy, countUp } from "./counters";
 import { findInOtherZones } from "./flow/asymmetric";
-import { forgetIfOver, sweep } from "./flow/expiry";
+import { forgetIfGone, sweep } from "./flow/expiry";
 import { begin, beginAgain, refusal, reopen } from "./flow/lifecycle";
 import { isExpired, nextState, STATE_REOPEN } from "./flow/state";
 import {
@@ -339,22 +339,18 @@ function finishSlow(descriptor: usize, packet: Packet, port: usize): void {
 /** SIDE_* that the last `find` found the flow by. */
 let foundOn: u32 = 0;
 
-/**
- * The flow that the packet's tuple names on one of the port's sides, or 0. A flow that is over is
- * gone for every packet, whether the sweep has come by or not: what happens to a packet must not
- * depend on how packets were batched.
- */
+/** The flow that the packet's tuple names on one of the port's sides, or 0. */
 function find(table: FlowTable, packet: Packet, port: usize, nowMs: u32): usize {
   const sides = <u32>load<u8>(port, PORT_SIDES);
   if (sides & PORT_SIDE_CLIENT) {
     foundOn = SIDE_CLIENT;
     const record = findByClientSide(table, packet);
-    if (record != 0 && !forgetIfOver(table, record, nowMs)) return record;
+    if (record != 0 && !forgetIfGone(table, record, nowMs)) return record;
   }
   foundOn = SIDE_SERVICE;
   if ((sides & PORT_SIDE_SERVICE) == 0) return 0;
   const record = findByIndex(table, packet, SIDE_SERVICE);
-  return record == 0 || forgetIfOver(table, record, nowMs) ? 0 : record;
+  return record == 0 || forgetIfGone(table, record, nowMs) ? 0 : record;
 }
 
 function finishFragment(descriptor: usize, packet: Packet): void {

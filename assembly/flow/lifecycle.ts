@@ -19,6 +19,7 @@ import {
   DIRECTION_FROM_SERVICE,
   FLOW_FLAG_CLIENT_HIGH,
   FLOW_FLAG_INDEXED,
+  FLOW_FLAG_RETIRED,
   FLOW_FLAG_SERVICE_HIGH,
   FLOW_FLAG_SPILLED,
   FLOW_FLAGS,
@@ -181,7 +182,7 @@ function sumAddresses(packet: Packet): u64 {
 /** First state and empty counters; what the record says of service and flags stays. */
 function start(record: usize, packet: Packet, direction: u32, nowMs: u32): void {
   const state = firstState(packet.protocol, packet.flags, direction);
-  const flags = <u64>load<u8>(record, FLOW_FLAGS);
+  const flags = <u64>(load<u8>(record, FLOW_FLAGS) & ~(<u8>FLOW_FLAG_RETIRED));
   const service = <u64>load<u16>(record, FLOW_SERVICE);
   store<u64>(record, ((<u64>state) << 48) | (flags << 56), FLOW_OCTETS_CLIENT);
   store<u64>(record, service << 48, FLOW_OCTETS_SERVICE);
@@ -190,6 +191,11 @@ function start(record: usize, packet: Packet, direction: u32, nowMs: u32): void 
 }
 
 function countBeginning(record: usize, packet: Packet): void {
+  countActive(record);
+  countCreated(record, packet);
+}
+
+function countActive(record: usize): void {
   const used = usage + <usize>load<u16>(record, FLOW_SERVICE) * USAGE_BYTES;
   countUp(used + USAGE_FLOWS_ACTIVE);
   countUp(counters + COUNTER_FLOWS_ACTIVE);
@@ -197,7 +203,6 @@ function countBeginning(record: usize, packet: Packet): void {
   if (active > load<u64>(counters, COUNTER_FLOWS_ACTIVE_MAX)) {
     store<u64>(counters, active, COUNTER_FLOWS_ACTIVE_MAX);
   }
-  countCreated(record, packet);
 }
 
 function countCreated(record: usize, packet: Packet): void {
@@ -221,7 +226,8 @@ export function beginAgain(record: usize, packet: Packet, direction: u32, nowMs:
   const service = services + <usize>(index * SERVICE_BYTES);
   const adopts = (load<u32>(service, SERVICE_FLAGS) & SERVICE_FLAG_ADOPT) != 0;
   if (!adopts && (direction == DIRECTION_FROM_SERVICE || !mayBegin(service, packet))) return false;
-  countUp(counters + COUNTER_FLOWS_EXPIRED);
+  if (load<u8>(record, FLOW_FLAGS) & FLOW_FLAG_RETIRED) countActive(record);
+  else countUp(counters + COUNTER_FLOWS_EXPIRED);
   start(record, packet, direction, nowMs);
   countCreated(record, packet);
   return true;

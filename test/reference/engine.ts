@@ -111,7 +111,10 @@ export class Twin {
     return port;
   }
 
-  /** The flow that has this tuple on a side which the port carries. Flows long over are gone. */
+  /**
+   * The flow that has this tuple on a side which the port carries. Flows long over are gone,
+   * unless their service adopts flows: those keep their translation while there is room.
+   */
   find(tuple: Tuple, port: PortOptions, timeMs: number): Found | undefined {
     const sides = port.sides ?? "client";
     for (const side of ["client", "service"] as const) {
@@ -120,7 +123,8 @@ export class Twin {
       for (const direction of ["from-client", "from-service"] as const) {
         const flow = flows.get(keyOf(direction === "from-client" ? tuple : mirror(tuple)));
         if (flow === undefined) continue;
-        if (!this.isForgettable(flow, timeMs)) return { flow, side, direction };
+        const isKept = this.services[flow.madeBy]?.adopt === true;
+        if (isKept || !this.isForgettable(flow, timeMs)) return { flow, side, direction };
         this.forget(flow);
       }
     }
