@@ -5,21 +5,19 @@
  * The input is generated (IMIX: 7 of 64, 4 of 570, 1 of 1514 bytes) in the system's temporary
  * folder and removed again. Times are the best of several passes over a file in the page cache.
  */
-import { EventEmitter } from "node:events";
 import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { parse } from "pcap-parser";
 import { buildPcapHeader, buildPcapRecord } from "../host/capture/build.ts";
 import { createCapture, openCapture } from "../host/capture/file.ts";
-import { openBytes } from "../host/capture/memory.ts";
 import { openStream } from "../host/capture/stream.ts";
 import { createWalkMemory } from "../test/walk-memory.ts";
+import { parseBytes, walkBytes } from "./walk.ts";
 
 const IMIX = [64, 64, 64, 64, 64, 64, 64, 570, 570, 570, 570, 1514];
 const LAYOUT = { bigEndian: false, nanoseconds: false, lengthsSwapped: false };
 const PASSES = 5;
-const CHUNK_BYTES = 256 * 1024;
 
 function generate(file: string, bytes: number): number {
   const records = IMIX.map((length, i) =>
@@ -101,23 +99,8 @@ try {
     return seconds;
   };
   const capture = fs.readFileSync(file);
-  const walkBytes = async () => {
-    const source = await openBytes(capture, memory);
-    while (source.next());
-    return source.packets;
-  };
-  const parseBytes = () =>
-    new Promise<number>((resolve) => {
-      let count = 0;
-      const feed = Object.assign(new EventEmitter(), { pause() {}, resume() {} });
-      parse(feed as EventEmitter).on("packet", () => count++);
-      for (let at = 0; at < capture.length; at += CHUNK_BYTES) {
-        feed.emit("data", capture.subarray(at, at + CHUNK_BYTES));
-      }
-      resolve(count);
-    });
-  const ours = await measure("walk, capture in memory", PASSES, walkBytes);
-  const theirs = await measure("pcap-parser, capture in memory", 3, parseBytes);
+  const ours = await measure("walk, capture in memory", PASSES, () => walkBytes(capture, memory));
+  const theirs = await measure("pcap-parser, capture in memory", 3, () => parseBytes(capture));
   await measure("read and walk", PASSES, walk);
   await measure("read, walk and write", PASSES, copy);
   await measure("pcap-parser, 1 MiB chunks", 2, parser(1 << 20));
