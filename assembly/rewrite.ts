@@ -119,7 +119,7 @@ function rewriteTransport(packet: Packet, record: usize, side: u32, direction: u
   const protocol = packet.protocol;
   const transport = <usize>packet.transport;
   if (present == 0) return;
-  if (protocol == PROTOCOL_ICMP || protocol == PROTOCOL_ICMPV6) {
+  if (protocol == (packet.isIpv6 ? PROTOCOL_ICMPV6 : PROTOCOL_ICMP)) {
     return rewriteIcmp(packet, record, side, direction);
   }
   if (protocol == PROTOCOL_TCP || protocol == PROTOCOL_UDP) {

@@ -59,6 +59,7 @@ export function parseIpv4(packet: Packet, ip: usize, bytes: u32, zone: u32): voi
   if (isPlain) {
     packet.kind = PACKET_FAST;
     packet.fragment = FRAGMENT_NONE;
+    packet.transportBytes = present;
     packet.flags = select<u8>(tcpFlags(transport), 0, isTcp);
     const protocolZone = <u32>protocol | (zone << 8);
     return setTuple4(packet, load<u64>(ip, IPV4_SOURCE), load<u32>(transport), protocolZone);

@@ -13,6 +13,7 @@ import {
   LINK_SLL,
   PORT_BYTES,
   PORT_LINK,
+  PORT_PEER,
   PORT_VPC,
   PORT_ZONE,
   VERDICT_DROP_TRUNCATED,
@@ -97,9 +98,20 @@ function parseTagged(packet: Packet, start: usize, length: u32, type: u32, port:
   if (outer | inner) {
     zone = zoneOf(load<u16>(port, PORT_VPC), outer, inner);
     if (zone == ZONE_NONE) return decide(packet, VERDICT_DROP_ZONE_FULL);
+    nameZoneBehind(port, outer, inner);
   }
   if (protocol == TYPE_IPV4) parseIpv4(packet, payload, bytes, zone);
   else parseIpv6(packet, payload, bytes, zone);
+}
+
+/**
+ * Gives the zone on the other side its number now, in the order of frames: hashes depend on it,
+ * and a flow that begins later in the batch must not number zones in another order.
+ */
+function nameZoneBehind(port: usize, outer: u32, inner: u32): void {
+  const peer = ports + <usize>load<u16>(port, PORT_PEER) * PORT_BYTES;
+  const vpc = <u32>load<u16>(peer, PORT_VPC);
+  if (vpc != <u32>load<u16>(port, PORT_VPC)) zoneOf(vpc, outer, inner);
 }
 
 function parseByVersion(packet: Packet, ip: usize, bytes: u32, zone: u32): void {

@@ -107,14 +107,14 @@ export function portPairOf(packet: Packet): u32 {
 export function parseTransport(packet: Packet, present: u32, total: u32, zone: u32): void {
   const protocol = packet.protocol;
   const protocolZone = <u32>protocol | (zone << 8);
-  packet.transportBytes = present;
+  // A later fragment has no transport header: its first bytes are payload.
+  packet.transportBytes = packet.fragment == FRAGMENT_LATER ? 0 : present;
   packet.kind = PACKET_FLOW;
   const isIcmp = protocol == (packet.isIpv6 ? PROTOCOL_ICMPV6 : PROTOCOL_ICMP);
   const hasPorts = protocol == PROTOCOL_TCP || protocol == PROTOCOL_UDP;
   if (!hasPorts && !isIcmp) return setTuple(packet, 0, protocolZone);
   if (packet.fragment == FRAGMENT_LATER) {
     packet.kind = PACKET_LATER;
-    packet.transportBytes = 0;
     packet.rest = (<u64>protocolZone) << 32;
     return;
   }
