@@ -1,0 +1,95 @@
+/** Files of the command line: outputs that are written at once, and errors in one line. */
+
+import { closeSync, openSync, readFileSync, statSync, writeFileSync, writeSync } from "node:fs";
+import { resolve } from "node:path";
+import type { ByteOutput } from "../capture/source.ts";
+import { CaptureError, ConfigError, UsageError } from "../errors.ts";
+
+/** A file that is written when it is told to, so that nothing piles up in memory. */
+export class SyncOutput implements ByteOutput {
+  readonly #path: string;
+  readonly #descriptor: number;
+
+  /** Creates or empties the file. @throws {CaptureError} */
+  constructor(path: string) {
+    this.#path = path;
+    this.#descriptor = attempt(path, () => openSync(path, "w"));
+  }
+
+  write(bytes: Uint8Array): undefined {
+    attempt(this.#path, () => {
+      for (let done = 0; done < bytes.length; ) {
+        done += writeSync(this.#descriptor, bytes, done);
+      }
+    });
+  }
+
+  close(): undefined {
+    closeSync(this.#descriptor);
+  }
+}
+
+/** Writes a whole file. @throws {CaptureError} */
+export function writeText(path: string, text: string): void {
+  attempt(path, () => writeFileSync(path, text));
+}
+
+/** Reads a configuration. @throws {ConfigError} */
+export function readConfig(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch (error) {
+    throw new ConfigError(`${path}: ${reason(error)}`);
+  }
+}
+
+/** Size of a plain file in bytes; undefined for pipes and whatever cannot be looked at. */
+export function plainSize(path: string): number | undefined {
+  if (path === "-") return undefined;
+  const status = statSync(path, { throwIfNoEntry: false });
+  return status?.isFile() ? status.size : undefined;
+}
+
+/**
+ * Refuses outputs that would overwrite the capture, the configuration or each other.
+ * @throws {UsageError}
+ */
+export function checkOutputs(
+  inputs: Record<string, string | undefined>,
+  outputs: Record<string, string | undefined>,
+): void {
+  const taken = new Map<string, string>();
+  for (const [role, path] of Object.entries({ ...inputs, ...outputs })) {
+    if (path === undefined) continue;
+    if (path === "-" && role in outputs) {
+      throw new UsageError(`${role}: standard output carries the report; name a file`);
+    }
+    const identity = identityOf(path);
+    const other = taken.get(identity);
+    if (other && role in outputs) {
+      throw new UsageError(`${role}: ${path} is also ${other}`);
+    }
+    taken.set(identity, role);
+  }
+}
+
+/** The same for two names of one file. Devices such as /dev/null may be named more than once. */
+function identityOf(path: string): string {
+  const status = path === "-" ? undefined : statSync(path, { throwIfNoEntry: false });
+  if (status?.isFile()) return `${status.dev}:${status.ino}`;
+  return status ? Symbol(path).toString() + Math.random() : resolve(path);
+}
+
+function attempt<Result>(path: string, action: () => Result): Result {
+  try {
+    return action();
+  } catch (error) {
+    throw new CaptureError(`${path}: ${reason(error)}`);
+  }
+}
+
+/** `ENOENT: no such file or directory`, without the call and the path that Node appends. */
+function reason(error: unknown): string {
+  const text = error instanceof Error ? error.message : String(error);
+  return text.replace(/, [a-z]+( '.*')?$/, "");
+}

@@ -1,0 +1,165 @@
+/**
+ * All commands with their options and their help: this file is the one place where they are
+ * described. What a command does is loaded when it runs, so that `--help` and errors are quick.
+ */
+
+import { readFileSync } from "node:fs";
+import { Command, Option } from "commander";
+import { UsageError } from "../errors.ts";
+
+export interface CommonOptions {
+  quiet?: boolean;
+  debug?: boolean;
+}
+
+export interface ReplayFlags extends CommonOptions {
+  config?: string;
+  scenario?: "nat" | "nlb" | "privatelink";
+  targets?: number;
+  write?: string;
+  map?: string;
+  drops?: string;
+  json?: boolean;
+  html?: string;
+  repeat: number;
+  workers: number;
+  limit?: number;
+}
+
+export interface FlowsFlags extends CommonOptions {
+  json?: boolean;
+  limit?: number;
+}
+
+export interface BenchFlags extends CommonOptions {
+  json?: boolean;
+}
+
+/** A fresh command line that reports through exceptions and never ends the process. */
+export function commandLine(): Command {
+  const program = new Command("flowplane")
+    .description("The L4 flow engine behind load balancers, NAT gateways and private endpoints.")
+    .version(packageVersion(), "-V, --version", "print the version")
+    .helpOption("-h, --help", "print this help")
+    .helpCommand("help [command]", "print help for a command")
+    .addHelpText("after", EXIT_STATUS);
+  program.addCommand(replayCommand());
+  program.addCommand(flowsCommand());
+  program.addCommand(benchCommand());
+  for (const command of [program, ...program.commands]) {
+    command
+      .exitOverride()
+      .configureOutput({ writeErr: () => undefined })
+      .configureHelp({ helpWidth: 100 });
+  }
+  return program;
+}
+
+function replayCommand(): Command {
+  const command = new Command("replay")
+    .description("run a capture through the engine, as fast as it can, and report")
+    .argument("<capture>", "pcap or pcapng file, gzip or not; - is standard input")
+    .addOption(
+      new Option("-s, --scenario <name>", "what stands between clients and services (default: nat)")
+        .choices(["nat", "nlb", "privatelink"])
+        .conflicts("config"),
+    )
+    .addOption(
+      new Option("-t, --targets <n>", "targets of the scenarios nlb and privatelink (default: 4)")
+        .argParser(integer("--targets", 1, 1000))
+        .conflicts("config"),
+    )
+    .option("-c, --config <file>", "scenario, addresses, targets and time-outs (YAML or JSON)")
+    .option("-w, --write <file>", "write the output frames, in the capture's own format")
+    .option("--map <file>", "write input record number, output record number and verdict (TSV)")
+    .option("--drops <file>", "write dropped packets, each with its verdict (pcapng)")
+    .option("--html <file>", "write the report as one web page with charts")
+    .addOption(
+      new Option("-r, --repeat <n>", "passes: the first one is cold, the others are warm")
+        .argParser(integer("--repeat", 1, 1_000_000))
+        .default(1),
+    )
+    .addOption(
+      new Option("--workers <n>", "worker threads; for now there is one")
+        .argParser(oneWorker)
+        .default(1),
+    )
+    .addOption(
+      new Option("-l, --limit <n>", "stop after so many packets").argParser(
+        integer("--limit", 1, Number.MAX_SAFE_INTEGER),
+      ),
+    )
+    .option("--json", "print the report as JSON (schema flowplane.replay/1)");
+  return withCommonOptions(command).action(async (capture: string, flags: ReplayFlags) => {
+    const { runReplay } = await import("./replay.ts");
+    await runReplay(capture, flags);
+  });
+}
+
+function flowsCommand(): Command {
+  const command = new Command("flows")
+    .description("list the conversations of a capture: one row per bidirectional 5-tuple and VLAN")
+    .argument("<capture>", "pcap or pcapng file, gzip or not; - is standard input")
+    .addOption(
+      new Option("-l, --limit <n>", "stop after so many packets").argParser(
+        integer("--limit", 1, Number.MAX_SAFE_INTEGER),
+      ),
+    )
+    .option("--json", "print the table as JSON (schema flowplane.flows/1)");
+  return withCommonOptions(command).action(async (capture: string, flags: FlowsFlags) => {
+    const { runFlows } = await import("./flows.ts");
+    await runFlows(capture, flags);
+  });
+}
+
+function benchCommand(): Command {
+  const command = new Command("bench")
+    .description("run the canonical benchmark")
+    .option("--json", "print the results as JSON");
+  return withCommonOptions(command).action(async (flags: BenchFlags) => {
+    const { runBench } = await import("./bench.ts");
+    await runBench(flags);
+  });
+}
+
+function withCommonOptions(command: Command): Command {
+  return command
+    .option("-q, --quiet", "print only the result")
+    .option("--debug", "print the stack trace of an error");
+}
+
+const EXIT_STATUS = `
+Exit status: 0 done; 1 it could not be done; 2 the call or the configuration is wrong.`;
+
+function integer(flag: string, min: number, max: number): (word: string) => number {
+  return (word) => {
+    const value = Number(word);
+    if (!/^\d+$/.test(word) || value < min || value > max) {
+      const range = max >= Number.MAX_SAFE_INTEGER ? `of at least ${min}` : `from ${min} to ${max}`;
+      throw new UsageError(`${flag}: "${word}" is not an integer ${range}`);
+    }
+    return value;
+  };
+}
+
+function oneWorker(word: string): number {
+  const workers = integer("--workers", 1, 1024)(word);
+  if (workers !== 1) {
+    throw new UsageError(`--workers: ${workers} is not available; a replay has one worker for now`);
+  }
+  return workers;
+}
+
+/** The version in package.json, which lies above this file in the sources and in the package. */
+export function packageVersion(): string {
+  for (const above of ["../../", "../../../"]) {
+    try {
+      const text = readFileSync(new URL(`${above}package.json`, import.meta.url), "utf8");
+      const { name, version } = JSON.parse(text) as { name?: string; version?: string };
+      if (name === "flowplane" && version) return version;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+    }
+  }
+  return "unknown";
+}

@@ -1,0 +1,111 @@
+/** `flowplane replay`: files and flags in, the replay's report out. */
+
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { cpus } from "node:os";
+import { createCapture, openCapture } from "../capture/file.ts";
+import type { CaptureReader } from "../capture/reader.ts";
+import type { FrameSource } from "../capture/source.ts";
+import type { Engine } from "../engine/engine.ts";
+import { UsageError } from "../errors.ts";
+import { DropsRecorder, MapRecorder } from "../replay/recorders.ts";
+import { type Recorder, type ReplayOptions, replay } from "../replay/replay.ts";
+import type { ReplayResult } from "../replay/result.ts";
+import { jsonReport } from "../report/json.ts";
+import { textReport } from "../report/text.ts";
+import { count, counted, dataSize } from "../report/units.ts";
+import { configuredScenario, defaultScenario, type Scenario } from "../scenario/scenario.ts";
+import { checkOutputs, readConfig, SyncOutput, writeText } from "./files.ts";
+import { packageVersion, type ReplayFlags } from "./program.ts";
+import { Terminal } from "./terminal.ts";
+
+/** @throws {FlowplaneError} also after the report, when the capture broke off */
+export async function runReplay(capture: string, flags: ReplayFlags): Promise<void> {
+  const { config, write, map, drops, html } = flags;
+  if (capture === "-" && flags.repeat > 1) {
+    throw new UsageError("--repeat: standard input can be read only once; save it to a file");
+  }
+  checkOutputs(
+    { capture, "--config": config },
+    { "--write": write, "--map": map, "--drops": drops, "--html": html },
+  );
+  const scenario = await scenarioOf(flags);
+  const terminal = new Terminal(flags);
+  const options: ReplayOptions = {
+    file: capture === "-" ? "standard input" : capture,
+    scenario,
+    open: (engine) => openCapture(capture, engine),
+    recorders: recordersOf(flags),
+    passes: flags.repeat,
+    wantsTimeline: html !== undefined,
+    machine: machine(),
+  };
+  if (flags.limit !== undefined) options.packetsMax = flags.limit;
+  if (terminal.hasProgress) {
+    options.onProgress = ({ pass, packets, bytes }) => {
+      const of = flags.repeat > 1 ? `pass ${pass} of ${flags.repeat}: ` : "";
+      terminal.progress(`${of}${counted(packets, "packet")}, ${dataSize(bytes)}`);
+    };
+  }
+  const { result, timeline, failure } = await replay(options);
+  if (html !== undefined && timeline) {
+    const { htmlReport } = await import("../report/html.ts");
+    writeText(html, htmlReport(result, timeline, chartLibrary()));
+  }
+  for (const line of written(flags, result)) terminal.note(line);
+  terminal.result(flags.json ? jsonReport(result) : textReport(result));
+  if (failure) throw failure;
+}
+
+async function scenarioOf(flags: ReplayFlags): Promise<Scenario> {
+  if (flags.config !== undefined) {
+    const { parseConfig } = await import("../config/config.ts");
+    return configuredScenario(parseConfig(readConfig(flags.config), flags.config));
+  }
+  const name = flags.scenario ?? "nat";
+  if (flags.targets !== undefined && name === "nat") {
+    throw new UsageError("--targets: the scenario nat has no targets; nlb and privatelink have");
+  }
+  return defaultScenario(name, flags.targets);
+}
+
+/** What writes frames: the capture's own writer stands last, as it takes their memory. */
+function recordersOf({ map, drops, write }: ReplayFlags): NonNullable<ReplayOptions["recorders"]> {
+  const makers: ((engine: Engine, source: FrameSource) => Recorder)[] = [];
+  if (map) makers.push((engine) => new MapRecorder(engine, new SyncOutput(map)));
+  if (drops) {
+    makers.push((engine, source) => new DropsRecorder(engine, source, new SyncOutput(drops)));
+  }
+  if (write) makers.push((_, source) => createCapture(write, source as CaptureReader));
+  return makers;
+}
+
+function written(flags: ReplayFlags, result: ReplayResult): string[] {
+  const { packets } = result.output;
+  const lines: string[] = [];
+  if (flags.write) lines.push(`wrote ${flags.write}: ${counted(packets, "packet")}`);
+  if (flags.map) lines.push(`wrote ${flags.map}: ${counted(result.capture.packets, "line")}`);
+  if (flags.drops) {
+    lines.push(`wrote ${flags.drops}: ${count(result.capture.packets - packets)} dropped`);
+  }
+  if (flags.html) lines.push(`wrote ${flags.html}: the report with charts`);
+  return lines;
+}
+
+function machine(): ReplayResult["machine"] {
+  const processors = cpus();
+  return {
+    cpu: processors[0]?.model.trim() ?? "unknown processor",
+    cores: processors.length,
+    node: process.versions.node,
+    v8: process.versions.v8,
+    flowplane: packageVersion(),
+  };
+}
+
+/** uPlot as it is installed: the page carries it. */
+function chartLibrary(): { js: string; css: string } {
+  const require = createRequire(import.meta.url);
+  const text = (file: string) => readFileSync(require.resolve(`uplot/dist/${file}`), "utf8");
+  return { js: text("uPlot.iife.min.js"), css: text("uPlot.min.css") };
+}

@@ -1,0 +1,47 @@
+/**
+ * What goes to the terminal beside the result: notes on stderr, and one line of progress that is
+ * drawn over itself. Nothing of it with `--quiet`, and no progress unless stderr is a terminal.
+ */
+
+import type { CommonOptions } from "./program.ts";
+
+const ERASE_LINE = "\r\x1b[2K";
+
+export class Terminal {
+  readonly #isQuiet: boolean;
+  readonly #hasProgress: boolean;
+  #isDrawn = false;
+
+  constructor({ quiet }: CommonOptions) {
+    this.#isQuiet = quiet ?? false;
+    this.#hasProgress = !this.#isQuiet && process.stderr.isTTY === true;
+  }
+
+  /** Whether drawing progress does anything. */
+  get hasProgress(): boolean {
+    return this.#hasProgress;
+  }
+
+  progress(line: string): void {
+    if (!this.#hasProgress) return;
+    process.stderr.write(`${ERASE_LINE}${line}`);
+    this.#isDrawn = true;
+  }
+
+  /** Says something that is not the result. */
+  note(line: string): void {
+    this.clear();
+    if (!this.#isQuiet) process.stderr.write(`${line}\n`);
+  }
+
+  /** Prints the result. */
+  result(text: string): void {
+    this.clear();
+    process.stdout.write(`${text}\n`);
+  }
+
+  clear(): void {
+    if (this.#isDrawn) process.stderr.write(ERASE_LINE);
+    this.#isDrawn = false;
+  }
+}

@@ -1,0 +1,20 @@
+/**
+ * A batch as the engine's descriptors show it: eight words a frame, in `Engine.descriptors`.
+ * Names for the words, so that loops over descriptors read as sentences.
+ */
+
+/** Words of a descriptor. */
+export const WORDS = 8;
+export const WORD_ADDRESS = 0;
+export const WORD_CAPTURED = 1;
+/** ms since the capture's first record, modulo 2^32. */
+export const WORD_TIME = 2;
+/** Ingress port in the low half, egress port in the high half. */
+export const WORD_PORTS = 3;
+/** Verdict in the low half, then side and direction. */
+export const WORD_VERDICT = 4;
+export const WORD_FLOW = 5;
+export const WORD_WIRE = 7;
+
+/** Verdicts up to this one go out; see VERDICT_NAMES. */
+export const VERDICT_OUT_MAX = 1;

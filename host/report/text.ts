@@ -1,0 +1,202 @@
+/**
+ * The replay's report for a person at a terminal: one screen of at most 40 lines by 100 columns,
+ * in units people use, ending with what the measured rate means for 5 Gbit/s to 1 Tbit/s.
+ * Pure: the result goes in, the text comes out.
+ */
+
+import type { ReplayResult } from "../replay/result.ts";
+import { table, wrapped } from "./table.ts";
+import {
+  bitRate,
+  count,
+  counted,
+  dataSize,
+  duration,
+  packetRate,
+  share,
+  significant,
+} from "./units.ts";
+
+const WIDTH = 100;
+const INDENT = 12;
+
+const KIND_NAMES = {
+  "nat-gateway": "NAT gateway",
+  "network-load-balancer": "network load balancer",
+  "vpc-endpoint": "VPC endpoint",
+};
+
+const SCENARIOS: Record<string, string> = {
+  nat: "NAT gateway: whoever sends a flow's first packet is inside",
+  nlb: "network load balancer: what receives a flow's first packet is a listener",
+  privatelink:
+    "endpoint and network load balancer: what receives a flow's first packet is a listener",
+};
+
+/** The report, without a newline at its end. */
+export function textReport(result: ReplayResult): string {
+  return [
+    ...head(result),
+    "",
+    ...verdicts(result),
+    "",
+    ...speed(result),
+    "",
+    ...resources(result),
+    "",
+    ...capacity(result),
+  ].join("\n");
+}
+
+/** One labelled paragraph. */
+function entry(label: string, text: string): string[] {
+  return wrapped(text, WIDTH - INDENT).map(
+    (line, index) => (index === 0 ? label : "").padEnd(INDENT) + line,
+  );
+}
+
+function head(result: ReplayResult): string[] {
+  const { capture, run, flows, output, machine } = result;
+  const links = capture.linkTypes.length === 0 ? "no interface" : capture.linkTypes.join(", ");
+  const rate =
+    capture.durationSeconds > 0
+      ? `, ${bitRate((8 * capture.bytes) / capture.durationSeconds / 1e9)} on average`
+      : "";
+  const inserted = Object.entries(output.inserted).filter(([, packets]) => packets > 0);
+  return [
+    ...entry("capture", `${capture.file} (${capture.format}, ${links})`),
+    ...entry(
+      "",
+      `${counted(capture.packets, "packet")}, ${dataSize(capture.bytes)} in ` +
+        `${duration(capture.durationSeconds)}${rate}`,
+    ),
+    ...entry(
+      "scenario",
+      `${SCENARIOS[run.scenario] ?? run.scenario}; ` +
+        `${counted(run.passes, "pass", "passes")}, ${counted(run.workers, "worker")}`,
+    ),
+    ...entry(
+      "flows",
+      `${count(flows.created)} created (${count(flows.tcp)} TCP, ${count(flows.udp)} UDP, ` +
+        `${count(flows.icmp)} ICMP, ${count(flows.other)} other), at most ` +
+        `${count(flows.activeMax)} at once, ${count(flows.expired)} expired`,
+    ),
+    ...entry(
+      "output",
+      `${counted(output.packets, "packet")}, ${dataSize(output.bytes)}` +
+        inserted.map(([what, packets]) => `, ${count(packets)} ${what} made`).join("") +
+        `; digest ${result.digest}`,
+    ),
+    ...entry(
+      "machine",
+      `${machine.cpu} (${counted(machine.cores, "core")}), Node ${machine.node}, ` +
+        `V8 ${machine.v8}, Flowplane ${machine.flowplane}`,
+    ),
+    ...result.notes.flatMap((note) => entry("note", note)),
+  ];
+}
+
+function verdicts(result: ReplayResult): string[] {
+  const rows = Object.entries(result.verdicts)
+    .filter(([, packets]) => packets > 0)
+    .map(([name, packets]) => [name, count(packets), share(packets, result.capture.packets)]);
+  return table(
+    [
+      { title: "verdict", align: "left" },
+      { title: "packets", align: "right" },
+      { title: "share", align: "right" },
+    ],
+    rows,
+  );
+}
+
+function speed(result: ReplayResult): string[] {
+  const { engine, endToEnd, time, run } = result;
+  const warm =
+    run.passes === 1
+      ? "the only pass, flows created in it (--repeat 5 measures a warm table)"
+      : `median of ${counted(run.passes - 1, "warm pass", "warm passes")}; ` +
+        `first pass ${significant(engine.coldNsPerPacket)} ns`;
+  const split =
+    `read ${duration(time.readSeconds)}, engine ${duration(time.engineSeconds)}, ` +
+    `write ${duration(time.writeSeconds)} of ${duration(time.wallSeconds)}`;
+  return table(
+    [
+      { title: "speed", align: "left" },
+      { title: "ns/packet", align: "right" },
+      { title: "packets", align: "right" },
+      { title: "frames", align: "right" },
+      { title: "", align: "left" },
+    ],
+    [
+      [
+        "engine",
+        significant(engine.nsPerPacket),
+        packetRate(engine.mpps),
+        bitRate(engine.gbps),
+        warm,
+      ],
+      [
+        "end to end",
+        endToEnd.mpps > 0 ? significant(1e3 / endToEnd.mpps) : "n/a",
+        packetRate(endToEnd.mpps),
+        bitRate(endToEnd.gbps),
+        split,
+      ],
+    ],
+  );
+}
+
+function resources(result: ReplayResult): string[] {
+  return table(
+    [
+      { title: "resource", align: "left" },
+      { title: "", align: "left" },
+      { title: "packets", align: "right" },
+      { title: "data", align: "right" },
+      { title: "new flows", align: "right" },
+      { title: "active", align: "right" },
+      { title: "peak", align: "right" },
+      { title: "units", align: "right" },
+    ],
+    result.resources.map((resource) => [
+      resource.id,
+      KIND_NAMES[resource.kind],
+      count(resource.packets),
+      dataSize(resource.bytes),
+      count(resource.newFlows),
+      count(resource.activeFlows),
+      bitRate(resource.peakGbps),
+      count(resource.units),
+    ]),
+  );
+}
+
+/** "5 Gbit/s", "1 Tbit/s": targets are round numbers and printed as such. */
+export function targetName(gbps: number): string {
+  return gbps >= 1000 ? `${count(gbps / 1000)} Tbit/s` : `${count(gbps)} Gbit/s`;
+}
+
+function capacity(result: ReplayResult): string[] {
+  const { capacity, capture, run } = result;
+  const title =
+    capture.packets > 0
+      ? `capacity: with this capture's ${count(capture.bytes / capture.packets)} bytes a frame, ` +
+        `one core carries ${significant(capacity.unitsPerCore)} units of 5 Gbit/s`
+      : "capacity: the capture has no packets, nothing was measured";
+  return [
+    title,
+    ...table(
+      [
+        { title: "  target", align: "right" },
+        { title: "cores", align: "right" },
+        { title: `reached by ${counted(run.workers, "worker")}`, align: "right" },
+      ],
+      capacity.targets.map(({ gbps, cores, met }) => [
+        `  ${targetName(gbps)}`,
+        cores > 0 ? significant(cores) : "n/a",
+        met ? "yes" : "no",
+      ]),
+    ),
+  ];
+}
