@@ -34,7 +34,7 @@ export function truth(name: string, value: unknown): boolean {
 }
 
 /** @throws TypeError when `value` is not a list */
-export function list<T>(name: string, value: readonly T[]): readonly T[] {
+export function listOf<T>(name: string, value: readonly T[]): readonly T[] {
   if (Array.isArray(value)) return value;
   throw new TypeError(`${name}: ${shown(value)} is not a list`);
 }

@@ -5,6 +5,7 @@
  * from it stay valid for its life. Nothing here allocates per packet or per batch.
  */
 import * as abi from "../../assembly/abi.ts";
+import { EngineError } from "../errors.ts";
 import type {
   Counters,
   EngineOptions,
@@ -68,7 +69,9 @@ export class Engine {
   readonly #view: DataView<ArrayBuffer>;
   readonly #layout: (field: number) => number;
   readonly #services: ServiceTables;
-  #lastCount = 0;
+  /** Clock of the last packet; undefined before the first. */
+  #lastMs: number | undefined;
+  #failure: EngineError | undefined;
 
   /** @internal */
   constructor(exports: EngineExports, settings: Settings) {
@@ -111,29 +114,86 @@ export class Engine {
 
   /**
    * Translates the first `count` frames of the descriptors in place and writes their verdicts.
-   * @throws RangeError when `count` is not 0 to 256, or a descriptor lies outside the memory.
+   * @throws RangeError when `count` is not 0 to 256, a frame does not lie in the arena, or its port
+   * is above 4095: nothing has been processed then. EngineError when the engine stops: it refuses
+   * all that comes after.
    */
   process(count: number): void {
+    if (this.#failure) throw this.#failure;
     wholeNumber("count", count, 0, abi.BATCH_COUNT_MAX);
-    this.#lastCount = count || this.#lastCount;
-    this.exports.processBatch(count);
+    if (count === 0) return;
+    let isDone: number;
+    try {
+      isDone = this.exports.processBatch(count);
+    } catch (error) {
+      throw this.#stopped(error);
+    }
+    if (isDone === 0) throw this.#badDescriptor(count);
+    this.#lastMs = this.#word(count - 1, abi.FRAME_TIME_MS);
+  }
+
+  /** Runs a part of the engine; whatever it throws is the engine's end. */
+  #run<T>(part: () => T): T {
+    if (this.#failure) throw this.#failure;
+    try {
+      return part();
+    } catch (error) {
+      throw this.#stopped(error);
+    }
+  }
+
+  #stopped(error: unknown): EngineError {
+    const reason = error instanceof Error ? error.message : String(error);
+    this.#failure = new EngineError(`the engine has stopped and cannot go on: ${reason}`);
+    return this.#failure;
+  }
+
+  #word(index: number, field: number): number {
+    return this.descriptors[(index * abi.FRAME_BYTES + field) / 4] as number;
+  }
+
+  /** What is wrong with a batch that the engine refused. */
+  #badDescriptor(count: number): RangeError {
+    const { address, bytes } = this.arena;
+    for (let index = 0; index < count; index++) {
+      const frame = this.#word(index, abi.FRAME_ADDRESS);
+      const length = this.#word(index, abi.FRAME_CAPTURED_BYTES);
+      const port = this.#word(index, abi.FRAME_PORT) & 0xffff;
+      if (frame < address || frame + length > address + bytes) {
+        const range = `${address} to ${address + bytes}`;
+        return new RangeError(
+          `descriptor ${index}: ${length} bytes at ${frame} are not in the arena, ${range}`,
+        );
+      }
+      if (port >= abi.PORT_COUNT_MAX) {
+        const range = `a port from 0 to ${abi.PORT_COUNT_MAX - 1}`;
+        return new RangeError(`descriptor ${index}: ${port} is not ${range}`);
+      }
+    }
+    return new RangeError(`descriptors: the first ${count} reach beyond the arena`);
   }
 
   /**
    * Says what frames of a port are. Takes effect with the next batch.
-   * @throws RangeError naming the option and its range.
+   * @throws TypeError or RangeError naming the option, its value and its range.
    */
   setPort(port: number, options: PortOptions): void {
     wholeNumber("port", port, 0, abi.PORT_COUNT_MAX - 1);
-    const address = this.#layout(abi.LAYOUT_PORTS) + port * abi.PORT_BYTES;
     checkOptions("", options, PORT_OPTION_NAMES);
     const vpc = wholeNumber("vpc", options.vpc ?? 0, 0, 0xffff);
     const link = oneOf("link", options.link ?? "ethernet", LINKS);
     const sides = oneOf("sides", options.sides ?? "client", SIDES);
-    const service = options.service ?? abi.SERVICE_NONE;
-    if (service !== abi.SERVICE_NONE) wholeNumber("service", service, 0, abi.SERVICE_COUNT_MAX - 1);
+    const service =
+      options.service === undefined
+        ? abi.SERVICE_NONE
+        : wholeNumber("service", options.service, 0, abi.SERVICE_COUNT_MAX - 1);
     const peer = wholeNumber("peer", options.peer ?? port, 0, abi.PORT_COUNT_MAX - 1);
-    this.#view.setUint32(address + abi.PORT_ZONE, this.exports.zoneOf(vpc, 0, 0), true);
+    const zone = this.#run(() => this.exports.zoneOf(vpc, 0, 0)) >>> 0;
+    if (zone >= abi.ZONE_COUNT_MAX) {
+      throw new RangeError(`vpc: ${vpc} is one more than the ${abi.ZONE_COUNT_MAX} zones hold`);
+    }
+    const address = this.#layout(abi.LAYOUT_PORTS) + port * abi.PORT_BYTES;
+    this.#view.setUint32(address + abi.PORT_ZONE, zone, true);
     this.#view.setUint16(address + abi.PORT_VPC, vpc, true);
     this.#view.setUint8(address + abi.PORT_SIDES, sides);
     this.#view.setUint8(address + abi.PORT_LINK, link);
@@ -146,6 +206,7 @@ export class Engine {
    * @throws TypeError or RangeError naming the option, its value and its range.
    */
   setService(service: number, options: ServiceOptions): void {
+    if (this.#failure) throw this.#failure;
     wholeNumber("service", service, 0, abi.SERVICE_COUNT_MAX - 1);
     this.#services.set(service, options);
   }
@@ -190,6 +251,7 @@ export class Engine {
 
   /** All live flows, IPv4 first, each as a copy. */
   *flows(): Generator<Flow, void, void> {
+    if (this.#failure) throw this.#failure;
     for (const start of [0, abi.HANDLE_IPV6]) {
       let handle = this.exports.flowAfter(start) >>> 0;
       while (handle !== 0) {
@@ -201,6 +263,7 @@ export class Engine {
 
   /** The flow that a descriptor's handle names, if it still lives. */
   flow(handle: number): Flow | undefined {
+    if (this.#failure) throw this.#failure;
     const record = this.exports.flowRecord(handle) >>> 0;
     return handle === 0 || record === 0 ? undefined : readFlow(this.#view, handle >>> 0, record);
   }
@@ -217,14 +280,15 @@ export class Engine {
 
   /** Forgets every flow that is over at the clock of the last packet; returns how many. */
   expire(): number {
-    if (this.#lastCount === 0) return 0;
-    return this.exports.expire(this.descriptors[(this.#lastCount - 1) * 8 + 2] as number);
+    const nowMs = this.#lastMs;
+    return nowMs === undefined ? 0 : this.#run(() => this.exports.expire(nowMs) >>> 0);
   }
 }
 
 /**
  * Makes an engine.
- * @throws RangeError naming the option and its range; Error when the module cannot be loaded.
+ * @throws TypeError or RangeError naming the option and its range; EngineError when the module
+ * cannot be loaded.
  */
 export async function createEngine(options: EngineOptions = {}): Promise<Engine> {
   const settings = settingsOf(options);

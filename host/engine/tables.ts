@@ -9,6 +9,7 @@ import * as abi from "../../assembly/abi.ts";
 import { addressBytes } from "../address.ts";
 import { buildRing, RING_SIZE } from "../control/maglev.ts";
 import type { Region, ServiceOptions, Target } from "./api.ts";
+import { options as checkOptions, listOf, shown, truth, wholeNumber } from "./check.ts";
 
 const WEIGHT_MAX = 999;
 const POOL_COUNT_MAX = 1024;
@@ -22,16 +23,12 @@ interface CheckedTarget {
 }
 
 function checkTarget(target: Target, index: number): CheckedTarget {
-  const port = target.port ?? 0;
-  const weight = target.weight ?? 1;
-  if (!Number.isInteger(port) || port < 0 || port > 65535) {
-    throw new RangeError(`targets[${index}].port: ${port} is not a whole number from 0 to 65535`);
-  }
-  if (!Number.isInteger(weight) || weight < 0 || weight > WEIGHT_MAX) {
-    throw new RangeError(`targets[${index}].weight: ${weight} is not from 0 to ${WEIGHT_MAX}`);
-  }
+  const path = `targets[${index}]`;
+  checkOptions(path, target, ["address", "port", "weight"]);
+  const port = wholeNumber(`${path}.port`, target.port ?? 0, 0, 65535);
+  const weight = wholeNumber(`${path}.weight`, target.weight ?? 1, 0, WEIGHT_MAX);
   return {
-    bytes: named(`targets[${index}].address`, target.address),
+    bytes: named(`${path}.address`, target.address),
     port,
     weight,
     name: `${target.address} ${port}`,
@@ -39,6 +36,7 @@ function checkTarget(target: Target, index: number): CheckedTarget {
 }
 
 function named(option: string, text: string): Uint8Array {
+  if (typeof text !== "string") throw new TypeError(`${option}: ${shown(text)} is not text`);
   try {
     return addressBytes(text);
   } catch (error) {
@@ -62,10 +60,12 @@ export class ServiceTables {
 
   /** Builds and installs a service. @throws TypeError, RangeError */
   set(index: number, options: ServiceOptions): void {
-    const sources = (options.sourceAddresses ?? []).map((text, at) =>
+    checkOptions("", options, ["sourceAddresses", "targets", "adopt"]);
+    const isAdopting = truth("adopt", options.adopt ?? false);
+    const sources = listOf("sourceAddresses", options.sourceAddresses ?? []).map((text, at) =>
       named(`sourceAddresses[${at}]`, text),
     );
-    const targets = (options.targets ?? []).map(checkTarget);
+    const targets = listOf("targets", options.targets ?? []).map(checkTarget);
     if (sources.length > POOL_COUNT_MAX) {
       throw new RangeError(`sourceAddresses: ${sources.length} are more than ${POOL_COUNT_MAX}`);
     }
@@ -84,7 +84,7 @@ export class ServiceTables {
     const [ring6, list6] = writer.targets(v6.targets, abi.TARGET6_BYTES, abi.TARGET6_PORT_BE);
     const entry = this.#services + index * abi.SERVICE_BYTES;
     const put = (field: number, value: number) => this.#view.setUint32(entry + field, value, true);
-    put(abi.SERVICE_FLAGS, options.adopt ? abi.SERVICE_FLAG_ADOPT : 0);
+    put(abi.SERVICE_FLAGS, isAdopting ? abi.SERVICE_FLAG_ADOPT : 0);
     put(abi.SERVICE_POOL, pool);
     put(abi.SERVICE_POOL_COUNT, v4.pool.length);
     put(abi.SERVICE_POOL6, pool6);
@@ -113,9 +113,9 @@ export class ServiceTables {
       v6.targets.length * abi.TARGET6_BYTES +
       ringBytes(v4.targets) +
       ringBytes(v6.targets);
-    this.#pieces.delete(index);
+    const others = [...this.#pieces].filter(([owner]) => owner !== index).map(([, piece]) => piece);
     let address = this.#region.address;
-    for (const piece of [...this.#pieces.values()].sort((a, b) => a.address - b.address)) {
+    for (const piece of others.sort((a, b) => a.address - b.address)) {
       if (address + bytes <= piece.address) break;
       address = piece.address + piece.bytes;
     }
