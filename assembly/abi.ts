@@ -45,7 +45,8 @@ export const VERDICT_DROP_PORT_EXHAUSTED: u32 = 7; //   no free source port towa
 export const VERDICT_DROP_TUPLE_TAKEN: u32 = 8; //      every target already has this client's tuple
 export const VERDICT_DROP_TABLE_FULL: u32 = 9; //       flow table full
 export const VERDICT_DROP_ZONE_FULL: u32 = 10; //       more VLANs than zones
-export const VERDICT_COUNT: u32 = 11;
+export const VERDICT_DROP_SAME_ENDPOINT: u32 = 11; // both ends are one: replies could not be told apart
+export const VERDICT_COUNT: u32 = 12;
 
 // A flow has two sides. The client side is the tuple as the client sees it, the service side the
 // tuple as the target or the remote server sees it. A frame arrives on one and leaves on the other.
@@ -92,6 +93,8 @@ export const FLOW_FLAG_CLIENT_HIGH: u32 = 1; //   on the client side the client 
 export const FLOW_FLAG_SERVICE_HIGH: u32 = 2; //  on the service side the client is the larger endpoint
 export const FLOW_FLAG_SPILLED: u32 = 4; //       stands outside its home group, found by the index
 export const FLOW_FLAG_INDEXED: u32 = 8; //       the service side has an index entry
+export const FLOW_FLAG_ASYMMETRIC: u32 = 16; //   answered in another zone (adopted flows only)
+export const FLOW_FLAG_RETIRED: u32 = 32; //      over and counted as expired, kept while there is room
 
 export const FLOW_STATE_HALF_OPEN: u32 = 0; //    TCP: SYN seen, no answer from the service yet
 export const FLOW_STATE_ESTABLISHED: u32 = 1; //  TCP
@@ -137,6 +140,7 @@ export const SERVICE_TARGET_COUNT: u32 = 32; //   4  0 = the destination stays
 export const SERVICE_RING6: u32 = 36; //          4  the same three, IPv6
 export const SERVICE_TARGETS6: u32 = 40; //       4
 export const SERVICE_TARGET6_COUNT: u32 = 44; //  4
+export const SERVICE_LISTENER_BITS: u32 = 48; //  4  low bits of target addresses that the listener gives
 export const SERVICE_BYTES: u32 = 64;
 export const SERVICE_COUNT_MAX: u32 = 4096;
 export const SERVICE_NONE: u32 = 0xffff;

@@ -48,7 +48,8 @@ import {
   VERDICT_FORWARD,
 } from "./abi";
 import { countBy, countUp } from "./counters";
-import { sweep } from "./flow/expiry";
+import { findInOtherZones } from "./flow/asymmetric";
+import { forgetIfGone, sweep } from "./flow/expiry";
 import { begin, beginAgain, refusal, reopen } from "./flow/lifecycle";
 import { isExpired, nextState, STATE_REOPEN } from "./flow/state";
 import {
@@ -329,8 +330,12 @@ function finishSlow(descriptor: usize, packet: Packet, port: usize): void {
   if (packet.kind == PACKET_ERROR) return finishError(descriptor, packet, port);
   const nowMs = load<u32>(descriptor, FRAME_TIME_MS);
   const table = flowTable(packet.isIpv6);
-  let record = find(table, packet, port);
+  let record = find(table, packet, port, nowMs);
   let side = foundOn;
+  if (record == 0) {
+    record = findInOtherZones(table, packet, port, nowMs);
+    side = SIDE_CLIENT;
+  }
   let direction: u32 = 0;
   let state: u32 = 0;
   if (record == 0) {
@@ -358,7 +363,7 @@ function finishSlow(descriptor: usize, packet: Packet, port: usize): void {
   account(descriptor, record, direction, state, nowMs);
   const handle = handleOf(table, record);
   if (packet.fragment == FRAGMENT_FIRST) {
-    rememberFragment(packet, handle, side, direction, nowMs);
+    rememberFragment(packet, record, handle, side, direction, nowMs);
   }
   if (packet.kind == PACKET_FAST) rewriteFast(packet, record, side, direction);
   else rewritePacket(packet, record, side, direction);
@@ -369,15 +374,17 @@ function finishSlow(descriptor: usize, packet: Packet, port: usize): void {
 let foundOn: u32 = 0;
 
 /** The flow that the packet's tuple names on one of the port's sides, or 0. */
-function find(table: FlowTable, packet: Packet, port: usize): usize {
+function find(table: FlowTable, packet: Packet, port: usize, nowMs: u32): usize {
   const sides = <u32>load<u8>(port, PORT_SIDES);
   if (sides & PORT_SIDE_CLIENT) {
     foundOn = SIDE_CLIENT;
     const record = findByClientSide(table, packet);
-    if (record) return record;
+    if (record != 0 && !forgetIfGone(table, record, nowMs)) return record;
   }
   foundOn = SIDE_SERVICE;
-  return sides & PORT_SIDE_SERVICE ? findByIndex(table, packet, SIDE_SERVICE) : 0;
+  if ((sides & PORT_SIDE_SERVICE) == 0) return 0;
+  const record = findByIndex(table, packet, SIDE_SERVICE);
+  return record == 0 || forgetIfGone(table, record, nowMs) ? 0 : record;
 }
 
 function finishFragment(descriptor: usize, packet: Packet): void {
@@ -399,8 +406,8 @@ function finishError(descriptor: usize, packet: Packet, port: usize): void {
   if (packet.kind == PACKET_DECIDED) return giveVerdict(descriptor, packet.verdict);
   const quoted = quotedScratch();
   const table = flowTable(packet.isIpv6);
-  const record = find(table, quoted, port);
   const nowMs = load<u32>(descriptor, FRAME_TIME_MS);
+  const record = find(table, quoted, port, nowMs);
   if (record == 0 || isExpired(record, nowMs)) {
     return giveVerdict(descriptor, VERDICT_DROP_NO_FLOW);
   }

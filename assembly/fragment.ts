@@ -81,6 +81,7 @@ function isSame(left: Datagram, right: Datagram): bool {
 /** Remembers the flow of a first fragment. */
 export function rememberFragment(
   packet: Packet,
+  record: usize,
   handle: u32,
   side: u32,
   direction: u32,
@@ -100,7 +101,8 @@ export function rememberFragment(
   memory.copy(changetype<usize>(victim), changetype<usize>(datagram), 40);
   victim.handle = handle;
   victim.seenMs = nowMs;
-  victim.rest = packet.rest;
+  // Not the packet's, for the flow may be one of another zone.
+  victim.rest = load<u64>(record + ((<usize>side) << 4), 8);
   victim.side = <u8>side;
   victim.direction = <u8>direction;
 }

@@ -63,8 +63,10 @@ export function rewriteError(
   const source = <usize>packet.sourceAddress;
   const destination = <usize>packet.destinationAddress;
   const addressesBefore = sumAddresses(packet);
-  mapOuter(source, packet, record, side, direction != DIRECTION_FROM_CLIENT, isSourceTranslated);
-  mapOuter(destination, packet, record, side, direction == DIRECTION_FROM_CLIENT, false);
+  const fromClient = direction != DIRECTION_FROM_CLIENT;
+  const isHidden = isSourceTranslated && fromClient && side == SIDE_CLIENT;
+  mapOuter(source, packet, record, side, fromClient, isHidden);
+  mapOuter(destination, packet, record, side, !fromClient, false);
   rewritePacket(quoted, record, side, direction);
   const addressesAfter = sumAddresses(packet);
   const after = sumOf(start, quoteBytes);
@@ -89,7 +91,8 @@ function sumAddresses(packet: Packet): u64 {
 
 /**
  * Gives an outer address its other side when it is the flow's client (or service). `always`: the
- * error comes from behind a source NAT, whose inner addresses must not show (RFC 5508 REQ-5).
+ * error comes from behind a source NAT, whose inner addresses must not show (RFC 5508 REQ-5). The
+ * routers on the service's side keep theirs, or no traceroute would show them.
  */
 function mapOuter(
   address: usize,

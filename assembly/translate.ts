@@ -12,6 +12,7 @@
 import {
   POOL_BYTES,
   POOL6_BYTES,
+  SERVICE_LISTENER_BITS,
   SERVICE_POOL,
   SERVICE_POOL_COUNT,
   SERVICE_POOL6,
@@ -23,7 +24,6 @@ import {
   SERVICE_TARGET6_COUNT,
   SERVICE_TARGETS,
   SERVICE_TARGETS6,
-  SIDE_SERVICE,
   TARGET_BYTES,
   TARGET_PORT_BE,
   TARGET6_BYTES,
@@ -33,11 +33,12 @@ import {
   VERDICT_FORWARD,
 } from "./abi";
 import { forgetIfOver } from "./flow/expiry";
-import { FlowTable, findByIndex } from "./flow/table";
-import { hashWord } from "./hash";
+import { FlowTable, findOwner } from "./flow/table";
+import { hashDigest, hashTuple, hashWord } from "./hash";
 import { Packet, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP } from "./packet";
 import { ICMP_REQUEST, icmpRole, portPairOf, setTuple } from "./wire/transport";
 
+const PORTS_AND_PROTOCOL: u64 = 0x000000ffffffffff;
 const PORT_MIN: u32 = 1024;
 const PORT_COUNT: u32 = 65536 - PORT_MIN;
 const PORT_PROBES_MAX: u32 = 64;
@@ -76,16 +77,44 @@ export function translate(
   if (ringSize == 0 || targetCount == 0) {
     return translateSource(table, service, packet, portPair, protocolZone, nowMs);
   }
-  const at = <u32>(((packet.hash & 0xffffffff) * <u64>ringSize) >> 32);
+  const choice = hashOfChoice(packet);
+  const at = <u32>((<u64>(<u32>choice) * <u64>ringSize) >> 32);
   const ring = <usize>load<u32>(service + <usize>(packet.isIpv6 ? SERVICE_RING6 : SERVICE_RING));
   const first = <u32>load<u16>(ring + ((<usize>at) << 1));
   const tries = min<u32>(targetCount, TARGETS_TRIED_MAX);
   let verdict = VERDICT_DROP_TUPLE_TAKEN;
-  for (let step: u32 = 0; step < tries && verdict == VERDICT_DROP_TUPLE_TAKEN; step++) {
+  for (let step: u32 = 0; step < tries; step++) {
     const aimed = aimAt(service, packet, (first + step) % targetCount, portPair);
     verdict = translateSource(table, service, packet, aimed, protocolZone, nowMs);
+    if (verdict == VERDICT_FORWARD) return verdict;
+    // Whoever has tried many ports in vain stops here; without ports another target may be free.
+    if (verdict == VERDICT_DROP_PORT_EXHAUSTED && hasPortToChange(packet)) return verdict;
   }
   return verdict;
+}
+
+/**
+ * What choices are made by: the hash of the tuple without its zone. Equal tuples of different VLANs
+ * are different flows, but a load balancer sends them to the same target.
+ */
+function hashOfChoice(packet: Packet): u64 {
+  const rest = packet.rest & PORTS_AND_PROTOCOL;
+  const addresses = packet.addresses;
+  return packet.isIpv6 ? hashDigest(addresses, rest) : hashTuple(addresses, rest);
+}
+
+/** Gives every listener targets of its own: the low bits of a target's address. */
+function spread(service: usize, packet: Packet, portPair: u32): void {
+  const bits = load<u32>(service, SERVICE_LISTENER_BITS);
+  if (bits == 0) return;
+  const destination = <usize>packet.destinationAddress;
+  const port = (<u64>(portPair >> 16)) << 40;
+  const listener = packet.isIpv6
+    ? hashWord(hashWord(load<u64>(destination) ^ port) ^ load<u64>(destination, 8))
+    : hashWord(<u64>load<u32>(destination) ^ port);
+  const low = <u32>(listener >> 32) & ((1 << bits) - 1);
+  const at = endpoints + (packet.isIpv6 ? 28 : 16);
+  store<u32>(at, bswap<u32>(bswap<u32>(load<u32>(at)) | low));
 }
 
 /** Puts the target's address into the tuple and returns the ports with its port. */
@@ -100,6 +129,7 @@ function aimAt(service: usize, packet: Packet, target: u32, portPair: u32): u32 
     copyAddress(endpoints + 16, entry, 0);
     port = load<u16>(entry, TARGET_PORT_BE);
   }
+  spread(service, packet, portPair);
   return port != 0 && hasPorts(packet) ? (portPair & 0xffff) | (port << 16) : portPair;
 }
 
@@ -142,7 +172,7 @@ function allocatePort(
   const mayKeep = isQuery || !hasPorts(packet) || port >= PORT_MIN;
   if (mayKeep && isTupleFree(table, portPair, protocolZone, nowMs)) return true;
   if (!isQuery && !hasPorts(packet)) return false;
-  const order = hashWord(packet.hash);
+  const order = hashWord(hashOfChoice(packet));
   const start = <u32>(order >> 32) % PORT_COUNT;
   const stride = <u32>load<u16>(strides + <usize>((<u32>order & 15) << 1));
   let offset = start;
@@ -166,12 +196,16 @@ const strides: usize = memory.data<u16>([
 function isTupleFree(table: FlowTable, portPair: u32, protocolZone: u32, nowMs: u32): bool {
   const tuple = outside();
   setTuple(tuple, portPair, protocolZone);
-  const owner = findByIndex(table, tuple, SIDE_SERVICE);
+  const owner = findOwner(table, tuple);
   return owner == 0 || forgetIfOver(table, owner, nowMs);
 }
 
 function hasPorts(packet: Packet): bool {
   return packet.protocol == PROTOCOL_TCP || packet.protocol == PROTOCOL_UDP;
+}
+
+function hasPortToChange(packet: Packet): bool {
+  return hasPorts(packet) || isIcmpRequest(packet);
 }
 
 function isIcmpRequest(packet: Packet): bool {

@@ -40,6 +40,11 @@ export function zoneOf(vpc: u32, outer: u32, inner: u32): u32 {
   return count++;
 }
 
+/** Zones that have a number. */
+export function zoneCount(): u32 {
+  return count;
+}
+
 /** The VPC (low 16 bits) and outer VLAN id (high 16 bits) of a zone. */
 export function zoneVpcAndOuter(zone: u32): u32 {
   return zone < count ? load<u32>(names + ((<usize>zone) << 3)) : 0;

@@ -110,9 +110,17 @@ describe("the text report", () => {
     const [resource] = result.resources;
     if (resource) result.resources.push({ ...resource, kind: "network-load-balancer" });
     result.notes = ["PROXY protocol v2 is not implemented yet: flows reach targets without it"];
+    result.run.passes = 1_000_000;
+    const seconds = { wallSeconds: 35_999, readSeconds: 35_999, writeSeconds: 35_999 };
+    Object.assign(result.time, seconds);
     const lines = textReport(result).split("\n");
     expect(lines.length).toBeLessThanOrEqual(40);
     expect(Math.max(...lines.map((line) => line.length))).toBeLessThanOrEqual(100);
+    const others = Object.keys(result.verdicts).length - 9;
+    const share = `${others},000,000,000`;
+    expect(lines.find((line) => line.includes("others"))).toMatch(
+      new RegExp(`^${others} others +${share} `),
+    );
   });
 
   test("of an empty capture has no rates that were not measured", () => {
@@ -146,7 +154,7 @@ describe("the page", () => {
   test("draws rates per second and only verdicts that were given", () => {
     const timeline = { ...sampleTimeline(), bytes: [125_000_000], packets: [7], flowsCreated: [2] };
     const data = pageData(sampleResult(), timeline);
-    expect(data.gbps).toEqual([10]);
+    expect(data.bitsPerSecond).toEqual([1e10]);
     expect(data.packetsPerSecond).toEqual([70]);
     expect(data.flowsPerSecond).toEqual([20]);
     expect(data.verdictNames).toEqual(["forward", "pass.non-ip", "drop.truncated"]);
@@ -160,7 +168,7 @@ capture     web.pcap (pcap, Ethernet)
 scenario    NAT gateway: whoever sends a flow's first packet is inside; 5 passes, 1 worker
 flows       1,234 created (1,100 TCP, 130 UDP, 4 ICMP, 0 other), at most 980 at once, 3 expired
 output      45,100 packets, 31.2 MB; digest 0123456789abcdef
-machine     Example CPU (2 cores), Node 26.10.0, V8 14.6.202.34, Flowplane 0.1.0
+machine     Example CPU (2 cores), Node 26.10.0, Flowplane 0.1.0
 
 verdict         packets   share
 forward          45,000  99.7 %
@@ -169,7 +177,7 @@ drop.truncated       23   0.1 %
 
 speed       ns/packet    packets       frames
 engine           39.5  25.3 Mpps   140 Gbit/s  median of 4 warm passes; first pass 120 ns
-end to end        315  3.17 Mpps  17.5 Gbit/s  read 31.2 ms, engine 9.12 ms, write 0 s of 71.2 ms
+end to end        315  3.17 Mpps  17.5 Gbit/s  71.2 ms: read 31.2 ms
 
 resource               packets     data  new flows  active         peak  units
 nat-1     NAT gateway   45,000  31.1 MB      1,234     120  41.2 Mbit/s      1

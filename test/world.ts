@@ -40,6 +40,10 @@ export const SETUPS: Record<string, Setup> = {
     services: [{ targets: TARGETS }],
     ports: [{ service: 0, peer: 1 }, OUTSIDE],
   },
+  "targets that adopt flows, replayed on one port": {
+    services: [{ targets: TARGETS, adopt: true }],
+    ports: [{ service: 0 }],
+  },
   "targets and source NAT that adopt flows, two VPCs": {
     services: [{ targets: TARGETS, sourceAddresses: POOL, adopt: true }, { adopt: true }],
     ports: [

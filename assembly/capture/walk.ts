@@ -85,12 +85,14 @@ function pcapNs(record: usize, swapped: bool, fractionNs: i64): i64 {
   return <i64>u32At(record, swapped) * NS_PER_SECOND + <i64>u32At(record + 4, swapped) * fractionNs;
 }
 
-/** Captured length of a pcap record; before 2.4 the two lengths may stand in the other order. */
+/** Captured length of a pcap record from its two lengths, which stood the other way before 2.4. */
+function capturedOf(first: u32, second: u32, flags: u32): u32 {
+  if (flags & WALK_FLAG_LENGTHS_SWAPPED) return second;
+  return (flags & WALK_FLAG_LENGTHS_EITHER) != 0 ? min<u32>(first, second) : first;
+}
+
 function pcapCapturedBytes(record: usize, flags: u32, swapped: bool): u32 {
-  const first = u32At(record + 8, swapped);
-  if (flags & WALK_FLAG_LENGTHS_SWAPPED) return u32At(record + 12, swapped);
-  if (flags & WALK_FLAG_LENGTHS_EITHER) return min<u32>(first, u32At(record + 12, swapped));
-  return first;
+  return capturedOf(u32At(record + 8, swapped), u32At(record + 12, swapped), flags);
 }
 
 /** The instant that `units` of an interface's clock mean (pcapng: if_tsresol, if_tsoffset). */
@@ -111,6 +113,11 @@ function interfaceNs(entry: usize, units: u64): i64 {
     ns = <i64>(units >> scale) * NS_PER_SECOND + <i64>((fraction * NS_PER_SECOND) >> bits);
   }
   return ns + load<i64>(entry, INTERFACE_OFFSET_NS);
+}
+
+/** Virtual clock of an instant: ms since the first record, 0 for instants before it, mod 2^32. */
+function clockMs(ns: i64, baseNs: i64): u32 {
+  return <u32>(max<i64>(ns - baseNs, 0) / NS_PER_MS);
 }
 
 /** Makes `ns` the begin of the virtual clock unless the capture has one. */
@@ -179,7 +186,9 @@ export function walkPcap(
     detail = PCAP_HEADER_BYTES;
     reason = WALK_STOP_SHORT;
     if (left < PCAP_HEADER_BYTES) break;
-    const captured = pcapCapturedBytes(record, flags, swapped);
+    const first = u32At(record + 8, swapped);
+    const second = u32At(record + 12, swapped);
+    const captured = capturedOf(first, second, flags);
     if (captured > lengthMax) {
       reason = WALK_STOP_LONG;
       detail = captured;
@@ -187,14 +196,11 @@ export function walkPcap(
     }
     detail = PCAP_HEADER_BYTES + captured;
     if (left < detail) break;
-    // Whichever of the two fields is not the captured length is the wire length.
-    const first = u32At(record + 8, swapped);
-    const second = u32At(record + 12, swapped);
-    const wire = first ^ second ^ captured;
+    const wire = first ^ second ^ captured; // whichever of the two is not the captured length
     const ns = pcapNs(record, swapped, fractionNs);
     earliestNs = min<i64>(earliestNs, ns);
     latestNs = max<i64>(latestNs, ns);
-    const timeMs = <u32>((ns - baseNs) / NS_PER_MS);
+    const timeMs = clockMs(ns, baseNs);
     const descriptor = descriptors + count * FRAME_BYTES;
     describe(descriptor, record, record + PCAP_HEADER_BYTES, captured, wire, 0, timeMs);
     octets += captured;
@@ -251,7 +257,7 @@ function describeBlock(state: usize, block: usize, length: u32, descriptor: usiz
     store<i64>(state, max<i64>(ns, load<i64>(state, WALK_LATEST_NS)), WALK_LATEST_NS);
   }
   store<u64>(state, load<u64>(state, WALK_OCTETS) + captured, WALK_OCTETS);
-  const timeMs = <u32>((ns - load<i64>(state, WALK_BASE_NS)) / NS_PER_MS);
+  const timeMs = clockMs(ns, load<i64>(state, WALK_BASE_NS));
   const data = block + (simple ? 12 : 28);
   describe(descriptor, block, data, captured, wire, load<u16>(entry, INTERFACE_PORT), timeMs);
   return WALK_STOP_FULL;

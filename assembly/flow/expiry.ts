@@ -6,12 +6,17 @@
 import {
   COUNTER_FLOWS_ACTIVE,
   COUNTER_FLOWS_EXPIRED,
+  FLOW_FLAG_RETIRED,
+  FLOW_FLAGS,
   FLOW_SERVICE,
+  SERVICE_BYTES,
+  SERVICE_FLAG_ADOPT,
+  SERVICE_FLAGS,
   USAGE_BYTES,
   USAGE_FLOWS_ACTIVE,
 } from "../abi";
 import { countDown, countUp } from "../counters";
-import { counters, usage } from "../memory";
+import { counters, services, usage } from "../memory";
 import { isExpired, isForgettable } from "./state";
 import {
   FlowTable,
@@ -26,13 +31,40 @@ import {
 const SWEEP_ROUND_MS: u32 = 10000;
 const SWEEP_SLOTS_PER_PACKET: u32 = 2;
 
-/** Forgets a flow and takes it out of the active ones. */
-export function forget(table: FlowTable, record: usize): void {
+/** Takes a flow out of the active ones. */
+function retire(record: usize): void {
   const service = usage + <usize>load<u16>(record, FLOW_SERVICE) * USAGE_BYTES;
   countDown(counters + COUNTER_FLOWS_ACTIVE);
   countDown(service + USAGE_FLOWS_ACTIVE);
   countUp(counters + COUNTER_FLOWS_EXPIRED);
+  store<u8>(record, load<u8>(record, FLOW_FLAGS) | <u8>FLOW_FLAG_RETIRED, FLOW_FLAGS);
+}
+
+function isRetired(record: usize): bool {
+  return (load<u8>(record, FLOW_FLAGS) & FLOW_FLAG_RETIRED) != 0;
+}
+
+/**
+ * Captures, which services that adopt flows are for, fall silent and go on: such a flow keeps its
+ * translation as long as there is room. To all others a flow that is over is gone.
+ */
+function isKept(record: usize): bool {
+  const service = services + <usize>load<u16>(record, FLOW_SERVICE) * SERVICE_BYTES;
+  return (load<u32>(service, SERVICE_FLAGS) & SERVICE_FLAG_ADOPT) != 0;
+}
+
+/** Forgets a flow and takes it out of the active ones. */
+export function forget(table: FlowTable, record: usize): void {
+  if (!isRetired(record)) retire(record);
   releaseSlot(table, record);
+}
+
+/**
+ * Forgets the flow if it is over for every packet, whether the sweep has come by or not: what
+ * happens to a packet must not depend on how packets were batched. True when it is gone.
+ */
+export function forgetIfGone(table: FlowTable, record: usize, nowMs: u32): bool {
+  return !isKept(record) && forgetIfOver(table, record, nowMs);
 }
 
 /** Forgets the flow if nobody may miss its tuples any more; true when it is gone. */
@@ -57,6 +89,11 @@ export function sweep(table: FlowTable, nowMs: u32, packetCount: u32): void {
   sweepGroups(table, nowMs, <u32>min<u64>(due, groupsMax));
 }
 
+/** Three quarters full. */
+function isCrowded(table: FlowTable): bool {
+  return table.flowCount > table.flowCountMax - (table.flowCountMax >> 2);
+}
+
 /** Looks at `count` groups from where the last sweep stopped. */
 export function sweepGroups(table: FlowTable, nowMs: u32, count: u32): void {
   let group = table.sweepCursor;
@@ -64,7 +101,11 @@ export function sweepGroups(table: FlowTable, nowMs: u32, count: u32): void {
     if (group >= table.groupCount) group = 0;
     let live = ~tagMatches(groupTags(table, group), 0) & 0xffff;
     while (live) {
-      forgetIfOver(table, recordAt(table, group * GROUP_SLOTS + ctz(live)), nowMs);
+      const record = recordAt(table, group * GROUP_SLOTS + ctz(live));
+      if (isForgettable(record, nowMs)) {
+        if (!isKept(record) || isCrowded(table)) forget(table, record);
+        else if (!isRetired(record)) retire(record);
+      }
       live &= live - 1;
     }
     group++;

@@ -15,9 +15,11 @@ import {
   COUNTER_FLOWS_SPILLED,
   COUNTER_FLOWS_TCP,
   COUNTER_FLOWS_UDP,
+  DIRECTION_FROM_CLIENT,
   DIRECTION_FROM_SERVICE,
   FLOW_FLAG_CLIENT_HIGH,
   FLOW_FLAG_INDEXED,
+  FLOW_FLAG_RETIRED,
   FLOW_FLAG_SERVICE_HIGH,
   FLOW_FLAG_SPILLED,
   FLOW_FLAGS,
@@ -50,6 +52,7 @@ import {
   VERDICT_DROP_NO_FLOW,
   VERDICT_DROP_NO_SERVICE,
   VERDICT_DROP_PORT_EXHAUSTED,
+  VERDICT_DROP_SAME_ENDPOINT,
   VERDICT_DROP_TABLE_FULL,
   VERDICT_DROP_ZONE_FULL,
   VERDICT_FORWARD,
@@ -96,6 +99,7 @@ export function begin(table: FlowTable, packet: Packet, port: usize, nowMs: u32)
     }
     return refuse(verdict);
   }
+  if (isSelf(packet) && !isUntranslated(packet)) return refuse(VERDICT_DROP_SAME_ENDPOINT);
   const record = takeSlot(table, packet.hash);
   if (record == 0) return refuse(VERDICT_DROP_TABLE_FULL);
   if (!fill(table, record, packet, needsIndex(packet, peer))) {
@@ -103,7 +107,7 @@ export function begin(table: FlowTable, packet: Packet, port: usize, nowMs: u32)
     return refuse(VERDICT_DROP_TABLE_FULL);
   }
   store<u64>(record, (<u64>serviceIndex) << 48, FLOW_OCTETS_SERVICE);
-  start(record, packet, nowMs);
+  start(record, packet, DIRECTION_FROM_CLIENT, nowMs);
   countBeginning(record, packet);
   return record;
 }
@@ -124,10 +128,23 @@ function zoneBehind(port: usize, peer: usize, zone: u32): u32 {
   return zoneOf(vpc, vpcAndOuter >> 16, zoneInner(zone));
 }
 
+/** True when source and destination are one endpoint. */
+function isSelf(packet: Packet): bool {
+  const portPair = <u32>packet.rest;
+  const bytes: usize = packet.isIpv6 ? 16 : 4;
+  if ((portPair & 0xffff) != portPair >> 16) return false;
+  return memory.compare(packet.sourceAddress, packet.destinationAddress, bytes) == 0;
+}
+
+/** True when the service leaves both ends as they are. */
+function isUntranslated(packet: Packet): bool {
+  const tuple = outside();
+  return tuple.addresses == packet.addresses && tuple.rest == packet.rest;
+}
+
 /** An untranslated flow that only ever arrives on client-side ports needs no index cell. */
 function needsIndex(packet: Packet, peer: usize): bool {
-  const tuple = outside();
-  if (tuple.addresses != packet.addresses || tuple.rest != packet.rest) return true;
+  if (!isUntranslated(packet)) return true;
   return (load<u8>(peer, PORT_SIDES) & PORT_SIDE_SERVICE) != 0;
 }
 
@@ -147,9 +164,11 @@ function fill(table: FlowTable, record: usize, packet: Packet, isIndexed: bool):
   const beforePorts = before + (packet.rest & 0xffffffff);
   const afterPorts = after + (tuple.rest & 0xffffffff);
   store<u16>(record, <u16>deltaOf(beforePorts, afterPorts), FLOW_TRANSPORT_DELTA);
+  table.unindexedCount++;
   if (!isIndexed) return true;
   if (!addToIndex(table, tuple.hash, slotOf(table, record))) return false;
   store<u8>(record, <u8>(flags | FLOW_FLAG_INDEXED), FLOW_FLAGS);
+  table.unindexedCount--;
   return true;
 }
 
@@ -161,9 +180,9 @@ function sumAddresses(packet: Packet): u64 {
 }
 
 /** First state and empty counters; what the record says of service and flags stays. */
-function start(record: usize, packet: Packet, nowMs: u32): void {
-  const state = firstState(packet.protocol, packet.flags);
-  const flags = <u64>load<u8>(record, FLOW_FLAGS);
+function start(record: usize, packet: Packet, direction: u32, nowMs: u32): void {
+  const state = firstState(packet.protocol, packet.flags, direction);
+  const flags = <u64>(load<u8>(record, FLOW_FLAGS) & ~(<u8>FLOW_FLAG_RETIRED));
   const service = <u64>load<u16>(record, FLOW_SERVICE);
   store<u64>(record, ((<u64>state) << 48) | (flags << 56), FLOW_OCTETS_CLIENT);
   store<u64>(record, service << 48, FLOW_OCTETS_SERVICE);
@@ -172,6 +191,11 @@ function start(record: usize, packet: Packet, nowMs: u32): void {
 }
 
 function countBeginning(record: usize, packet: Packet): void {
+  countActive(record);
+  countCreated(record, packet);
+}
+
+function countActive(record: usize): void {
   const used = usage + <usize>load<u16>(record, FLOW_SERVICE) * USAGE_BYTES;
   countUp(used + USAGE_FLOWS_ACTIVE);
   countUp(counters + COUNTER_FLOWS_ACTIVE);
@@ -179,14 +203,13 @@ function countBeginning(record: usize, packet: Packet): void {
   if (active > load<u64>(counters, COUNTER_FLOWS_ACTIVE_MAX)) {
     store<u64>(counters, active, COUNTER_FLOWS_ACTIVE_MAX);
   }
-  countCreated(record, packet);
 }
 
 function countCreated(record: usize, packet: Packet): void {
   const used = usage + <usize>load<u16>(record, FLOW_SERVICE) * USAGE_BYTES;
   countUp(used + USAGE_FLOWS_CREATED);
   countUp(counters + COUNTER_FLOWS_CREATED);
-  const state = firstState(packet.protocol, packet.flags);
+  const state = firstState(packet.protocol, packet.flags, DIRECTION_FROM_CLIENT);
   let counter = COUNTER_FLOWS_OTHER;
   if (state < FLOW_STATE_UDP) counter = COUNTER_FLOWS_TCP;
   else if (state == FLOW_STATE_UDP) counter = COUNTER_FLOWS_UDP;
@@ -203,8 +226,9 @@ export function beginAgain(record: usize, packet: Packet, direction: u32, nowMs:
   const service = services + <usize>(index * SERVICE_BYTES);
   const adopts = (load<u32>(service, SERVICE_FLAGS) & SERVICE_FLAG_ADOPT) != 0;
   if (!adopts && (direction == DIRECTION_FROM_SERVICE || !mayBegin(service, packet))) return false;
-  countUp(counters + COUNTER_FLOWS_EXPIRED);
-  start(record, packet, nowMs);
+  if (load<u8>(record, FLOW_FLAGS) & FLOW_FLAG_RETIRED) countActive(record);
+  else countUp(counters + COUNTER_FLOWS_EXPIRED);
+  start(record, packet, direction, nowMs);
   countCreated(record, packet);
   return true;
 }
@@ -212,5 +236,5 @@ export function beginAgain(record: usize, packet: Packet, direction: u32, nowMs:
 /** A SYN of the client on the tuple of an ended connection. */
 export function reopen(record: usize, packet: Packet, nowMs: u32): void {
   countUp(counters + COUNTER_FLOWS_REOPENED);
-  start(record, packet, nowMs);
+  start(record, packet, DIRECTION_FROM_CLIENT, nowMs);
 }

@@ -87,12 +87,15 @@ export function nextState(state: u32, direction: u32, flags: u32): u32 {
   return load<u8>(transitions + <usize>((state << 5) | (direction << 4) | flags));
 }
 
-/** State of a flow that begins with this packet of its client. */
-export function firstState(protocol: u8, flags: u8): u32 {
+/** State of a flow that begins with this packet: its client's, or the service's if adopted. */
+export function firstState(protocol: u8, flags: u8, direction: u32): u32 {
   if (protocol == PROTOCOL_TCP) {
     if (flags & TCP_RST) return FLOW_STATE_CLOSING;
-    if ((flags & (TCP_SYN | TCP_ACK)) == TCP_SYN) return FLOW_STATE_HALF_OPEN;
-    return flags & TCP_FIN ? FLOW_STATE_FIN_CLIENT : FLOW_STATE_ESTABLISHED;
+    const fromClient = direction == DIRECTION_FROM_CLIENT;
+    const isSyn = (flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+    if (isSyn && fromClient) return FLOW_STATE_HALF_OPEN;
+    if (flags & TCP_FIN) return fromClient ? FLOW_STATE_FIN_CLIENT : FLOW_STATE_FIN_SERVICE;
+    return FLOW_STATE_ESTABLISHED;
   }
   if (protocol == PROTOCOL_UDP) return FLOW_STATE_UDP;
   const isIcmp = protocol == PROTOCOL_ICMP || protocol == PROTOCOL_ICMPV6;

@@ -57,6 +57,8 @@ export class FlowTable {
   spillCursor: u32;
   /** Group at which ageing goes on. */
   sweepCursor: u32;
+  /** Flows without an index cell: their service side is their client side. */
+  unindexedCount: u32;
   /** Virtual clock up to which ageing has kept pace. */
   sweptMs: u32;
   /** Low bits of an index cell that name a slot; the bits above are its tag. */
@@ -92,6 +94,7 @@ export function reserveTable(table: FlowTable, isIpv6: u32, flowCountMax: u32): 
   table.flowCount = 0;
   table.spillCursor = 0;
   table.sweepCursor = 0;
+  table.unindexedCount = 0;
   table.sweptMs = 0;
   table.recordShift = isIpv6 ? 7 : 6;
   table.flowCountMax = flowCountMax;
@@ -213,6 +216,15 @@ export function findByClientSide(table: FlowTable, packet: Packet): usize {
   return findByIndex(table, packet, SIDE_CLIENT);
 }
 
+/** Flow whose service-side tuple is the packet's, indexed or not, or 0. */
+export function findOwner(table: FlowTable, packet: Packet): usize {
+  const owner = findByIndex(table, packet, SIDE_SERVICE);
+  if (owner != 0 || table.unindexedCount == 0) return owner;
+  const untranslated = findByClientSide(table, packet);
+  if (untranslated == 0) return 0;
+  return load<u8>(untranslated, FLOW_FLAGS) & FLOW_FLAG_INDEXED ? 0 : untranslated;
+}
+
 /** Flow that the index holds under the packet's tuple as its tuple of `side`, or 0. */
 export function findByIndex(table: FlowTable, packet: Packet, side: u32): usize {
   const hash = packet.hash;
@@ -331,6 +343,8 @@ export function releaseSlot(table: FlowTable, record: usize): void {
   const flags = load<u8>(record, FLOW_FLAGS);
   if (flags & FLOW_FLAG_INDEXED) {
     removeFromIndex(table, hashOfSide(table, record, SIDE_SERVICE), slot);
+  } else {
+    table.unindexedCount--;
   }
   if (flags & FLOW_FLAG_SPILLED) {
     const hash = hashOfSide(table, record, SIDE_CLIENT);

@@ -12,7 +12,7 @@ import {
   PROTOCOL_TCP,
   PROTOCOL_UDP,
 } from "../packet";
-import { decide, parseTransport, setTuple4, tcpFlags } from "./transport";
+import { decide, isTcpHeaderSound, parseTransport, setTuple4, tcpFlags } from "./transport";
 
 export const IPV4_BYTES_MIN: u32 = 20;
 export const IPV4_IDENTIFICATION: u32 = 4;
@@ -55,7 +55,8 @@ export function parseIpv4(packet: Packet, ip: usize, bytes: u32, zone: u32): voi
   const isPlain =
     i32(fragment == 0) &
     (i32(isTcp) | i32(protocol == PROTOCOL_UDP)) &
-    i32(present >= select<u32>(20, 8, isTcp));
+    i32(present >= select<u32>(20, 8, isTcp)) &
+    (i32(!isTcp) | i32(isTcpHeaderSound(transport, totalBytes - headerBytes)));
   if (isPlain) {
     packet.kind = PACKET_FAST;
     packet.fragment = FRAGMENT_NONE;

@@ -1,7 +1,8 @@
 /**
  * Link layers: Ethernet II with up to two VLAN tags (IEEE 802.1Q, 802.1ad), Linux cooked captures
  * (LINKTYPE_LINUX_SLL and SLL2), BSD loopback (LINKTYPE_NULL, LINKTYPE_LOOP) and bare IP.
- * Whatever is not IPv4 or IPv6 behind them gets VERDICT_PASS_NON_IP and leaves untouched.
+ * A FabricPath header (EtherType 0x8903) is an Ethernet header in front of the frame's own and is
+ * stepped over. Whatever is not IPv4 or IPv6 behind them gets VERDICT_PASS_NON_IP and leaves untouched.
  */
 import {
   FRAME_ADDRESS,
@@ -32,12 +33,15 @@ const SLL_BYTES: u32 = 16;
 const SLL2_BYTES: u32 = 20;
 const NULL_BYTES: u32 = 4;
 const VLAN_BYTES: u32 = 4;
+/** Forwarding tag, then the addresses and the type of the frame's own Ethernet header. */
+const FABRIC_PATH_BYTES: u32 = 16;
 
 // EtherTypes as a little-endian load sees them.
 const TYPE_IPV4: u32 = 0x0008;
 const TYPE_IPV6: u32 = 0xdd86;
 const TYPE_VLAN: u32 = 0x0081;
 const TYPE_PROVIDER_VLAN: u32 = 0xa888;
+const TYPE_FABRIC_PATH: u32 = 0x0389;
 const TYPE_OLD_VLAN: u32 = 0x0091;
 
 /** Parses the frame of a descriptor. */
@@ -84,6 +88,12 @@ function parseTagged(packet: Packet, start: usize, length: u32, type: u32, port:
   let outer: u32 = 0;
   let inner: u32 = 0;
   let zone = load<u32>(port, PORT_ZONE);
+  if (protocol == TYPE_FABRIC_PATH) {
+    if (bytes < FABRIC_PATH_BYTES) return decide(packet, VERDICT_DROP_TRUNCATED);
+    protocol = load<u16>(payload, FABRIC_PATH_BYTES - 2);
+    payload += FABRIC_PATH_BYTES;
+    bytes -= FABRIC_PATH_BYTES;
+  }
   for (let depth = 0; isVlan(protocol); depth++) {
     if (depth == 2) return decide(packet, VERDICT_PASS_NON_IP);
     if (bytes < VLAN_BYTES) return decide(packet, VERDICT_DROP_TRUNCATED);

@@ -23,6 +23,7 @@ import {
   PROTOCOL_UDP,
 } from "../packet";
 
+const TCP_DATA_OFFSET: u32 = 12;
 export const TCP_CHECKSUM: u32 = 16;
 export const UDP_CHECKSUM: u32 = 6;
 export const ICMP_CHECKSUM: u32 = 2;
@@ -123,11 +124,20 @@ export function parseTransport(packet: Packet, present: u32, total: u32, zone: u
   const bytesMin = isTcp ? TCP_BYTES_MIN : UDP_BYTES_MIN;
   if (total < bytesMin) return decide(packet, VERDICT_DROP_MALFORMED);
   if (present < 4) return decide(packet, VERDICT_DROP_TRUNCATED);
+  if (isTcp && present > TCP_DATA_OFFSET && !isTcpHeaderSound(packet.transport, total)) {
+    return decide(packet, VERDICT_DROP_MALFORMED);
+  }
   if (isTcp && present > 13) packet.flags = tcpFlags(packet.transport);
   if (!packet.isIpv6 && packet.fragment == FRAGMENT_NONE && present >= bytesMin) {
     packet.kind = PACKET_FAST;
   }
   setTuple(packet, load<u32>(packet.transport), protocolZone);
+}
+
+/** True when a TCP header of the length that it claims fits a segment of `total` bytes. */
+export function isTcpHeaderSound(transport: usize, total: u32): bool {
+  const headerBytes = (<u32>(load<u8>(transport, TCP_DATA_OFFSET) >> 4)) << 2;
+  return (i32(headerBytes >= TCP_BYTES_MIN) & i32(headerBytes <= total)) != 0;
 }
 
 /** FIN, SYN, RST and ACK of a TCP header as TCP_*. */

@@ -4,6 +4,7 @@
  * Standards: draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng, the LINKTYPE_ registry
  * (draft-ietf-opsawg-pcaplinktype). Everything here is pure: bytes in, values or a reason out.
  */
+import { WALK_CAPTURED_BYTES_MAX } from "../../assembly/abi.ts";
 import type { LinkKind } from "../engine/api.ts";
 import type { CaptureInterface } from "./source.ts";
 
@@ -117,6 +118,13 @@ export function describeInterface(
 /** `PPP (9)`, or the number alone where it has no name. */
 export function linkTypeText({ linkName, linkType }: CaptureInterface): string {
   return linkName === String(linkType) ? linkName : `${linkName} (${linkType})`;
+}
+
+/** What is wrong with a captured length above what a file with this snapshot length may hold. */
+export function tooLongText(capturedBytes: number, snapBytes: number): string {
+  const isUsual = snapBytes > 0 && snapBytes <= WALK_CAPTURED_BYTES_MAX;
+  const limit = isUsual ? `the file's ${snapBytes}` : `the ${WALK_CAPTURED_BYTES_MAX} of any file`;
+  return `captured length ${capturedBytes} exceeds ${limit}`;
 }
 
 function viewOf(bytes: Uint8Array): DataView {

@@ -21,6 +21,7 @@ import {
   readPcapHeader,
   SECTION_HEADER,
   SIMPLE_PACKET,
+  tooLongText,
 } from "./format.ts";
 import { Sections } from "./section.ts";
 import { Slots } from "./slots.ts";
@@ -71,6 +72,8 @@ export class CaptureReader implements FrameSource {
   #isDone = false;
   #isGzip = false;
   #error: CaptureError | undefined;
+  /** The walk's state at the close. */
+  #final: DataView | undefined;
   #snapBytes = 0;
   /** A block larger than a slot while it is being collected. */
   #large: Uint8Array | undefined;
@@ -117,19 +120,19 @@ export class CaptureReader implements FrameSource {
   }
 
   get packets(): number {
-    return Number(this.#get64(abi.WALK_PACKETS));
+    return Number(this.#total(abi.WALK_PACKETS));
   }
 
   get capturedBytes(): number {
-    return Number(this.#get64(abi.WALK_OCTETS));
+    return Number(this.#total(abi.WALK_OCTETS));
   }
 
   get earliestNs(): bigint {
-    return this.packets ? this.#get64(abi.WALK_EARLIEST_NS) : 0n;
+    return this.packets ? this.#total(abi.WALK_EARLIEST_NS) : 0n;
   }
 
   get latestNs(): bigint {
-    return this.packets ? this.#get64(abi.WALK_LATEST_NS) : 0n;
+    return this.packets ? this.#total(abi.WALK_LATEST_NS) : 0n;
   }
 
   get position(): number {
@@ -160,7 +163,12 @@ export class CaptureReader implements FrameSource {
     }
   }
 
+  /** Totals stay readable afterwards; the memory is free for another source. */
   close(): void {
+    if (!this.#final) {
+      const { state } = this;
+      this.#final = new DataView(this.memory.bytes.slice(state, state + abi.WALK_BYTES).buffer);
+    }
     this.#isDone = true;
     this.#input.close();
   }
@@ -173,7 +181,8 @@ export class CaptureReader implements FrameSource {
     return this.#view.getUint32(this.state + field, true);
   }
 
-  #get64(field: number): bigint {
+  #total(field: number): bigint {
+    if (this.#final) return this.#final.getBigInt64(field, true);
     return this.#view.getBigInt64(this.state + field, true);
   }
 
@@ -444,10 +453,7 @@ export class CaptureReader implements FrameSource {
    * it up to 262144 bytes; so it is taken if the record is whole and what follows looks like one.
    */
   #long(captured: number): boolean {
-    const snap = this.#snapBytes;
-    const isSnap = snap > 0 && snap <= abi.WALK_CAPTURED_BYTES_MAX;
-    const limit = isSnap ? `the file's ${snap}` : `the ${abi.WALK_CAPTURED_BYTES_MAX} of any file`;
-    const fault = `captured length ${captured} exceeds ${limit}`;
+    const fault = tooLongText(captured, this.#snapBytes);
     if (captured > abi.WALK_CAPTURED_BYTES_MAX) return this.#fail("record", fault);
     const next = PCAP_RECORD_HEADER_BYTES + captured;
     const left = this.#end - this.#at;

@@ -62,7 +62,20 @@ function contradictionIn(config: Config): { path: Path; message: string } | unde
     const reason = "the scenario nlb keeps the client's address; only privatelink replaces it";
     return { path: ["nlb", "addresses"], message: `nlb.addresses: ${reason}` };
   }
-  return undefined;
+  return tooLarge(config);
+}
+
+/** What the engine's memory, of 4 GiB at the most, holds: bytes of a flow with its tags and index. */
+const FLOW_BYTES = 71.4;
+const FLOW6_BYTES = 136.1;
+const TABLE_BYTES_MAX = 2 ** 32 - 2 ** 25;
+
+function tooLarge({ flow_table: table }: Config): { path: Path; message: string } | undefined {
+  if (!table) return undefined;
+  const { ipv4_flows, ipv6_flows } = table;
+  if (ipv4_flows * FLOW_BYTES + ipv6_flows * FLOW6_BYTES <= TABLE_BYTES_MAX) return undefined;
+  const message = `flow_table: ${ipv4_flows} IPv4 and ${ipv6_flows} IPv6 flows exceed 4 GiB`;
+  return { path: ["flow_table"], message };
 }
 
 /** The path of what is wrong: for unknown keys the first of them, not the group around it. */

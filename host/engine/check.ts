@@ -39,19 +39,22 @@ export function listOf<T>(name: string, value: readonly T[]): readonly T[] {
   throw new TypeError(`${name}: ${shown(value)} is not a list`);
 }
 
+/** Every option of T, so that none can be forgotten here. */
+export type OptionNames<T> = { readonly [Name in keyof Required<T>]: unknown };
+
 /**
- * `value` as it is, once it is an object with no other keys than `keys`. `path` stands before an
+ * `value` as it is, once it is an object with no other keys than `names`. `path` stands before an
  * unknown key in the message.
  * @throws TypeError when it is not
  */
-export function options<T extends object>(path: string, value: T, keys: readonly (keyof T)[]): T {
+export function options<T extends object>(path: string, value: T, names: OptionNames<T>): T {
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
     throw new TypeError(`${path || "options"}: ${shown(value)} is not an object with options`);
   }
   for (const key of Object.keys(value)) {
-    if (!(keys as readonly string[]).includes(key)) {
+    if (!Object.hasOwn(names, key)) {
       const place = path ? `${path}.${key}` : key;
-      throw new TypeError(`${place}: no such option; there are ${keys.join(", ")}`);
+      throw new TypeError(`${place}: no such option; there are ${Object.keys(names).join(", ")}`);
     }
   }
   return value;

@@ -1,7 +1,7 @@
 /** From the options of `createEngine` to the configuration block of the engine (CONFIG_*). */
 import * as abi from "../../assembly/abi.ts";
 import type { EngineOptions, Timeouts } from "./api.ts";
-import { options as checkOptions, shown, truth, wholeNumber } from "./check.ts";
+import { options as checkOptions, type OptionNames, shown, truth, wholeNumber } from "./check.ts";
 
 /** Idle timeouts that an engine has unless it is told otherwise, in seconds. */
 export const TIMEOUTS_DEFAULT: Readonly<Timeouts> = {
@@ -29,20 +29,20 @@ export interface Settings {
   warmUp: boolean;
 }
 
-const OPTION_NAMES: readonly (keyof EngineOptions)[] = [
-  "flowCountMax",
-  "flow6CountMax",
-  "arenaBytes",
-  "tablesBytes",
-  "seed",
-  "timeouts",
-  "wasm",
-  "warmUp",
-];
+const OPTIONS: OptionNames<EngineOptions> = {
+  flowCountMax: true,
+  flow6CountMax: true,
+  arenaBytes: true,
+  tablesBytes: true,
+  seed: true,
+  timeouts: true,
+  wasm: true,
+  warmUp: true,
+};
 
 /** @throws TypeError or RangeError that names the option, its value and its range */
 export function settingsOf(options: EngineOptions): Settings {
-  checkOptions("", options, OPTION_NAMES);
+  checkOptions("", options, OPTIONS);
   return {
     flowCountMax: wholeNumber("flowCountMax", options.flowCountMax ?? 1 << 20, 16, 60_000_000),
     flow6CountMax: wholeNumber("flow6CountMax", options.flow6CountMax ?? 1 << 18, 16, 28_000_000),
@@ -67,7 +67,7 @@ function seedOf(seed: Uint8Array | undefined): Uint8Array {
 
 function timeoutsOf(timeouts: Partial<Timeouts>): Timeouts {
   const names = Object.keys(TIMEOUTS_DEFAULT) as (keyof Timeouts)[];
-  checkOptions("timeouts", timeouts, names);
+  checkOptions("timeouts", timeouts, TIMEOUTS_DEFAULT);
   const all = { ...TIMEOUTS_DEFAULT };
   for (const name of names) {
     const seconds = timeouts[name] ?? TIMEOUTS_DEFAULT[name];

@@ -16,7 +16,7 @@ import type {
   Usage,
   VerdictName,
 } from "./api.ts";
-import { options as checkOptions, oneOf, wholeNumber } from "./check.ts";
+import { options as checkOptions, type OptionNames, oneOf, wholeNumber } from "./check.ts";
 import { configure, type Settings, settingsOf } from "./configure.ts";
 import { type EngineExports, loadEngine } from "./module.ts";
 import { readFlow } from "./records.ts";
@@ -36,17 +36,18 @@ export const VERDICT_NAMES: readonly VerdictName[] = [
   "drop.tuple-taken",
   "drop.table-full",
   "drop.zone-full",
+  "drop.same-endpoint",
 ];
 
 const LINKS = { ethernet: 0, raw: 1, null: 2, sll: 3, sll2: 4 } as const;
 const SIDES = { client: 1, service: 2, both: 3 } as const;
-const PORT_OPTION_NAMES: readonly (keyof PortOptions)[] = [
-  "link",
-  "vpc",
-  "sides",
-  "service",
-  "peer",
-];
+const PORT_OPTIONS: OptionNames<PortOptions> = {
+  link: true,
+  vpc: true,
+  sides: true,
+  service: true,
+  peer: true,
+};
 
 /** The engine's tables and clockwork behind plain methods. Made by `createEngine`. */
 export class Engine {
@@ -179,7 +180,7 @@ export class Engine {
    */
   setPort(port: number, options: PortOptions): void {
     wholeNumber("port", port, 0, abi.PORT_COUNT_MAX - 1);
-    checkOptions("", options, PORT_OPTION_NAMES);
+    checkOptions("", options, PORT_OPTIONS);
     const vpc = wholeNumber("vpc", options.vpc ?? 0, 0, 0xffff);
     const link = oneOf("link", options.link ?? "ethernet", LINKS);
     const sides = oneOf("sides", options.sides ?? "client", SIDES);

@@ -9,11 +9,27 @@ import * as abi from "../../assembly/abi.ts";
 import { addressBytes } from "../address.ts";
 import { buildRing, RING_SIZE } from "../control/maglev.ts";
 import type { Region, ServiceOptions, Target } from "./api.ts";
-import { options as checkOptions, listOf, shown, truth, wholeNumber } from "./check.ts";
+import {
+  options as checkOptions,
+  listOf,
+  type OptionNames,
+  shown,
+  truth,
+  wholeNumber,
+} from "./check.ts";
 
 const WEIGHT_MAX = 999;
 const POOL_COUNT_MAX = 1024;
 const TARGET_COUNT_MAX = 10_000;
+const LISTENER_BITS_MAX = 24;
+
+const SERVICE_OPTIONS: OptionNames<ServiceOptions> = {
+  sourceAddresses: true,
+  targets: true,
+  adopt: true,
+  listenerBits: true,
+};
+const TARGET_OPTIONS: OptionNames<Target> = { address: true, port: true, weight: true };
 
 interface CheckedTarget {
   bytes: Uint8Array;
@@ -24,7 +40,7 @@ interface CheckedTarget {
 
 function checkTarget(target: Target, index: number): CheckedTarget {
   const path = `targets[${index}]`;
-  checkOptions(path, target, ["address", "port", "weight"]);
+  checkOptions(path, target, TARGET_OPTIONS);
   const port = wholeNumber(`${path}.port`, target.port ?? 0, 0, 65535);
   const weight = wholeNumber(`${path}.weight`, target.weight ?? 1, 0, WEIGHT_MAX);
   return {
@@ -60,12 +76,14 @@ export class ServiceTables {
 
   /** Builds and installs a service. @throws TypeError, RangeError */
   set(index: number, options: ServiceOptions): void {
-    checkOptions("", options, ["sourceAddresses", "targets", "adopt"]);
+    checkOptions("", options, SERVICE_OPTIONS);
     const isAdopting = truth("adopt", options.adopt ?? false);
     const sources = listOf("sourceAddresses", options.sourceAddresses ?? []).map((text, at) =>
       named(`sourceAddresses[${at}]`, text),
     );
     const targets = listOf("targets", options.targets ?? []).map(checkTarget);
+    const bitsMax = LISTENER_BITS_MAX;
+    const listenerBits = wholeNumber("listenerBits", options.listenerBits ?? 0, 0, bitsMax);
     if (sources.length > POOL_COUNT_MAX) {
       throw new RangeError(`sourceAddresses: ${sources.length} are more than ${POOL_COUNT_MAX}`);
     }
@@ -96,6 +114,7 @@ export class ServiceTables {
     put(abi.SERVICE_RING6, ring6);
     put(abi.SERVICE_TARGETS6, list6);
     put(abi.SERVICE_TARGET6_COUNT, ring6 === 0 ? 0 : v6.targets.length);
+    put(abi.SERVICE_LISTENER_BITS, listenerBits);
   }
 
   /** Finds room for a service's tables, its old piece being free again. */

@@ -3,6 +3,9 @@
  * Names for the words, so that loops over descriptors read as sentences.
  */
 
+import type { FrameSource } from "../capture/source.ts";
+import type { Engine } from "../engine/engine.ts";
+
 /** Words of a descriptor. */
 export const WORDS = 8;
 export const WORD_ADDRESS = 0;
@@ -18,3 +21,16 @@ export const WORD_WIRE = 7;
 
 /** Verdicts up to this one go out; see VERDICT_NAMES. */
 export const VERDICT_OUT_MAX = 1;
+
+/**
+ * Makes a port, before service 0, of each interface of the source from number `known` on: those of
+ * a pcapng show up as it is read. Returns how many there are.
+ */
+export function definePorts(engine: Engine, { interfaces }: FrameSource, known: number): number {
+  for (let port = known; port < interfaces.length; port++) {
+    const link = interfaces[port]?.link;
+    // Frames of an interface whose link type is refused never come.
+    if (link) engine.setPort(port, { link, service: 0 });
+  }
+  return interfaces.length;
+}

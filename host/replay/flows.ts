@@ -16,7 +16,7 @@ import type { Endpoint, Flow, VerdictName } from "../engine/api.ts";
 import { createEngine, type Engine, VERDICT_NAMES } from "../engine/engine.ts";
 import { FlowplaneError } from "../errors.ts";
 import {
-  VERDICT_OUT_MAX,
+  definePorts,
   WORD_ADDRESS,
   WORD_CAPTURED,
   WORD_FLOW,
@@ -84,6 +84,7 @@ const FLOW6_COUNT_MAX = 1 << 22;
 const FLOW_COUNT_GUESS = 1 << 20;
 const SEED = new TextEncoder().encode("flowplane flows.");
 const PROTOCOLS: Record<number, string> = { 1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6" };
+const PROTOCOLS_WITH_PORTS = new Set([6, 17]);
 const NEVER = { halfOpen: 0, established: 0, closing: 0, udp: 0, icmp: 0, other: 0 };
 
 /** @throws FlowplaneError when the capture cannot be opened */
@@ -136,38 +137,42 @@ async function countOnce(options: FlowsOptions, flowCount: number): Promise<Flow
   const linkTypes = [...new Set(interfaces.map(({ linkName }) => linkName))];
   const capture = { file, format: layout.format, linkTypes, packets, bytes: capturedBytes };
   const { flows, unassigned } = table.rows();
-  const result = { schema: "flowplane.flows/1", capture, flows, unassigned, notes: [] } as const;
-  return { result: { ...result, notes: [] }, failure };
+  return {
+    result: { schema: "flowplane.flows/1", capture, flows, unassigned, notes: [] },
+    failure,
+  };
 }
 
-/** What is counted of a flow or a pair of addresses while the capture runs. */
-interface Count {
+/** A conversation while the capture runs; `handle` is the flow of TCP, whose state is asked for. */
+interface Row {
+  protocol: string;
+  source: Endpoint;
+  destination: Endpoint;
+  vlans: number[];
+  vpc: number;
+  handle: number;
   packets: number;
   bytes: number;
-  /** Of both, what came from the flow's client or from the lower address. */
-  packetsForth: number;
-  bytesForth: number;
+  packetsFromSource: number;
+  bytesFromSource: number;
   firstNs: bigint;
   lastNs: bigint;
 }
 
-interface FlowCount extends Count {
-  flow: Flow;
-}
-
-/** Frames that are in no flow of their own, by addresses; `source` sent the first of them. */
-interface PairCount extends Count {
-  protocol: string;
-  source: string;
-  destination: string;
-  vlans: number[];
+/** The row of an engine's flow, and whether the flow's client is the row's source. */
+interface FlowRow {
+  row: Row;
+  isSameWay: boolean;
 }
 
 class ConversationTable {
   readonly #engine: Engine;
   readonly #source: FrameSource;
-  readonly #flows = new Map<number, FlowCount>();
-  readonly #pairs = new Map<string, PairCount>();
+  readonly #rows: Row[] = [];
+  /** By handle, and for tagged frames by handle and VLANs. */
+  readonly #byHandle = new Map<number | string, FlowRow>();
+  /** Rows of protocols without ports. */
+  readonly #byAddresses = new Map<string, Row>();
   readonly #unassigned = new Map<VerdictName, number>();
   #portCount = 0;
 
@@ -178,11 +183,7 @@ class ConversationTable {
 
   /** Passes `count` described frames through the engine and counts them. */
   take(count: number): void {
-    const { interfaces } = this.#source;
-    for (; this.#portCount < interfaces.length; this.#portCount++) {
-      const link = interfaces[this.#portCount]?.link;
-      if (link) this.#engine.setPort(this.#portCount, { link, service: 0 });
-    }
+    this.#portCount = definePorts(this.#engine, this.#source, this.#portCount);
     this.#engine.process(count);
     for (let index = 0; index < count; index++) this.#count(index);
   }
@@ -193,177 +194,113 @@ class ConversationTable {
     const captured = descriptors[at + WORD_CAPTURED] as number;
     const address = descriptors[at + WORD_ADDRESS] as number;
     const verdictWord = descriptors[at + WORD_VERDICT] as number;
-    const frame = bytes.subarray(address, address + captured);
-    const link = this.#source.interfaces[(descriptors[at + WORD_PORTS] as number) & 0xffff]?.link;
-    const header = link && networkHeader(frame, link);
     const verdict = VERDICT_NAMES[verdictWord & 0xffff] as VerdictName;
-    const handle = descriptors[at + WORD_FLOW] as number;
+    const link = this.#source.interfaces[(descriptors[at + WORD_PORTS] as number) & 0xffff]?.link;
+    const header = link && networkHeader(bytes.subarray(address, address + captured), link);
     const timeNs = this.#source.timeNs(index);
-    if ((verdictWord & 0xffff) <= VERDICT_OUT_MAX && handle !== 0) {
-      const row = this.#flowRow(handle, timeNs);
-      // An ICMP error carries the handle of the flow that it quotes.
-      if (row && (header === undefined || protocolName(header.protocol) === row.flow.protocol)) {
-        addTo(row, verdictWord >>> 24 === 0, captured, timeNs);
-        return;
-      }
+    // The handle of an ICMP error is that of the flow that it quotes: not its own conversation.
+    if (verdict === "forward" && header?.isError === false) {
+      const isFromClient = verdictWord >>> 24 === 0;
+      const handle = descriptors[at + WORD_FLOW] as number;
+      const { row, isSameWay } = this.#flowRow(handle, header.vlans, isFromClient);
+      addTo(row, isFromClient === isSameWay, captured, timeNs);
+    } else if (header && isNamedByAddresses(verdict, header.protocol)) {
+      const source = addressText(header.source);
+      const protocol = PROTOCOLS[header.protocol] ?? String(header.protocol);
+      const destination = addressText(header.destination);
+      const row = this.#addressRow(protocol, source, destination, { vpc: 0, vlans: header.vlans });
+      addTo(row, row.source.address === source, captured, timeNs);
+    } else {
+      this.#unassigned.set(verdict, (this.#unassigned.get(verdict) ?? 0) + 1);
     }
-    const isNameable =
-      verdict === "forward" || verdict === "drop.no-flow" || verdict === "drop.fragment";
-    if (header && isNameable) {
-      const pair = this.#pairRow(header, timeNs);
-      addTo(pair, pair.source === addressText(header.source), captured, timeNs);
-      return;
-    }
-    this.#unassigned.set(verdict, (this.#unassigned.get(verdict) ?? 0) + 1);
   }
 
-  #flowRow(handle: number, timeNs: bigint): FlowCount | undefined {
-    const known = this.#flows.get(handle);
+  /** The row of a flow as far as it runs in the frame's VLAN: the engine may join two of them. */
+  #flowRow(handle: number, vlans: number[], isFromClient: boolean): FlowRow {
+    const key = vlans.length === 0 ? handle : `${handle} ${vlans.join(".")}`;
+    const known = this.#byHandle.get(key);
     if (known) return known;
     const flow = this.#engine.flow(handle);
-    if (flow === undefined) return undefined;
-    const row = { ...newCount(timeNs), flow };
-    this.#flows.set(handle, row);
+    if (flow === undefined) throw new Error(`a forwarded frame names flow ${handle}, which is not`);
+    const { protocol, client, service } = flow;
+    const { vpc } = this.#engine.zone(flow.zone);
+    const [source, destination] = isFromClient ? [client, service] : [service, client];
+    const hasPorts = protocol === "tcp" || protocol === "udp";
+    const row = hasPorts
+      ? this.#newRow({ protocol, source, destination, vpc, vlans, handle })
+      : this.#addressRow(protocol, source.address, destination.address, { vpc, vlans });
+    const isSameWay = (row.source.address === source.address) === isFromClient;
+    const made = { row, isSameWay: hasPorts ? isFromClient : isSameWay };
+    this.#byHandle.set(key, made);
+    return made;
+  }
+
+  #addressRow(protocol: string, source: string, destination: string, zone: Zone): Row {
+    const key = [protocol, ...[source, destination].sort(), ...zone.vlans].join(" ");
+    const known = this.#byAddresses.get(key);
+    if (known) return known;
+    const row = this.#newRow({
+      protocol,
+      source: { address: source, port: 0 },
+      destination: { address: destination, port: 0 },
+      ...zone,
+      handle: 0,
+    });
+    this.#byAddresses.set(key, row);
     return row;
   }
 
-  #pairRow(header: NonNullable<ReturnType<typeof networkHeader>>, timeNs: bigint): PairCount {
-    const protocol = protocolName(header.protocol);
-    const source = addressText(header.source);
-    const destination = addressText(header.destination);
-    const { vlans } = header;
-    const key = rowKey(
-      protocol,
-      { address: source, port: 0 },
-      { address: destination, port: 0 },
-      vlans,
-    );
-    const row = this.#pairs.get(key);
-    if (row) return row;
-    const made = { ...newCount(timeNs), protocol, source, destination, vlans };
-    this.#pairs.set(key, made);
-    return made;
+  #newRow(names: Pick<Row, "protocol" | "source" | "destination" | "handle"> & Zone): Row {
+    const counts = { packets: 0, bytes: 0, packetsFromSource: 0, bytesFromSource: 0 };
+    const row = { ...names, ...counts, firstNs: 0n, lastNs: 0n };
+    this.#rows.push(row);
+    return row;
   }
 
   /** The rows as they are now, in the order of their first packets. */
   rows(): Pick<FlowsResult, "flows" | "unassigned"> {
-    const rows = new Map<string, { row: Conversation; firstNs: bigint; lastNs: bigint }>();
-    const join = (conversation: Conversation, { firstNs, lastNs }: Count) => {
-      const { protocol, source, destination, vlans } = conversation;
-      const key = rowKey(protocol, source, destination, vlans);
-      const other = rows.get(key);
-      if (other === undefined) {
-        rows.set(key, { row: conversation, firstNs, lastNs });
-        return;
-      }
-      const isEarlier = firstNs < other.firstNs;
-      const [earlier, later] = isEarlier ? [conversation, other.row] : [other.row, conversation];
-      rows.set(key, {
-        row: joined(earlier, later),
-        firstNs: isEarlier ? firstNs : other.firstNs,
-        lastNs: lastNs > other.lastNs ? lastNs : other.lastNs,
-      });
-    };
-    for (const [handle, count] of this.#flows) {
-      const flow = this.#engine.flow(handle) ?? count.flow;
-      join(flowConversation(flow, count, this.#engine.zone(flow.zone)), count);
-    }
-    for (const count of this.#pairs.values()) join(pairConversation(count), count);
-    const sorted = [...rows.values()].sort((a, b) =>
-      a.firstNs < b.firstNs ? -1 : a.firstNs > b.firstNs ? 1 : 0,
-    );
+    const sorted = this.#rows.toSorted((a, b) => Number(a.firstNs - b.firstNs));
     return {
-      flows: sorted.map(({ row }) => row),
+      flows: sorted.map((row) => this.#conversation(row)),
       unassigned: Object.fromEntries(this.#unassigned),
     };
   }
-}
 
-function protocolName(protocol: number): string {
-  return PROTOCOLS[protocol] ?? String(protocol);
-}
-
-function newCount(timeNs: bigint): Count {
-  return { packets: 0, bytes: 0, packetsForth: 0, bytesForth: 0, firstNs: timeNs, lastNs: timeNs };
-}
-
-function addTo(count: Count, isForth: boolean, bytes: number, timeNs: bigint): void {
-  count.packets += 1;
-  count.bytes += bytes;
-  if (isForth) {
-    count.packetsForth += 1;
-    count.bytesForth += bytes;
+  #conversation({ handle, firstNs, lastNs, vlans, ...row }: Row): Conversation {
+    const isTcp = row.protocol === "tcp" && handle !== 0;
+    return {
+      ...row,
+      vlan: vlans[0] ?? null,
+      vlans,
+      firstSeen: seconds(firstNs),
+      lastSeen: seconds(lastNs),
+      state: (isTcp ? this.#engine.flow(handle)?.state : undefined) ?? null,
+    };
   }
-  if (timeNs < count.firstNs) count.firstNs = timeNs;
-  if (timeNs > count.lastNs) count.lastNs = timeNs;
 }
 
-/** The same for both directions of a conversation. */
-function rowKey(protocol: string, a: Endpoint, b: Endpoint, vlans: number[]): string {
-  const ends = [`${a.address} ${a.port}`, `${b.address} ${b.port}`].sort();
-  return [protocol, ...ends, ...vlans].join(" ");
+interface Zone {
+  vpc: number;
+  vlans: number[];
 }
 
-function flowConversation(
-  flow: Flow,
-  count: Count,
-  { vpc, vlans }: { vpc: number; vlans: number[] },
-): Conversation {
-  const hasPorts = flow.protocol === "tcp" || flow.protocol === "udp";
-  const endpoint = ({ address, port }: Endpoint) => ({ address, port: hasPorts ? port : 0 });
-  return {
-    protocol: flow.protocol,
-    source: endpoint(flow.client),
-    destination: endpoint(flow.service),
-    vlan: vlans[0] ?? null,
-    vlans,
-    vpc,
-    ...counts(count),
-    state: flow.protocol === "tcp" ? flow.state : null,
-  };
+/** Whether addresses and protocol say all there is to say of a frame that has no flow of its own. */
+function isNamedByAddresses(verdict: VerdictName, protocol: number): boolean {
+  if (verdict === "drop.truncated") return !PROTOCOLS_WITH_PORTS.has(protocol);
+  return verdict === "forward" || verdict === "drop.no-flow" || verdict === "drop.fragment";
 }
 
-function pairConversation(count: PairCount): Conversation {
-  const { protocol, source, destination, vlans } = count;
-  return {
-    protocol,
-    source: { address: source, port: 0 },
-    destination: { address: destination, port: 0 },
-    vlan: vlans[0] ?? null,
-    vlans,
-    vpc: 0,
-    ...counts(count),
-    state: null,
-  };
-}
-
-function counts({ packets, bytes, packetsForth, bytesForth, firstNs, lastNs }: Count) {
-  return {
-    packets,
-    bytes,
-    packetsFromSource: packetsForth,
-    bytesFromSource: bytesForth,
-    firstSeen: seconds(firstNs),
-    lastSeen: seconds(lastNs),
-  };
+function addTo(row: Row, isFromSource: boolean, bytes: number, timeNs: bigint): void {
+  if (row.packets === 0 || timeNs < row.firstNs) row.firstNs = timeNs;
+  if (row.packets === 0 || timeNs > row.lastNs) row.lastNs = timeNs;
+  row.packets += 1;
+  row.bytes += bytes;
+  if (!isFromSource) return;
+  row.packetsFromSource += 1;
+  row.bytesFromSource += bytes;
 }
 
 /** Seconds from ns, as exact as a number can be: whole seconds and fraction apart. */
 function seconds(ns: bigint): number {
-  return Number(`${ns / 1_000_000_000n}`) + Number(ns % 1_000_000_000n) / 1e9;
-}
-
-/** One row of two about the same endpoints; the source is that of the earlier. */
-function joined(earlier: Conversation, later: Conversation): Conversation {
-  const isSameWay = earlier.source.address === later.source.address;
-  const forth = (part: "packets" | "bytes") =>
-    isSameWay ? later[`${part}FromSource`] : later[part] - later[`${part}FromSource`];
-  return {
-    ...earlier,
-    packets: earlier.packets + later.packets,
-    bytes: earlier.bytes + later.bytes,
-    packetsFromSource: earlier.packetsFromSource + forth("packets"),
-    bytesFromSource: earlier.bytesFromSource + forth("bytes"),
-    lastSeen: Math.max(earlier.lastSeen, later.lastSeen),
-  };
+  return Number(ns / 1_000_000_000n) + Number(ns % 1_000_000_000n) / 1e9;
 }

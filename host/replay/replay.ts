@@ -13,6 +13,7 @@ import type { Counters } from "../engine/api.ts";
 import { createEngine, type Engine } from "../engine/engine.ts";
 import { FlowplaneError } from "../errors.ts";
 import type { Scenario } from "../scenario/scenario.ts";
+import { definePorts } from "./batch.ts";
 import { Meter } from "./meter.ts";
 import type { CapacityTarget, ReplayResult, ResourceResult, Timeline } from "./result.ts";
 
@@ -32,6 +33,8 @@ export interface ReplayOptions {
   /** Make what writes the first pass's frames; one that takes frames' memory stands last. */
   recorders?: ((engine: Engine, source: FrameSource) => Promise<Recorder> | Recorder)[];
   passes?: number;
+  /** Size of the capture where it is known: no more flows than packets need a place. */
+  captureBytes?: number;
   /** Packets after which a pass ends. */
   packetsMax?: number;
   /** Whether to record the course of the capture. */
@@ -77,10 +80,25 @@ interface FirstPass {
   timeline: Timeline | undefined;
 }
 
+/** A record takes 16 bytes and a frame that can begin a flow at least 24 more. */
+const RECORD_BYTES_MIN = 40;
+const FLOW_COUNT_MIN = 4096;
+
+/** Table sizes for a capture of known size; the engine's own for any other. */
+function tableSizes(captureBytes: number | undefined) {
+  if (captureBytes === undefined) return {};
+  const packets = Math.max(FLOW_COUNT_MIN, Math.ceil(captureBytes / RECORD_BYTES_MIN));
+  return { flowCountMax: Math.min(packets, 1 << 20), flow6CountMax: Math.min(packets, 1 << 18) };
+}
+
 /** @throws FlowplaneError when the capture cannot be opened or an output cannot be written */
 export async function replay(options: ReplayOptions): Promise<ReplayRun> {
   const { scenario, wasm } = options;
-  const engine = await createEngine({ ...scenario.engine, ...(wasm ? { wasm } : {}) });
+  const engine = await createEngine({
+    ...tableSizes(options.captureBytes),
+    ...scenario.engine,
+    ...(wasm ? { wasm } : {}),
+  });
   scenario.services.forEach((service, index) => {
     engine.setService(index, service);
   });
@@ -157,7 +175,7 @@ class Pass {
       const read = performance.now();
       this.times.readMs += read - reading;
       if (count === 0) return undefined;
-      this.#definePorts(source);
+      this.#portCount = definePorts(this.#engine, source, this.#portCount);
       const deciding = performance.now();
       this.#engine.process(count);
       const decided = performance.now();
@@ -170,14 +188,6 @@ class Pass {
   #batchMax(packets: number): number {
     const isFine = this.#options.wantsTimeline && this.#number === 1 && packets < FINE_PACKETS;
     return isFine ? FINE_BATCH : BATCH;
-  }
-
-  /** Interfaces of a pcapng show up as it is read; each is a port before the scenario's service. */
-  #definePorts(source: FrameSource): void {
-    for (; this.#portCount < source.interfaces.length; this.#portCount++) {
-      const link = source.interfaces[this.#portCount]?.link;
-      if (link) this.#engine.setPort(this.#portCount, { link, service: 0 });
-    }
   }
 
   /** Measures and writes a batch of the first pass. */

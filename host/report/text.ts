@@ -19,6 +19,7 @@ import {
 
 const WIDTH = 100;
 const INDENT = 12;
+const VERDICTS_MAX = 10;
 
 const KIND_NAMES = {
   "nat-gateway": "NAT gateway",
@@ -90,23 +91,30 @@ function head(result: ReplayResult): string[] {
     ...entry(
       "machine",
       `${machine.cpu} (${counted(machine.cores, "core")}), Node ${machine.node}, ` +
-        `V8 ${machine.v8}, Flowplane ${machine.flowplane}`,
+        `Flowplane ${machine.flowplane}`,
     ),
     ...result.notes.flatMap((note) => entry("note", note)),
   ];
 }
 
 function verdicts(result: ReplayResult): string[] {
-  const rows = Object.entries(result.verdicts)
-    .filter(([, packets]) => packets > 0)
-    .map(([name, packets]) => [name, count(packets), share(packets, result.capture.packets)]);
+  const all = Object.entries(result.verdicts).filter(([, packets]) => packets > 0);
+  // One screen: where there are more, the rarest share a line.
+  const byNumber = all.toSorted(([, a], [, b]) => b - a).map(([name]) => name);
+  const shown = new Set(all.length > VERDICTS_MAX ? byNumber.slice(0, VERDICTS_MAX - 1) : byNumber);
+  const rows = all.filter(([name]) => shown.has(name));
+  const others = all.filter(([name]) => !shown.has(name));
+  if (others.length > 0) {
+    const packets = others.reduce((sum, [, packets]) => sum + packets, 0);
+    rows.push([`${count(others.length)} others`, packets]);
+  }
   return table(
     [
       { title: "verdict", align: "left" },
       { title: "packets", align: "right" },
       { title: "share", align: "right" },
     ],
-    rows,
+    rows.map(([name, packets]) => [name, count(packets), share(packets, result.capture.packets)]),
   );
 }
 
@@ -114,12 +122,11 @@ function speed(result: ReplayResult): string[] {
   const { engine, endToEnd, time, run } = result;
   const warm =
     run.passes === 1
-      ? "the only pass, flows created in it (--repeat 5 measures a warm table)"
+      ? "cold: the only pass, flows are created in it"
       : `median of ${counted(run.passes - 1, "warm pass", "warm passes")}; ` +
         `first pass ${significant(engine.coldNsPerPacket)} ns`;
-  const split =
-    `read ${duration(time.readSeconds)}, engine ${duration(time.engineSeconds)}, ` +
-    `write ${duration(time.writeSeconds)} of ${duration(time.wallSeconds)}`;
+  const writing = time.writeSeconds > 0 ? `, write ${duration(time.writeSeconds)}` : "";
+  const split = `${duration(time.wallSeconds)}: read ${duration(time.readSeconds)}${writing}`;
   return table(
     [
       { title: "speed", align: "left" },

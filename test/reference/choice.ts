@@ -122,6 +122,10 @@ function checkRefusal(twin: Twin, request: Request, verdict: VerdictName): Verdi
     sources.every((source) => taken(to, source)),
   );
   const expected = addresses.length > 0 ? "drop.port-exhausted" : "drop.tuple-taken";
+  if (verdict === "drop.same-endpoint") {
+    const { source, destination, sourcePort, destinationPort } = request.client;
+    if (source === destination && sourcePort === destinationPort) return verdict;
+  }
   if (verdict !== expected) complain(request, verdict, "a refusal for another reason");
   if (!allTaken) complain(request, verdict, "a refusal although a tuple was free");
   if (addresses.length > 0 && isPortFree(request.parsed)) {

@@ -25,6 +25,8 @@ export interface TwinFlow {
   madeBy: number;
   packets: Record<Direction, number>;
   bytes: Record<Direction, number>;
+  /** Answered in another zone. */
+  asymmetric?: boolean;
 }
 
 export interface Outcome {
@@ -55,6 +57,8 @@ export class Twin {
   private readonly byService = new Map<string, TwinFlow>();
   private readonly datagrams = new Map<string, Found & { seenMs: number }>();
   private readonly holdMs: number;
+  /** Zones in the order in which they are first met. */
+  private readonly zones: string[] = [];
 
   constructor(holdMs: number) {
     this.holdMs = holdMs;
@@ -76,18 +80,27 @@ export class Twin {
     const portOut = port.peer ?? portIndex;
     const stop = (verdict: VerdictName): Outcome => ({ verdict, frame, portOut });
     const parsed = parseFrame(frame, port.link ?? "ethernet", port.vpc ?? 0);
+    this.ports.forEach(({ vpc }) => {
+      this.nameZone(`${vpc ?? 0}`);
+    });
+    if (parsed.zone !== undefined) {
+      this.nameZone(parsed.zone);
+      this.nameZone(this.zoneBehind(parsed.zone, port));
+    }
     if ("verdict" in parsed) return stop(parsed.verdict);
-    if (parsed.namedBy === "later")
-      return this.laterFragment(frame, parsed, timeMs) ?? stop("drop.fragment");
+    if (parsed.namedBy === "later") {
+      const outcome = this.laterFragment(frame, parsed, timeMs);
+      return outcome === undefined ? stop("drop.fragment") : { ...outcome, portOut };
+    }
     if (parsed.namedBy === "error") {
       const outcome = translateError(this, frame, parsed, port, timeMs);
       return typeof outcome === "string" ? stop(outcome) : { ...outcome, portOut };
     }
-    const found = this.find(parsed.tuple, port);
-    const settled =
-      found && !this.isForgettable(found.flow, timeMs)
-        ? this.meet(found, parsed, timeMs)
-        : this.begin(parsed, port, timeMs, choose, found);
+    const found =
+      this.find(parsed.tuple, port, timeMs) ?? this.findInOtherZones(parsed, port, timeMs);
+    const settled = found
+      ? this.meet(found, parsed, timeMs)
+      : this.begin(parsed, port, timeMs, choose);
     if (typeof settled === "string") return stop(settled);
     return { ...this.forward(frame, parsed, settled, timeMs), portOut };
   }
@@ -98,17 +111,42 @@ export class Twin {
     return port;
   }
 
-  /** The flow that has this tuple on a side which the port carries. */
-  find(tuple: Tuple, port: PortOptions): Found | undefined {
+  /**
+   * The flow that has this tuple on a side which the port carries. Flows long over are gone,
+   * unless their service adopts flows: those keep their translation while there is room.
+   */
+  find(tuple: Tuple, port: PortOptions, timeMs: number): Found | undefined {
     const sides = port.sides ?? "client";
-    const backwards = mirror(tuple);
     for (const side of ["client", "service"] as const) {
       if (sides !== side && sides !== "both") continue;
       const flows = side === "client" ? this.byClient : this.byService;
-      const forwards = flows.get(keyOf(tuple));
-      if (forwards) return { flow: forwards, side, direction: "from-client" };
-      const reverse = flows.get(keyOf(backwards));
-      if (reverse) return { flow: reverse, side, direction: "from-service" };
+      for (const direction of ["from-client", "from-service"] as const) {
+        const flow = flows.get(keyOf(direction === "from-client" ? tuple : mirror(tuple)));
+        if (flow === undefined) continue;
+        const isKept = this.services[flow.madeBy]?.adopt === true;
+        if (isKept || !this.isForgettable(flow, timeMs)) return { flow, side, direction };
+        this.forget(flow);
+      }
+    }
+    return undefined;
+  }
+
+  private nameZone(zone: string): void {
+    if (!this.zones.includes(zone)) this.zones.push(zone);
+  }
+
+  /** An adopted flow that nobody has answered in its own zone may be answered in another. */
+  private findInOtherZones(parsed: Parsed, port: PortOptions, timeMs: number): Found | undefined {
+    if (port.sides === "service" || !this.services[port.service ?? -1]?.adopt) return undefined;
+    // From an endpoint to itself everything is the client's.
+    if (keyOf(parsed.tuple) === keyOf(mirror(parsed.tuple))) return undefined;
+    for (const zone of this.zones.slice(0, 16)) {
+      const isOther = zone !== parsed.zone && zone.split(" ")[0] === parsed.zone.split(" ")[0];
+      const flow = this.byClient.get(keyOf(mirror({ ...parsed.tuple, zone })));
+      if (!isOther || flow === undefined || this.isExpired(flow, timeMs)) continue;
+      if (flow.packets["from-service"] > 0 && !flow.asymmetric) continue;
+      flow.asymmetric = true;
+      return { flow, side: "client", direction: "from-service" };
     }
     return undefined;
   }
@@ -158,18 +196,13 @@ export class Twin {
     return parsed.protocol !== 6 || service.adopt === true || fresh;
   }
 
-  /** A packet that belongs to no flow (or to one long over) may begin one. */
+  /** A packet that belongs to no flow may begin one. */
   private begin(
     parsed: Parsed,
     port: PortOptions,
     timeMs: number,
     choose: Choose,
-    over: Found | undefined,
   ): Found | VerdictName {
-    if (over !== undefined) {
-      const again = this.beginInPlace(over, parsed, timeMs, choose);
-      if (again !== undefined) return again;
-    }
     if ((port.sides ?? "client") === "service") return "drop.no-flow";
     const service = port.service === undefined ? undefined : this.services[port.service];
     if (service === undefined || port.service === undefined) return "drop.no-service";
@@ -194,28 +227,6 @@ export class Twin {
     this.byService.set(keyOf(flow.service), flow);
     this.countCreated(flow);
     return { flow, side: "client", direction: "from-client" };
-  }
-
-  /**
-   * A flow long over may still stand in the engine's table and begin again in place, or be gone:
-   * the choice tells. Undefined: it is gone here too.
-   */
-  private beginInPlace(
-    over: Found,
-    parsed: Parsed,
-    timeMs: number,
-    choose: Choose,
-  ): Found | VerdictName | undefined {
-    const chosen = choose(parsed.tuple);
-    const { flow, side, direction } = over;
-    const out = side === "client" ? flow.service : flow.client;
-    const expected = direction === "from-client" ? out : mirror(out);
-    if (typeof chosen !== "string" && keyOf(chosen) === keyOf(expected)) {
-      return this.meet(over, parsed, timeMs);
-    }
-    if (side === "service" && typeof chosen === "string") return chosen;
-    this.forget(flow);
-    return undefined;
   }
 
   /** The VPC of the port behind, with the VLAN tags that the packet has. */

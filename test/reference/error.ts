@@ -22,7 +22,7 @@ export function translateError(
   if ("verdict" in quoted) return quoted.verdict;
   if (quoted.namedBy === "error") return "drop.malformed";
   if (quoted.namedBy === "later") return "drop.no-flow";
-  const found = twin.find(quoted.tuple, port);
+  const found = twin.find(quoted.tuple, port, timeMs);
   if (found === undefined || twin.isExpired(found.flow, timeMs)) return "drop.no-flow";
   const { flow, side, direction } = found;
   const out = frame.slice();

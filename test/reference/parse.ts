@@ -49,6 +49,8 @@ export interface Parsed {
 /** A verdict that the parser gives by itself. */
 export interface Decided {
   verdict: VerdictName;
+  /** Where it was IP at least. */
+  zone?: string;
 }
 
 export function mirror(tuple: Tuple): Tuple {
@@ -81,6 +83,11 @@ export function parseFrame(frame: Uint8Array, link: Link, vpc: number): Parsed |
   let type = readU16(frame, typeAt);
   let offset = header;
   const tags: number[] = [];
+  if (type === 0x8903) {
+    if (frame.length < offset + 16) return TRUNCATED;
+    type = readU16(frame, offset + 14);
+    offset += 16;
+  }
   while (type === 0x8100 || type === 0x88a8 || type === 0x9100) {
     if (tags.length === 2) return NOT_IP;
     if (frame.length < offset + 4) return TRUNCATED;
@@ -90,8 +97,8 @@ export function parseFrame(frame: Uint8Array, link: Link, vpc: number): Parsed |
   }
   // VLAN 0 is a priority tag, not a VLAN.
   const zone = tags.some((id) => id !== 0) ? `${vpc} ${tags[0] ?? 0} ${tags[1] ?? 0}` : `${vpc}`;
-  if (type === 0x0800) return parseIpv4(frame, offset, frame.length, zone);
-  if (type === 0x86dd) return parseIpv6(frame, offset, frame.length, zone);
+  if (type === 0x0800) return { zone, ...parseIpv4(frame, offset, frame.length, zone) };
+  if (type === 0x86dd) return { zone, ...parseIpv6(frame, offset, frame.length, zone) };
   return NOT_IP;
 }
 
@@ -267,6 +274,10 @@ function parseTransport(frame: Uint8Array, network: Network): Parsed | Decided {
   const present = network.capturedEnd - transport;
   if (total < (protocol === 6 ? 20 : 8)) return MALFORMED;
   if (present < (hasPorts ? 4 : 6)) return TRUNCATED;
+  if (protocol === 6 && present > 12) {
+    const headerBytes = ((frame[transport + 12] ?? 0) >> 4) * 4;
+    if (headerBytes < 20 || headerBytes > total) return MALFORMED;
+  }
   if (hasPorts) {
     parsed.tuple.sourcePort = readU16(frame, transport);
     parsed.tuple.destinationPort = readU16(frame, transport + 2);
