@@ -297,7 +297,7 @@ export class Engine {
   /** Forgets every flow that is over at the clock of the last packet; returns how many. */
   expire(): number {
     const nowMs = this.#lastMs;
-    return nowMs === undefined ? 0 : this.#run(() => this.exports.expire(nowMs) >>> 0);
+    return this.#run(() => (nowMs === undefined ? 0 : this.exports.expire(nowMs) >>> 0));
   }
 }
 
