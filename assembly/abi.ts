@@ -140,6 +140,7 @@ export const SERVICE_TARGET_COUNT: u32 = 32; //   4  0 = the destination stays
 export const SERVICE_RING6: u32 = 36; //          4  the same three, IPv6
 export const SERVICE_TARGETS6: u32 = 40; //       4
 export const SERVICE_TARGET6_COUNT: u32 = 44; //  4
+export const SERVICE_LISTENER_BITS: u32 = 48; //  4  low bits of target addresses that the listener gives
 export const SERVICE_BYTES: u32 = 64;
 export const SERVICE_COUNT_MAX: u32 = 4096;
 export const SERVICE_NONE: u32 = 0xffff;

@@ -53,6 +53,8 @@ export * from "./capture/walk";
 export { digestFrames, xxh64 } from "./digest";
 export { zoneInner, zoneOf, zoneVpcAndOuter } from "./zone";
 
+const TOUCH_BYTES_MAX: u64 = 32 << 20;
+
 export function abiVersion(): u32 {
   return ABI_VERSION;
 }
@@ -81,6 +83,7 @@ export function create(): u32 {
   const bytes4 = reserveTable(table4, 0, load<u32>(config, CONFIG_FLOW_COUNT_MAX));
   const bytes6 = reserveTable(table6, 1, load<u32>(config, CONFIG_FLOW6_COUNT_MAX));
   if (!commit()) return 1;
+  touchSmall();
   store<u32>(layout, <u32>frames, LAYOUT_FRAMES);
   store<u32>(layout, <u32>ports, LAYOUT_PORTS);
   store<u32>(layout, <u32>services, LAYOUT_SERVICES);
@@ -94,6 +97,15 @@ export function create(): u32 {
   seedHash();
   prepareStates();
   return 0;
+}
+
+/**
+ * The first touch of a page may cost microseconds: memory that is not much is touched now, so that
+ * a first packet does not pay. Large tables are left alone, for most of them may never be used.
+ */
+function touchSmall(): void {
+  const bytes = totalBytes() - <u64>__heap_base;
+  if (bytes <= TOUCH_BYTES_MAX) memory.fill(__heap_base, 0, <usize>bytes);
 }
 
 /** Clears what an earlier `create` has used. Fresh memory is zero already and stays untouched. */

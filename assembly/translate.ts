@@ -12,6 +12,7 @@
 import {
   POOL_BYTES,
   POOL6_BYTES,
+  SERVICE_LISTENER_BITS,
   SERVICE_POOL,
   SERVICE_POOL_COUNT,
   SERVICE_POOL6,
@@ -37,6 +38,7 @@ import { hashDigest, hashTuple, hashWord } from "./hash";
 import { Packet, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP } from "./packet";
 import { ICMP_REQUEST, icmpRole, portPairOf, setTuple } from "./wire/transport";
 
+const PORTS_AND_PROTOCOL: u64 = 0x000000ffffffffff;
 const PORT_MIN: u32 = 1024;
 const PORT_COUNT: u32 = 65536 - PORT_MIN;
 const PORT_PROBES_MAX: u32 = 64;
@@ -75,7 +77,8 @@ export function translate(
   if (ringSize == 0 || targetCount == 0) {
     return translateSource(table, service, packet, portPair, protocolZone, nowMs);
   }
-  const at = <u32>(((placement(packet) & 0xffffffff) * <u64>ringSize) >> 32);
+  const choice = hashOfChoice(packet);
+  const at = <u32>((<u64>(<u32>choice) * <u64>ringSize) >> 32);
   const ring = <usize>load<u32>(service + <usize>(packet.isIpv6 ? SERVICE_RING6 : SERVICE_RING));
   const first = <u32>load<u16>(ring + ((<usize>at) << 1));
   const tries = min<u32>(targetCount, TARGETS_TRIED_MAX);
@@ -91,12 +94,27 @@ export function translate(
 }
 
 /**
- * Hash of the tuple without its zone: the same tuple in another VLAN meets the same target, and
- * what a flow meets does not depend on how zones are numbered.
+ * What choices are made by: the hash of the tuple without its zone. Equal tuples of different VLANs
+ * are different flows, but a load balancer sends them to the same target.
  */
-function placement(packet: Packet): u64 {
-  const rest = packet.rest & 0xffffffffff;
-  return packet.isIpv6 ? hashDigest(packet.addresses, rest) : hashTuple(packet.addresses, rest);
+function hashOfChoice(packet: Packet): u64 {
+  const rest = packet.rest & PORTS_AND_PROTOCOL;
+  const addresses = packet.addresses;
+  return packet.isIpv6 ? hashDigest(addresses, rest) : hashTuple(addresses, rest);
+}
+
+/** Gives every listener targets of its own: the low bits of a target's address. */
+function spread(service: usize, packet: Packet, portPair: u32): void {
+  const bits = load<u32>(service, SERVICE_LISTENER_BITS);
+  if (bits == 0) return;
+  const destination = <usize>packet.destinationAddress;
+  const port = (<u64>(portPair >> 16)) << 40;
+  const listener = packet.isIpv6
+    ? hashWord(hashWord(load<u64>(destination) ^ port) ^ load<u64>(destination, 8))
+    : hashWord(<u64>load<u32>(destination) ^ port);
+  const low = <u32>(listener >> 32) & ((1 << bits) - 1);
+  const at = endpoints + (packet.isIpv6 ? 28 : 16);
+  store<u32>(at, bswap<u32>(bswap<u32>(load<u32>(at)) | low));
 }
 
 /** Puts the target's address into the tuple and returns the ports with its port. */
@@ -111,6 +129,7 @@ function aimAt(service: usize, packet: Packet, target: u32, portPair: u32): u32 
     copyAddress(endpoints + 16, entry, 0);
     port = load<u16>(entry, TARGET_PORT_BE);
   }
+  spread(service, packet, portPair);
   return port != 0 && hasPorts(packet) ? (portPair & 0xffff) | (port << 16) : portPair;
 }
 
@@ -153,7 +172,7 @@ function allocatePort(
   const mayKeep = isQuery || !hasPorts(packet) || port >= PORT_MIN;
   if (mayKeep && isTupleFree(table, portPair, protocolZone, nowMs)) return true;
   if (!isQuery && !hasPorts(packet)) return false;
-  const order = hashWord(placement(packet));
+  const order = hashWord(hashOfChoice(packet));
   const start = <u32>(order >> 32) % PORT_COUNT;
   const stride = <u32>load<u16>(strides + <usize>((<u32>order & 15) << 1));
   let offset = start;

@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
-import { type Packet, raw } from "../fixtures/packets.ts";
+import { eth, type Packet, raw } from "../fixtures/packets.ts";
 import { LINKTYPE, pcapFile } from "../fixtures/write.ts";
 import { openBytes } from "../host/capture/memory.ts";
 import { type Conversation, conversations, type FlowsResult } from "../host/replay/flows.ts";
@@ -90,6 +90,24 @@ describe("the conversation table", () => {
     });
   });
 
+  test("keeps VLANs apart even where a mirror port tags one direction only", async () => {
+    const there = eth({ vlan: [7] })
+      .ipv4("10.0.0.1", "192.0.2.1")
+      .tcp(40000, 80, { flags: "S" });
+    const back = eth().ipv4("192.0.2.1", "10.0.0.1").tcp(80, 40000, { flags: "SA" });
+    const { result } = await tableOf(captureOf([there, back, there], LINKTYPE.ethernet));
+    const rows = result.flows.map(({ vlan, source, packets, packetsFromSource }) => [
+      vlan,
+      source.address,
+      packets,
+      packetsFromSource,
+    ]);
+    expect(rows).toEqual([
+      [7, "10.0.0.1", 2, 2],
+      [null, "192.0.2.1", 1, 1],
+    ]);
+  });
+
   test("grows with the capture, so that it is never full", async () => {
     const packets = Array.from({ length: 9000 }, (_, index) =>
       raw()
@@ -115,12 +133,12 @@ describe("the conversation table", () => {
   });
 });
 
-function captureOf(packets: Packet[]): Uint8Array {
+function captureOf(packets: Packet[], linkType: number = LINKTYPE.raw): Uint8Array {
   const records = packets.map((packet, index) => ({
     timeNs: 1_700_000_000_000_000_000n + BigInt(index) * 1_000_000n,
     bytes: packet.bytes(),
   }));
-  return pcapFile(records, { linkType: LINKTYPE.raw });
+  return pcapFile(records, { linkType });
 }
 
 describe("the table as text", () => {

@@ -247,7 +247,7 @@ describe("the meter", () => {
       const sliceMs = sliceSeconds * 1000;
       const sliceOf = (ms: number) => Math.floor(ms / sliceMs);
       expect(packets.length).toBe(sliceOf(Math.max(...times)) + 1);
-      expect(packets.length).toBeLessThanOrEqual(512);
+      expect(packets.length).toBeLessThanOrEqual(256);
       const inSlice = (slice: number) =>
         times.flatMap((ms, i) => (sliceOf(ms) === slice ? [i] : []));
       let active = 0;

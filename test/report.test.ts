@@ -116,6 +116,11 @@ describe("the text report", () => {
     const lines = textReport(result).split("\n");
     expect(lines.length).toBeLessThanOrEqual(40);
     expect(Math.max(...lines.map((line) => line.length))).toBeLessThanOrEqual(100);
+    const others = Object.keys(result.verdicts).length - 9;
+    const share = `${others},000,000,000`;
+    expect(lines.find((line) => line.includes("others"))).toMatch(
+      new RegExp(`^${others} others +${share} `),
+    );
   });
 
   test("of an empty capture has no rates that were not measured", () => {
@@ -149,7 +154,7 @@ describe("the page", () => {
   test("draws rates per second and only verdicts that were given", () => {
     const timeline = { ...sampleTimeline(), bytes: [125_000_000], packets: [7], flowsCreated: [2] };
     const data = pageData(sampleResult(), timeline);
-    expect(data.gbps).toEqual([10]);
+    expect(data.bitsPerSecond).toEqual([1e10]);
     expect(data.packetsPerSecond).toEqual([70]);
     expect(data.flowsPerSecond).toEqual([20]);
     expect(data.verdictNames).toEqual(["forward", "pass.non-ip", "drop.truncated"]);

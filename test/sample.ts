@@ -1,7 +1,13 @@
 /** A replay's result and timeline as they could be, for tests of reports. */
 
+import type { VerdictName } from "../host/engine/api.ts";
+import { VERDICT_NAMES } from "../host/engine/engine.ts";
 import type { ReplayResult, Timeline } from "../host/replay/result.ts";
 
+const NO_VERDICTS = Object.fromEntries(VERDICT_NAMES.map((name) => [name, 0])) as Record<
+  VerdictName,
+  number
+>;
 const TARGETS_GBPS = [5, 10, 25, 50, 100, 1000];
 
 export function sampleResult(): ReplayResult {
@@ -17,19 +23,7 @@ export function sampleResult(): ReplayResult {
     },
     run: { scenario: "nat", passes: 5, workers: 1 },
     flows: { created: 1234, expired: 3, activeMax: 980, tcp: 1100, udp: 130, icmp: 4, other: 0 },
-    verdicts: {
-      forward: 45_000,
-      "pass.non-ip": 100,
-      "drop.truncated": 23,
-      "drop.malformed": 0,
-      "drop.no-service": 0,
-      "drop.no-flow": 0,
-      "drop.fragment": 0,
-      "drop.port-exhausted": 0,
-      "drop.tuple-taken": 0,
-      "drop.table-full": 0,
-      "drop.zone-full": 0,
-    },
+    verdicts: { ...NO_VERDICTS, forward: 45_000, "pass.non-ip": 100, "drop.truncated": 23 },
     output: { packets: 45_100, bytes: 31_190_000, inserted: { pp2: 0, rst: 0, icmp: 0 } },
     time: { wallSeconds: 0.0712, readSeconds: 0.0312, engineSeconds: 0.00912, writeSeconds: 0 },
     engine: { nsPerPacket: 39.5, coldNsPerPacket: 120.3, mpps: 25.3, gbps: 140 },

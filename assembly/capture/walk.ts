@@ -115,6 +115,11 @@ function interfaceNs(entry: usize, units: u64): i64 {
   return ns + load<i64>(entry, INTERFACE_OFFSET_NS);
 }
 
+/** Virtual clock of an instant: ms since the first record, 0 for instants before it, mod 2^32. */
+function clockMs(ns: i64, baseNs: i64): u32 {
+  return <u32>(max<i64>(ns - baseNs, 0) / NS_PER_MS);
+}
+
 /** Makes `ns` the begin of the virtual clock unless the capture has one. */
 function begin(state: usize, ns: i64): void {
   const flags = load<u32>(state, WALK_FLAGS);
@@ -195,7 +200,7 @@ export function walkPcap(
     const ns = pcapNs(record, swapped, fractionNs);
     earliestNs = min<i64>(earliestNs, ns);
     latestNs = max<i64>(latestNs, ns);
-    const timeMs = <u32>((ns - baseNs) / NS_PER_MS);
+    const timeMs = clockMs(ns, baseNs);
     const descriptor = descriptors + count * FRAME_BYTES;
     describe(descriptor, record, record + PCAP_HEADER_BYTES, captured, wire, 0, timeMs);
     octets += captured;
@@ -252,7 +257,7 @@ function describeBlock(state: usize, block: usize, length: u32, descriptor: usiz
     store<i64>(state, max<i64>(ns, load<i64>(state, WALK_LATEST_NS)), WALK_LATEST_NS);
   }
   store<u64>(state, load<u64>(state, WALK_OCTETS) + captured, WALK_OCTETS);
-  const timeMs = <u32>((ns - load<i64>(state, WALK_BASE_NS)) / NS_PER_MS);
+  const timeMs = clockMs(ns, load<i64>(state, WALK_BASE_NS));
   const data = block + (simple ? 12 : 28);
   describe(descriptor, block, data, captured, wire, load<u16>(entry, INTERFACE_PORT), timeMs);
   return WALK_STOP_FULL;

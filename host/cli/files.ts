@@ -1,9 +1,19 @@
 /** Files of the command line: outputs that are written at once, and errors in one line. */
 
-import { closeSync, openSync, readFileSync, statSync, writeFileSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  openSync,
+  readFileSync,
+  readSync,
+  statSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { resolve } from "node:path";
 import type { ByteOutput } from "../capture/source.ts";
 import { CaptureError, ConfigError, UsageError } from "../errors.ts";
+
+const GZIP_MAGIC = 0x1f8b;
 
 /** A file that is written when it is told to, so that nothing piles up in memory. */
 export class SyncOutput implements ByteOutput {
@@ -48,6 +58,17 @@ export function plainSize(path: string): number | undefined {
   if (path === "-") return undefined;
   const status = statSync(path, { throwIfNoEntry: false });
   return status?.isFile() ? status.size : undefined;
+}
+
+/** Size of a plain file that is not compressed. */
+export function uncompressedSize(path: string): number | undefined {
+  const size = plainSize(path);
+  if (size === undefined) return undefined;
+  const head = Buffer.alloc(2);
+  const descriptor = attempt(path, () => openSync(path, "r"));
+  readSync(descriptor, head, 0, 2, 0);
+  closeSync(descriptor);
+  return head.readUInt16BE() === GZIP_MAGIC ? undefined : size;
 }
 
 /**

@@ -15,7 +15,7 @@ import { jsonReport } from "../report/json.ts";
 import { textReport } from "../report/text.ts";
 import { count, counted, dataSize } from "../report/units.ts";
 import { configuredScenario, defaultScenario, type Scenario } from "../scenario/scenario.ts";
-import { checkOutputs, readConfig, SyncOutput, writeText } from "./files.ts";
+import { checkOutputs, readConfig, SyncOutput, uncompressedSize, writeText } from "./files.ts";
 import { packageVersion, type ReplayFlags } from "./program.ts";
 import { Terminal } from "./terminal.ts";
 
@@ -40,6 +40,8 @@ export async function runReplay(capture: string, flags: ReplayFlags): Promise<vo
     wantsTimeline: html !== undefined,
     machine: machine(),
   };
+  const captureBytes = uncompressedSize(capture);
+  if (captureBytes !== undefined) options.captureBytes = captureBytes;
   if (flags.limit !== undefined) options.packetsMax = flags.limit;
   if (terminal.hasProgress) {
     options.onProgress = ({ pass, packets, bytes }) => {

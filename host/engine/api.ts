@@ -66,6 +66,11 @@ export interface ServiceOptions {
   sourceAddresses?: string[];
   /** Destination NAT: targets by family, chosen over a Maglev ring; none keeps the destination. */
   targets?: Target[];
+  /**
+   * Gives every listener (destination address and port) targets of its own: that many low bits of
+   * a target's address, 0 to 24 and 0 in the address as given, come from the listener. Default 0.
+   */
+  listenerBits?: number;
   /** TCP flows may begin in mid-stream, as captures do; default false. */
   adopt?: boolean;
 }

@@ -13,6 +13,7 @@ import type { Region, ServiceOptions, Target } from "./api.ts";
 const WEIGHT_MAX = 999;
 const POOL_COUNT_MAX = 1024;
 const TARGET_COUNT_MAX = 10_000;
+const LISTENER_BITS_MAX = 24;
 
 interface CheckedTarget {
   bytes: Uint8Array;
@@ -66,6 +67,10 @@ export class ServiceTables {
       named(`sourceAddresses[${at}]`, text),
     );
     const targets = (options.targets ?? []).map(checkTarget);
+    const listenerBits = options.listenerBits ?? 0;
+    if (!Number.isInteger(listenerBits) || listenerBits < 0 || listenerBits > LISTENER_BITS_MAX) {
+      throw new RangeError(`listenerBits: ${listenerBits} is not from 0 to ${LISTENER_BITS_MAX}`);
+    }
     if (sources.length > POOL_COUNT_MAX) {
       throw new RangeError(`sourceAddresses: ${sources.length} are more than ${POOL_COUNT_MAX}`);
     }
@@ -96,6 +101,7 @@ export class ServiceTables {
     put(abi.SERVICE_RING6, ring6);
     put(abi.SERVICE_TARGETS6, list6);
     put(abi.SERVICE_TARGET6_COUNT, ring6 === 0 ? 0 : v6.targets.length);
+    put(abi.SERVICE_LISTENER_BITS, listenerBits);
   }
 
   /** Finds room for a service's tables, its old piece being free again. */

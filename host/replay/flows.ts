@@ -169,7 +169,8 @@ class ConversationTable {
   readonly #engine: Engine;
   readonly #source: FrameSource;
   readonly #rows: Row[] = [];
-  readonly #byHandle = new Map<number, FlowRow>();
+  /** By handle, and for tagged frames by handle and VLANs. */
+  readonly #byHandle = new Map<number | string, FlowRow>();
   /** Rows of protocols without ports. */
   readonly #byAddresses = new Map<string, Row>();
   readonly #unassigned = new Map<VerdictName, number>();
@@ -199,8 +200,9 @@ class ConversationTable {
     const timeNs = this.#source.timeNs(index);
     // The handle of an ICMP error is that of the flow that it quotes: not its own conversation.
     if (verdict === "forward" && header?.isError === false) {
-      const { row, isSameWay } = this.#flowRow(descriptors[at + WORD_FLOW] as number);
       const isFromClient = verdictWord >>> 24 === 0;
+      const handle = descriptors[at + WORD_FLOW] as number;
+      const { row, isSameWay } = this.#flowRow(handle, header.vlans, isFromClient);
       addTo(row, isFromClient === isSameWay, captured, timeNs);
     } else if (header && isNamedByAddresses(verdict, header.protocol)) {
       const source = addressText(header.source);
@@ -213,19 +215,23 @@ class ConversationTable {
     }
   }
 
-  #flowRow(handle: number): FlowRow {
-    const known = this.#byHandle.get(handle);
+  /** The row of a flow as far as it runs in the frame's VLAN: the engine may join two of them. */
+  #flowRow(handle: number, vlans: number[], isFromClient: boolean): FlowRow {
+    const key = vlans.length === 0 ? handle : `${handle} ${vlans.join(".")}`;
+    const known = this.#byHandle.get(key);
     if (known) return known;
     const flow = this.#engine.flow(handle);
     if (flow === undefined) throw new Error(`a forwarded frame names flow ${handle}, which is not`);
     const { protocol, client, service } = flow;
-    const zone = this.#engine.zone(flow.zone);
-    const row =
-      protocol === "tcp" || protocol === "udp"
-        ? this.#newRow({ protocol, source: client, destination: service, ...zone, handle })
-        : this.#addressRow(protocol, client.address, service.address, zone);
-    const made = { row, isSameWay: row.source.address === client.address };
-    this.#byHandle.set(handle, made);
+    const { vpc } = this.#engine.zone(flow.zone);
+    const [source, destination] = isFromClient ? [client, service] : [service, client];
+    const hasPorts = protocol === "tcp" || protocol === "udp";
+    const row = hasPorts
+      ? this.#newRow({ protocol, source, destination, vpc, vlans, handle })
+      : this.#addressRow(protocol, source.address, destination.address, { vpc, vlans });
+    const isSameWay = (row.source.address === source.address) === isFromClient;
+    const made = { row, isSameWay: hasPorts ? isFromClient : isSameWay };
+    this.#byHandle.set(key, made);
     return made;
   }
 

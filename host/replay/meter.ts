@@ -20,7 +20,7 @@ import {
 import { SIZE_CLASS_BYTES, type Timeline } from "./result.ts";
 
 /** Slices of a timeline: when one more is needed, neighbours are merged. */
-const SLICE_COUNT_MAX = 512;
+const SLICE_COUNT_MAX = 256;
 /** Captures that span more seconds than this have their last peak among all that follow. */
 const SECOND_COUNT_MAX = 1 << 22;
 

@@ -33,6 +33,8 @@ export interface ReplayOptions {
   /** Make what writes the first pass's frames; one that takes frames' memory stands last. */
   recorders?: ((engine: Engine, source: FrameSource) => Promise<Recorder> | Recorder)[];
   passes?: number;
+  /** Size of the capture where it is known: no more flows than packets need a place. */
+  captureBytes?: number;
   /** Packets after which a pass ends. */
   packetsMax?: number;
   /** Whether to record the course of the capture. */
@@ -78,10 +80,25 @@ interface FirstPass {
   timeline: Timeline | undefined;
 }
 
+/** A record takes 16 bytes and a frame that can begin a flow at least 24 more. */
+const RECORD_BYTES_MIN = 40;
+const FLOW_COUNT_MIN = 4096;
+
+/** Table sizes for a capture of known size; the engine's own for any other. */
+function tableSizes(captureBytes: number | undefined) {
+  if (captureBytes === undefined) return {};
+  const packets = Math.max(FLOW_COUNT_MIN, Math.ceil(captureBytes / RECORD_BYTES_MIN));
+  return { flowCountMax: Math.min(packets, 1 << 20), flow6CountMax: Math.min(packets, 1 << 18) };
+}
+
 /** @throws FlowplaneError when the capture cannot be opened or an output cannot be written */
 export async function replay(options: ReplayOptions): Promise<ReplayRun> {
   const { scenario, wasm } = options;
-  const engine = await createEngine({ ...scenario.engine, ...(wasm ? { wasm } : {}) });
+  const engine = await createEngine({
+    ...tableSizes(options.captureBytes),
+    ...scenario.engine,
+    ...(wasm ? { wasm } : {}),
+  });
   scenario.services.forEach((service, index) => {
     engine.setService(index, service);
   });

@@ -65,12 +65,12 @@ ${capacityTable(result)}
 `;
 }
 
-/** What the charts draw: parallel arrays, seconds, Gbit/s and counts. */
+/** What the charts draw: parallel arrays, seconds, bit/s and counts. */
 export function pageData(result: ReplayResult, timeline: Timeline): PageData {
   const { sliceSeconds } = timeline;
   return {
     seconds: timeline.bytes.map((_, slice) => slice * sliceSeconds),
-    gbps: timeline.bytes.map((bytes) => (8 * bytes) / sliceSeconds / 1e9),
+    bitsPerSecond: timeline.bytes.map((bytes) => (8 * bytes) / sliceSeconds),
     packetsPerSecond: timeline.packets.map((packets) => packets / sliceSeconds),
     flowsActive: timeline.flowsActive,
     flowsPerSecond: timeline.flowsCreated.map((flows) => flows / sliceSeconds),

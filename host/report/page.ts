@@ -7,7 +7,7 @@
 /** What the page draws; all arrays of one chart run in parallel. */
 export interface PageData {
   seconds: number[];
-  gbps: number[];
+  bitsPerSecond: number[];
   packetsPerSecond: number[];
   flowsActive: number[];
   flowsPerSecond: number[];
@@ -205,7 +205,7 @@ function charts(data: PageData, colors: Colors, uPlot: UPlot) {
     throughput: course(
       colors,
       data.seconds,
-      { label: "Gbit/s", color: first, values: data.gbps },
+      { label: "bit/s", color: first, values: data.bitsPerSecond },
       { label: "packets/s", color: second, values: data.packetsPerSecond },
     ),
     flows: course(

@@ -19,6 +19,7 @@ import {
 
 const WIDTH = 100;
 const INDENT = 12;
+const VERDICTS_MAX = 10;
 
 const KIND_NAMES = {
   "nat-gateway": "NAT gateway",
@@ -97,16 +98,23 @@ function head(result: ReplayResult): string[] {
 }
 
 function verdicts(result: ReplayResult): string[] {
-  const rows = Object.entries(result.verdicts)
-    .filter(([, packets]) => packets > 0)
-    .map(([name, packets]) => [name, count(packets), share(packets, result.capture.packets)]);
+  const all = Object.entries(result.verdicts).filter(([, packets]) => packets > 0);
+  // One screen: where there are more, the rarest share a line.
+  const byNumber = all.toSorted(([, a], [, b]) => b - a).map(([name]) => name);
+  const shown = new Set(all.length > VERDICTS_MAX ? byNumber.slice(0, VERDICTS_MAX - 1) : byNumber);
+  const rows = all.filter(([name]) => shown.has(name));
+  const others = all.filter(([name]) => !shown.has(name));
+  if (others.length > 0) {
+    const packets = others.reduce((sum, [, packets]) => sum + packets, 0);
+    rows.push([`${count(others.length)} others`, packets]);
+  }
   return table(
     [
       { title: "verdict", align: "left" },
       { title: "packets", align: "right" },
       { title: "share", align: "right" },
     ],
-    rows,
+    rows.map(([name, packets]) => [name, count(packets), share(packets, result.capture.packets)]),
   );
 }
 

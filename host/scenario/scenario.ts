@@ -5,7 +5,8 @@
  * the first packet of a flow is its client.
  *
  * Addresses come from ranges that are set aside, so that they do not meet those of a capture:
- * 203.0.113.0/24 (RFC 5737), 198.18.0.0/15 (RFC 2544), 2001:db8::/32 (RFC 3849).
+ * 203.0.113.0/24 (RFC 5737), 198.18.0.0/15 (RFC 2544), 100.64.0.0/10 (RFC 6598), 2001:db8::/32
+ * (RFC 3849).
  */
 
 import type { Config, TargetConfig } from "../config/schema.ts";
@@ -37,7 +38,11 @@ export interface Scenario {
 export const DEFAULT_SEED: Uint8Array = new TextEncoder().encode("flowplane replay");
 
 const SOURCE_ADDRESS_COUNT = 8;
-const TARGETS_PER_SUBNET = 250;
+/**
+ * Default targets stand for as many groups of them as there are listeners, as behind load balancers
+ * of their own; else a client's port towards two listeners would mean one tuple at one target.
+ */
+const LISTENER_BITS = 12;
 
 /** The scenario as it is without a configuration; `targetCount` is 1 to TARGET_COUNT_MAX. */
 export function defaultScenario(name: ScenarioName, targetCount = 4): Scenario {
@@ -46,6 +51,7 @@ export function defaultScenario(name: ScenarioName, targetCount = 4): Scenario {
     adopt: true,
     sourceAddresses: name === "nat" ? natAddresses() : nlbAddresses(),
     targets,
+    listenerBits: LISTENER_BITS,
     engine: { seed: DEFAULT_SEED },
   });
 }
@@ -76,6 +82,7 @@ export function configuredScenario(config: Config): Scenario {
         ? (config.nat?.addresses ?? natAddresses())
         : (config.nlb?.addresses ?? nlbAddresses()),
     targets: config.nlb?.targets?.map(engineTarget) ?? defaultTargets(4),
+    listenerBits: config.nlb?.targets ? 0 : LISTENER_BITS,
     engine,
   });
 }
@@ -88,12 +95,13 @@ interface Parts {
   adopt: boolean;
   sourceAddresses: string[];
   targets: Target[];
+  listenerBits: number;
   engine: Scenario["engine"];
 }
 
 function scenario(
   name: ScenarioName,
-  { adopt, sourceAddresses, targets, engine }: Parts,
+  { adopt, sourceAddresses, targets, listenerBits, engine }: Parts,
 ): Scenario {
   const nlb = { id: "nlb-1", kind: "network-load-balancer", service: 0 } as const;
   switch (name) {
@@ -106,11 +114,17 @@ function scenario(
         notes: [],
       };
     case "nlb":
-      return { name, services: [{ targets, adopt }], resources: [nlb], engine, notes: [] };
+      return {
+        name,
+        services: [{ targets, listenerBits, adopt }],
+        resources: [nlb],
+        engine,
+        notes: [],
+      };
     case "privatelink":
       return {
         name,
-        services: [{ sourceAddresses, targets, adopt }],
+        services: [{ sourceAddresses, targets, listenerBits, adopt }],
         resources: [{ id: "vpce-00000000000000001", kind: "vpc-endpoint", service: 0 }, nlb],
         engine,
         notes: ["PROXY protocol v2 is not implemented yet: flows reach their targets without it"],
@@ -136,14 +150,11 @@ function series(address: (number: number) => string): string[] {
   return Array.from({ length: SOURCE_ADDRESS_COUNT }, (_, index) => address(index + 1));
 }
 
-/** Targets of each family, in subnets of 250; the listener's port stays. */
+/** Targets of each family: networks of 2^LISTENER_BITS addresses; the listener's port stays. */
 function defaultTargets(count: number): Target[] {
   const numbers = Array.from({ length: count }, (_, index) => index);
   return [
-    ...numbers.map((index) => {
-      const subnet = Math.floor(index / TARGETS_PER_SUBNET);
-      return { address: `198.18.${subnet}.${1 + (index % TARGETS_PER_SUBNET)}` };
-    }),
-    ...numbers.map((index) => ({ address: `2001:db8:0:3::${(index + 1).toString(16)}` })),
+    ...numbers.map((index) => ({ address: `100.${64 + (index >> 4)}.${(index & 15) << 4}.0` })),
+    ...numbers.map((index) => ({ address: `2001:db8:0:3:${index.toString(16)}::` })),
   ];
 }
