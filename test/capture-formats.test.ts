@@ -7,8 +7,9 @@ import { gzipSync } from "node:zlib";
 import { afterAll, describe, expect, test } from "vitest";
 import * as abi from "../assembly/abi.ts";
 import { buildBlock, buildPcapHeader, buildPcapRecord } from "../host/capture/build.ts";
-import { createCapture, createOutput, openCapture } from "../host/capture/file.ts";
+import { createCapture, openCapture } from "../host/capture/file.ts";
 import { MemoryInput, MemoryOutput, openBytes, StreamInput } from "../host/capture/memory.ts";
+import { createOutput } from "../host/capture/output.ts";
 import { CaptureReader } from "../host/capture/reader.ts";
 import type { FrameMemory, FrameSource } from "../host/capture/source.ts";
 import { openStream } from "../host/capture/stream.ts";
@@ -94,8 +95,8 @@ describe.each(CAPTURES)("%s", (_name, bytes) => {
   });
 
   test("cut anywhere, it ends with an error at the record that was cut", async () => {
-    const small = bytes.subarray(0, Math.min(bytes.length, 3000));
-    for (let end = 0; end < small.length; end++) {
+    const isPcapng = bytes[0] === 0x0a;
+    for (let end = 0; end < (isPcapng ? 2500 : 700); end++) {
       const cut = bytes.subarray(0, end);
       await expectTwin(cut, () => openBytes(cut, memory));
     }
@@ -233,6 +234,24 @@ describe("gzip, files and pipes", () => {
     expect(Buffer.compare(fs.readFileSync(to), large)).toBe(0);
   });
 
+  test("a pipe takes the output at its own pace", { timeout: 60_000 }, async () => {
+    const pipe = path.join(folder, "pipe");
+    execFileSync("mkfifo", [pipe]);
+    const child = spawn("sh", ["-c", `sleep 0.2; cat ${pipe}`], {
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    const parts: Buffer[] = [];
+    child.stdout.on("data", (part: Buffer) => parts.push(part));
+    const large = makePcap({ bigEndian: false, nanoseconds: false, minor: 4 }, 20_000);
+    const source = await openBytes(large, memory);
+    const sink = createCapture(pipe, source);
+    for (let count = await source.next(); count; count = await source.next()) sink.take(count);
+    await sink.close();
+    source.close();
+    await new Promise((resolve) => child.on("close", resolve));
+    expect(Buffer.compare(Buffer.concat(parts), large)).toBe(0);
+  });
+
   test("the capture that is being read is never overwritten", async () => {
     const file = path.join(folder, "self.pcap");
     fs.writeFileSync(file, plain);
@@ -255,7 +274,35 @@ describe("gzip, files and pipes", () => {
     },
   );
 
-  test("standard input is `-`, slow or fast, plain or gzip", async () => {
+  test("a file that may not grow ends with a whole record", { timeout: 60_000 }, async () => {
+    const url = (name: string) => JSON.stringify(new URL(name, import.meta.url).href);
+    const script = path.join(folder, "limited.ts");
+    const from = path.join(folder, "limited-in.pcap");
+    const to = path.join(folder, "limited-out.pcap");
+    const large = makePcap({ bigEndian: false, nanoseconds: false, minor: 4 }, 4000);
+    fs.writeFileSync(from, large);
+    fs.writeFileSync(
+      script,
+      `import { createWalkMemory } from ${url("walk-memory.ts")};
+       import { createCapture, openCapture } from ${url("../host/capture/file.ts")};
+       const source = await openCapture(${JSON.stringify(from)}, await createWalkMemory());
+       const sink = createCapture(${JSON.stringify(to)}, source);
+       try {
+         for (let count = await source.next(); count; count = await source.next()) sink.take(count);
+       } catch (error) {
+         console.log(error.message);
+       }`,
+    );
+    const limited = `ulimit -f 800; exec "${process.execPath}" "${script}"`;
+    const text = execFileSync("sh", ["-c", limited], { encoding: "utf8" });
+    expect(text).toMatch(/limited-out\.pcap: write at byte \d+: EFBIG: file too large/);
+    const reading = await run(openCapture(to, memory));
+    expect(reading.error).toBeUndefined();
+    expect(reading.packets.length).toBeGreaterThan(500);
+    expect(Buffer.compare(large.subarray(0, reading.written.length), reading.written)).toBe(0);
+  });
+
+  test("standard input is `-`, slow or fast, plain or gzip", { timeout: 120_000 }, async () => {
     const script = path.join(folder, "stdin.ts");
     const url = (name: string) => JSON.stringify(new URL(name, import.meta.url).href);
     fs.writeFileSync(
@@ -296,6 +343,29 @@ describe("gzip, files and pipes", () => {
   ])("%s is one line", async (_what, name, message) => {
     await expect(openCapture(path.join(folder, name), memory)).rejects.toThrow(message);
   });
+});
+
+test("captures of any size take the same memory", { timeout: 60_000 }, async () => {
+  const variant = { bigEndian: false, nanoseconds: false, minor: 4 };
+  const records = makePcap(variant, 2000).subarray(24);
+  const passes = 300;
+  let held = 0;
+  async function* chunks() {
+    yield makePcap(variant, 0);
+    for (let i = 0; i < passes; i++) {
+      yield records;
+      held = Math.max(held, process.memoryUsage().arrayBuffers);
+    }
+  }
+  const before = process.memoryUsage().arrayBuffers;
+  const source = await openBytes(chunks(), SMALL);
+  for (let count = await source.next(); count; count = await source.next());
+  expect(source.packets).toBe(2000 * passes);
+  expect(source.capturedBytes).toBeGreaterThan(100e6);
+  expect(held - before).toBeLessThan(4e6);
+  expect(() => openBytes(records, { ...SMALL, arena: { address: 0, bytes: 1000 } })).toThrow(
+    "less than 2 slots",
+  );
 });
 
 describe("what is refused or broken", () => {

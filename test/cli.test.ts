@@ -185,14 +185,14 @@ describe("flowplane replay", () => {
     expect(Math.max(...lines.map((line) => line.length))).toBeLessThanOrEqual(100);
     expect(lines.at(-6)).toMatch(/^ +5 Gbit\/s /);
     expect(lines.at(-1)).toMatch(/^ +1 Tbit\/s /);
-    expect(stdout).toContain("1,654 packets");
+    expect(stdout).toContain("2,229 packets");
   });
 
   test("prints one JSON document and nothing else, with the schema's keys", () => {
     const result = json(["web.pcap"]);
     expect(result).toMatchObject({
       schema: "flowplane.replay/1",
-      capture: { file: "web.pcap", format: "pcap", linkTypes: ["ETHERNET"], packets: 1654 },
+      capture: { file: "web.pcap", format: "pcap", linkTypes: ["ETHERNET"], packets: 2229 },
       output: { inserted: { pp2: 0, rst: 0, icmp: 0 } },
       capacity: { unitGbps: 5 },
     });
@@ -235,13 +235,13 @@ describe("flowplane replay", () => {
     const dropped = result.capture.packets - result.output.packets;
     expect(stderr.trimEnd().split("\n")).toEqual([
       `wrote o.pcap: ${result.output.packets.toLocaleString("en-US")} packets`,
-      "wrote o.tsv: 1,654 lines",
+      "wrote o.tsv: 2,229 lines",
       `wrote d.pcapng: ${dropped} dropped`,
       "wrote o.html: the report with charts",
     ]);
     expect(readCapture(read("o.pcap"))).toHaveLength(result.output.packets);
     expect(readCapture(read("d.pcapng"))).toHaveLength(dropped);
-    expect(read("o.tsv").toString().split("\n")).toHaveLength(1654 + 1);
+    expect(read("o.tsv").toString().split("\n")).toHaveLength(2229 + 1);
     expect(read("o.html").toString()).toMatch(/^<!doctype html>[\s\S]*<\/html>\n$/);
     expect(flowplane(["replay", "web.pcap", "--quiet", ...files]).stderr).toBe("");
   });
@@ -249,9 +249,9 @@ describe("flowplane replay", () => {
   test("of a capture that breaks off reports, then says where, and leaves valid files", () => {
     const { stdout, stderr, status } = flowplane(["replay", "cut.pcap", "--write", "c.pcap", "-q"]);
     expect(status).toBe(1);
-    expect(stdout).toContain("1,653 packets");
+    expect(stdout).toContain("2,228 packets");
     expect(stderr).toMatch(
-      /^flowplane: cut.pcap: record 1654 at byte \d+: the file ends after .*\n$/,
+      /^flowplane: cut.pcap: record 2229 at byte \d+: the file ends after .*\n$/,
     );
     expect(readCapture(read("c.pcap")).length).toBeGreaterThan(1500);
   });
@@ -278,11 +278,11 @@ describe("flowplane replay", () => {
     expect(nlb.resources.map(({ kind }) => kind)).toEqual(["network-load-balancer"]);
     const targets = new Set<string>();
     for (const { bytes } of readCapture(read("n.pcap"))) {
-      if (bytes[12] === 8 && bytes[13] === 0 && bytes[30] === 198) {
-        targets.add([...bytes.subarray(30, 34)].join("."));
+      if (bytes[12] === 8 && bytes[13] === 0 && bytes[30] === 100) {
+        targets.add(`100.${bytes[31]}.${(bytes[32] ?? 0) & 0xf0}.0/20`);
       }
     }
-    expect([...targets].sort()).toEqual(["198.18.0.1", "198.18.0.2"]);
+    expect([...targets].sort()).toEqual(["100.64.0.0/20", "100.64.16.0/20"]);
     const link = json(["web.pcap", "--scenario", "privatelink"]);
     expect(link.resources).toHaveLength(2);
     expect(link.notes.join()).toContain("PROXY protocol v2");
@@ -319,8 +319,8 @@ describe("flowplane flows", () => {
     expect((JSON.parse(stdout) as FlowsResult).capture.packets).toBe(1);
     const cut = flowplane(["flows", "cut.pcap"]);
     expect(cut.status).toBe(1);
-    expect(cut.stdout).toContain("1,653 packets");
-    expect(cut.stderr).toMatch(/^flowplane: cut.pcap: record 1654 /);
+    expect(cut.stdout).toContain("2,228 packets");
+    expect(cut.stderr).toMatch(/^flowplane: cut.pcap: record 2229 /);
   });
 
   test("is no error for a reader that has seen enough", () => {

@@ -160,10 +160,10 @@ describe("a scenario", () => {
     const targets = defaultScenario("nlb", 1000).services[0]?.targets ?? [];
     const addresses = targets.map(({ address }) => address);
     expect(new Set(addresses).size).toBe(2000);
-    expect(addresses[0]).toBe("198.18.0.1");
-    expect(addresses[999]).toBe("198.18.3.250");
-    expect(addresses[1000]).toBe("2001:db8:0:3::1");
-    expect(addresses[1999]).toBe("2001:db8:0:3::3e8");
+    expect(addresses[0]).toBe("100.64.0.0");
+    expect(addresses[999]).toBe("100.126.112.0");
+    expect(addresses[1000]).toBe("2001:db8:0:3:0::");
+    expect(addresses[1999]).toBe("2001:db8:0:3:3e7::");
     expect(defaultScenario("nlb").services[0]).not.toHaveProperty("sourceAddresses");
   });
 
@@ -207,6 +207,7 @@ describe("a scenario", () => {
           { address: "10.0.0.1", weight: 1 },
           { address: "10.0.0.2", port: 80, weight: 1 },
         ],
+        listenerBits: 0,
         adopt: false,
       },
     ]);

@@ -6,7 +6,7 @@ import { verifyFrame } from "../fixtures/verify.ts";
 import { readCapture } from "./reference/capture.ts";
 
 const FOLDER = new URL("../fixtures/captures/", import.meta.url);
-const SIZE_MAX = 300_000;
+const SIZE_MAX = 1_100_000;
 
 const names = await readdir(FOLDER);
 const readme = await readFile(new URL("../fixtures/README.md", import.meta.url), "utf8");

@@ -2,27 +2,15 @@
  * Captures in files and on standard input; the only part of capture input and output that needs
  * Node besides the pcap-parser adapter.
  *
- * Reads go straight into the engine's memory. Writes run beside the processing of what follows,
- * one after the other; a write that fails leaves a file that ends with a whole record.
+ * Reads go straight into the engine's memory: a file's at once, a pipe's beside whatever else runs.
  */
 import fs from "node:fs";
 import { createGunzip, type Gunzip } from "node:zlib";
 import { CaptureError, UsageError } from "../errors.ts";
+import { createOutput, isAgain, PIPE_RETRY_MS, reasonOf } from "./output.ts";
 import { CaptureReader, type ReaderOptions } from "./reader.ts";
-import type { ByteInput, ByteOutput, FrameMemory } from "./source.ts";
+import type { ByteInput, FrameMemory } from "./source.ts";
 import { CaptureWriter } from "./writer.ts";
-
-const PIPE_RETRY_MS = 2;
-
-/** `ENOENT: no such file or directory`, without the call and the path that Node appends. */
-function reasonOf(error: unknown): string {
-  const text = error instanceof Error ? error.message : String(error);
-  return text.replace(/, [a-z]+( '.*')?$/, "");
-}
-
-function isAgain(error: unknown): boolean {
-  return (error as NodeJS.ErrnoException).code === "EAGAIN";
-}
 
 /** A file that is read at once where it lies, without a copy. */
 class FileInput implements ByteInput {
@@ -146,68 +134,6 @@ class GunzipInput implements ByteInput {
   }
 }
 
-/** Writes in order, beside what the caller does meanwhile. */
-export class FileOutput implements ByteOutput {
-  readonly #name: string;
-  readonly #descriptor: number;
-  readonly #isSeekable: boolean;
-  /** Bytes of whole writes so far. */
-  #goodBytes = 0;
-  #last: Promise<void> | undefined;
-  #error: CaptureError | undefined;
-
-  constructor(name: string, descriptor: number) {
-    this.#name = name;
-    this.#descriptor = descriptor;
-    this.#isSeekable = fs.fstatSync(descriptor).isFile();
-  }
-
-  write(bytes: Uint8Array): Promise<void> {
-    const previous = this.#last;
-    const run = previous ? previous.then(() => this.#put(bytes)) : this.#put(bytes);
-    // Whoever waits for the slot or closes the file hears of a failure.
-    run.catch(() => undefined);
-    this.#last = run;
-    return run;
-  }
-
-  async close(): Promise<void> {
-    try {
-      await this.#last;
-    } finally {
-      fs.closeSync(this.#descriptor);
-    }
-  }
-
-  async #put(bytes: Uint8Array): Promise<void> {
-    for (let done = 0; done < bytes.length; ) {
-      try {
-        done += await this.#attempt(bytes.subarray(done));
-      } catch (error) {
-        if (isAgain(error)) {
-          await new Promise((resolve) => setTimeout(resolve, PIPE_RETRY_MS));
-          continue;
-        }
-        if (this.#isSeekable) fs.ftruncateSync(this.#descriptor, this.#goodBytes);
-        this.#error = new CaptureError(
-          `${this.#name}: write at byte ${this.#goodBytes + done}: ${reasonOf(error)}`,
-        );
-        throw this.#error;
-      }
-    }
-    this.#goodBytes += bytes.length;
-  }
-
-  #attempt(bytes: Uint8Array): Promise<number> {
-    const { promise, resolve, reject } = Promise.withResolvers<number>();
-    fs.write(this.#descriptor, bytes, 0, bytes.length, null, (error, count) => {
-      if (error) reject(error);
-      else resolve(count);
-    });
-    return promise;
-  }
-}
-
 /**
  * Opens a capture by its path; `-` is standard input. Throws CaptureError if it cannot be read, is
  * no capture, or has a link type that is refused.
@@ -228,15 +154,6 @@ export async function openCapture(
     throw new CaptureError(`${name}: ${reasonOf(error)}`);
   }
   return new CaptureReader(name, input, memory, options).open();
-}
-
-/** Creates (or empties) a file for writing. Throws CaptureError if that is not possible. */
-export function createOutput(path: string): FileOutput {
-  try {
-    return new FileOutput(path, fs.openSync(path, "w"));
-  } catch (error) {
-    throw new CaptureError(`${path}: ${reasonOf(error)}`);
-  }
 }
 
 /** Creates the file that a source's records are written to, in the source's format. */

@@ -72,6 +72,8 @@ export class CaptureReader implements FrameSource {
   #isDone = false;
   #isGzip = false;
   #error: CaptureError | undefined;
+  /** The walk's state at the close. */
+  #final: DataView | undefined;
   #snapBytes = 0;
   /** A block larger than a slot while it is being collected. */
   #large: Uint8Array | undefined;
@@ -118,19 +120,19 @@ export class CaptureReader implements FrameSource {
   }
 
   get packets(): number {
-    return Number(this.#get64(abi.WALK_PACKETS));
+    return Number(this.#total(abi.WALK_PACKETS));
   }
 
   get capturedBytes(): number {
-    return Number(this.#get64(abi.WALK_OCTETS));
+    return Number(this.#total(abi.WALK_OCTETS));
   }
 
   get earliestNs(): bigint {
-    return this.packets ? this.#get64(abi.WALK_EARLIEST_NS) : 0n;
+    return this.packets ? this.#total(abi.WALK_EARLIEST_NS) : 0n;
   }
 
   get latestNs(): bigint {
-    return this.packets ? this.#get64(abi.WALK_LATEST_NS) : 0n;
+    return this.packets ? this.#total(abi.WALK_LATEST_NS) : 0n;
   }
 
   get position(): number {
@@ -161,7 +163,12 @@ export class CaptureReader implements FrameSource {
     }
   }
 
+  /** Totals stay readable afterwards; the memory is free for another source. */
   close(): void {
+    if (!this.#final) {
+      const { state } = this;
+      this.#final = new DataView(this.memory.bytes.slice(state, state + abi.WALK_BYTES).buffer);
+    }
     this.#isDone = true;
     this.#input.close();
   }
@@ -174,7 +181,8 @@ export class CaptureReader implements FrameSource {
     return this.#view.getUint32(this.state + field, true);
   }
 
-  #get64(field: number): bigint {
+  #total(field: number): bigint {
+    if (this.#final) return this.#final.getBigInt64(field, true);
     return this.#view.getBigInt64(this.state + field, true);
   }
 

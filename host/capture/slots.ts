@@ -6,6 +6,9 @@
  */
 import type { Region } from "../engine/api.ts";
 
+/** A longest record, the header of the next, and something to spare. */
+const SLOT_BYTES_MIN = 384 * 1024;
+
 export class Slots {
   readonly #starts: number[] = [];
   readonly #busy: (Promise<void> | undefined)[] = [];
@@ -13,6 +16,10 @@ export class Slots {
   #current = 0;
 
   constructor(region: Region, count: number) {
+    if (region.bytes < count * SLOT_BYTES_MIN) {
+      const least = `${count} slots of ${SLOT_BYTES_MIN} bytes`;
+      throw new RangeError(`${region.bytes} bytes of the arena are less than ${least}`);
+    }
     this.bytes = Math.floor(region.bytes / count / 64) * 64;
     for (let i = 0; i < count; i++) {
       this.#starts.push(region.address + i * this.bytes);

@@ -32,6 +32,7 @@ export class CaptureWriter implements FrameSink {
   #inserted = 0;
   #insertedBytes = 0;
   #pending: Promise<void> | undefined;
+  #final: { packets: number; bytes: number } | undefined;
 
   /** Becomes the one sink of a source that has described nothing yet. */
   constructor(source: FrameSource, output: ByteOutput) {
@@ -44,11 +45,11 @@ export class CaptureWriter implements FrameSink {
   }
 
   get packets(): number {
-    return this.#count(abi.WALK_KEPT_PACKETS) + this.#inserted;
+    return this.#final?.packets ?? this.#kept(abi.WALK_KEPT_PACKETS) + this.#inserted;
   }
 
   get bytes(): number {
-    return this.#count(abi.WALK_KEPT_OCTETS) + this.#insertedBytes;
+    return this.#final?.bytes ?? this.#kept(abi.WALK_KEPT_OCTETS) + this.#insertedBytes;
   }
 
   take(count: number, first = 0): void {
@@ -79,17 +80,22 @@ export class CaptureWriter implements FrameSink {
     this.#insertedBytes += frame.length;
   }
 
+  /** Before the source is closed. Totals stay readable afterwards. */
   async close(): Promise<void> {
-    await this.#source.settle();
-    await this.#pending;
-    await this.#output.close();
+    try {
+      await this.#source.settle();
+    } finally {
+      const { packets, bytes } = this;
+      this.#final = { packets, bytes };
+      await this.#output.close();
+    }
   }
 
   #get(field: number): number {
     return this.#view.getUint32(this.#source.state + field, true);
   }
 
-  #count(field: number): number {
+  #kept(field: number): number {
     return Number(this.#view.getBigUint64(this.#source.state + field, true));
   }
 

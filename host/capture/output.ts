@@ -1,0 +1,118 @@
+/**
+ * Files and pipes that captures are written to.
+ *
+ * A file is written at once: writes to the page cache were no slower than reads and writes that
+ * overlap by way of Node's thread pool (bench/capture.ts). A pipe takes its time, so it is written
+ * beside the processing of what follows.
+ * Invariant: whatever fails, a file ends with the last write that was whole, hence with a record.
+ */
+import fs from "node:fs";
+import { CaptureError } from "../errors.ts";
+import type { ByteOutput } from "./source.ts";
+
+export const PIPE_RETRY_MS = 2;
+
+/** `ENOENT: no such file or directory`, without the call and the path that Node appends. */
+export function reasonOf(error: unknown): string {
+  const text = error instanceof Error ? error.message : String(error);
+  return text.replace(/, [a-z]+( '.*')?$/, "");
+}
+
+export function isAgain(error: unknown): boolean {
+  return (error as NodeJS.ErrnoException).code === "EAGAIN";
+}
+
+function writeError(name: string, at: number, error: unknown): CaptureError {
+  return new CaptureError(`${name}: write at byte ${at}: ${reasonOf(error)}`);
+}
+
+class FileOutput implements ByteOutput {
+  readonly #name: string;
+  readonly #descriptor: number;
+  /** Bytes of whole writes so far. */
+  #goodBytes = 0;
+  #error: CaptureError | undefined;
+
+  constructor(name: string, descriptor: number) {
+    this.#name = name;
+    this.#descriptor = descriptor;
+  }
+
+  write(bytes: Uint8Array): undefined {
+    if (this.#error) throw this.#error;
+    let done = 0;
+    try {
+      while (done < bytes.length) done += fs.writeSync(this.#descriptor, bytes.subarray(done));
+    } catch (error) {
+      this.#error = writeError(this.#name, this.#goodBytes + done, error);
+      fs.ftruncateSync(this.#descriptor, this.#goodBytes);
+      throw this.#error;
+    }
+    this.#goodBytes += bytes.length;
+  }
+
+  close(): undefined {
+    fs.closeSync(this.#descriptor);
+  }
+}
+
+class PipeOutput implements ByteOutput {
+  readonly #name: string;
+  readonly #descriptor: number;
+  #goodBytes = 0;
+  #last: Promise<void> | undefined;
+
+  constructor(name: string, descriptor: number) {
+    this.#name = name;
+    this.#descriptor = descriptor;
+  }
+
+  write(bytes: Uint8Array): Promise<void> {
+    const previous = this.#last;
+    const run = previous ? previous.then(() => this.#put(bytes)) : this.#put(bytes);
+    // Whoever waits for the memory or closes the pipe hears of a failure.
+    run.catch(() => undefined);
+    this.#last = run;
+    return run;
+  }
+
+  async close(): Promise<void> {
+    try {
+      await this.#last;
+    } finally {
+      fs.closeSync(this.#descriptor);
+    }
+  }
+
+  async #put(bytes: Uint8Array): Promise<void> {
+    for (let done = 0; done < bytes.length; ) {
+      try {
+        done += await this.#attempt(bytes.subarray(done));
+      } catch (error) {
+        if (!isAgain(error)) throw writeError(this.#name, this.#goodBytes + done, error);
+        await new Promise((resolve) => setTimeout(resolve, PIPE_RETRY_MS));
+      }
+    }
+    this.#goodBytes += bytes.length;
+  }
+
+  #attempt(bytes: Uint8Array): Promise<number> {
+    const { promise, resolve, reject } = Promise.withResolvers<number>();
+    fs.write(this.#descriptor, bytes, 0, bytes.length, null, (error, count) => {
+      if (error) reject(error);
+      else resolve(count);
+    });
+    return promise;
+  }
+}
+
+/** Creates (or empties) a file, or opens a pipe. Throws CaptureError if that is not possible. */
+export function createOutput(path: string): ByteOutput {
+  try {
+    const descriptor = fs.openSync(path, "w");
+    const isFile = fs.fstatSync(descriptor).isFile();
+    return isFile ? new FileOutput(path, descriptor) : new PipeOutput(path, descriptor);
+  } catch (error) {
+    throw new CaptureError(`${path}: ${reasonOf(error)}`);
+  }
+}
