@@ -267,7 +267,7 @@ export class StreamSource implements FrameSource {
     descriptors.fill(0, word, word + WORDS);
     descriptors[word + abi.FRAME_ADDRESS / 4] = record + HEADER_BYTES;
     descriptors[word + abi.FRAME_CAPTURED_BYTES / 4] = data.length;
-    descriptors[word + abi.FRAME_TIME_MS / 4] = Math.trunc((us - this.#baseUs) / 1000);
+    descriptors[word + abi.FRAME_TIME_MS / 4] = Math.max(0, Math.trunc((us - this.#baseUs) / 1000));
     descriptors[word + abi.FRAME_RECORD / 4] = record;
     descriptors[word + abi.FRAME_WIRE_BYTES / 4] = header.originalLength;
     this.packets++;
