@@ -3,8 +3,10 @@ import { defineConfig } from "vitest/config";
 export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
-    globalSetup: ["test/setup/tools.ts"],
     testTimeout: 60_000,
     hookTimeout: 120_000,
+    globalSetup: ["test/setup/tools.ts"],
+    reporters: process.env.CI ? ["default", "json"] : ["default"],
+    outputFile: { json: "build/test-results.json" },
   },
 });

@@ -1,57 +1,76 @@
 /**
- * The programs that judge the engine from outside come from Debian's packages. Vitest runs this
- * once before all tests: as root on Debian it installs what is missing, elsewhere it names what is
- * left out. In CI nothing may be missing.
+ * Programs that only tests need. Before the first test the missing ones are installed, where that
+ * can be done: as root on Debian. What stays missing is named once; tests that need it are left
+ * out and say so. In CI (environment variable CI) nothing may be left out.
  */
 import { execFileSync } from "node:child_process";
-import { existsSync } from "node:fs";
+import { accessSync, constants } from "node:fs";
+import { delimiter, join } from "node:path";
 
-/** Program and the package that has it. */
-const TOOLS = {
-  tshark: "tshark",
-  python3: "python3",
+/** Program and the Debian package that has it. */
+const PACKAGES = {
   chromium: "chromium",
   gcc: "gcc",
+  python3: "python3",
   tcprewrite: "tcpreplay",
+  tshark: "tshark",
 } as const;
 
-export type Tool = keyof typeof TOOLS;
+export type Tool = keyof typeof PACKAGES;
 
-const FOLDERS = ["/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"];
+const APT_GET = "/usr/bin/apt-get";
+const INSTALL_MS_MAX = 600_000;
 
-export function hasTool(tool: Tool): boolean {
-  const folders = [...(process.env.PATH ?? "").split(":"), ...FOLDERS];
-  return folders.some((folder) => existsSync(`${folder}/${tool}`));
+/** Where a program is, or undefined. */
+export function toolPath(name: string): string | undefined {
+  const folders = [...(process.env.PATH ?? "").split(delimiter), "/usr/bin", "/usr/sbin"];
+  return folders.map((folder) => join(folder, name)).find(isExecutable);
+}
+
+function isExecutable(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** For a test that needs a program: its path, or the test is left out with the reason. */
+export function requireTool(name: Tool, skip: (note: string) => never): string {
+  return toolPath(name) ?? skip(`left out: ${name} is not installed`);
 }
 
 function missingTools(): Tool[] {
-  return (Object.keys(TOOLS) as Tool[]).filter((tool) => !hasTool(tool));
+  return (Object.keys(PACKAGES) as Tool[]).filter((name) => toolPath(name) === undefined);
+}
+
+function aptGet(...words: string[]): void {
+  execFileSync(APT_GET, words, {
+    env: { ...process.env, DEBIAN_FRONTEND: "noninteractive" },
+    stdio: ["ignore", "ignore", "inherit"],
+    timeout: INSTALL_MS_MAX,
+  });
 }
 
 function install(tools: readonly Tool[]): void {
-  const options = {
-    env: { ...process.env, DEBIAN_FRONTEND: "noninteractive" },
-    stdio: ["ignore", "ignore", "inherit"] as ["ignore", "ignore", "inherit"],
-    timeout: 600_000,
-  };
-  const packages = tools.map((tool) => TOOLS[tool]);
-  execFileSync("apt-get", ["-q", "update"], options);
-  execFileSync("apt-get", ["-q", "install", "-y", "--no-install-recommends", ...packages], options);
+  const packages = tools.map((name) => PACKAGES[name]);
+  process.stderr.write(`installing for the tests: ${packages.join(" ")}\n`);
+  try {
+    aptGet("update");
+    aptGet("install", "-y", "--no-install-recommends", ...packages);
+  } catch (error) {
+    process.stderr.write(`${(error as Error).message}\n`);
+  }
 }
 
+/** Runs once before all tests. @throws in CI, when a program cannot be had */
 export default function setup(): void {
-  const wanted = missingTools();
-  if (wanted.length === 0) return;
-  if (process.getuid?.() === 0 && existsSync("/usr/bin/apt-get")) {
-    process.stderr.write(`installing for the tests: ${wanted.join(", ")}\n`);
-    try {
-      install(wanted);
-    } catch (error) {
-      process.stderr.write(`could not install: ${(error as Error).message}\n`);
-    }
-  }
+  const isInstallable = process.getuid?.() === 0 && isExecutable(APT_GET);
+  if (isInstallable && missingTools().length > 0) install(missingTools());
   const missing = missingTools();
   if (missing.length === 0) return;
-  if (process.env.CI) throw new Error(`in CI no tool may be missing: ${missing.join(", ")}`);
-  process.stderr.write(`left out, for want of the program: tests with ${missing.join(", ")}\n`);
+  const reason = `not installed: ${missing.join(", ")}`;
+  if (process.env.CI) throw new Error(`${reason}; in CI no test may be left out`);
+  process.stderr.write(`${reason}; tests that need them are left out\n`);
 }
