@@ -50,7 +50,7 @@ import {
 import { countBy, countUp } from "./counters";
 import { findInOtherZones } from "./flow/asymmetric";
 import { forgetIfGone, sweep } from "./flow/expiry";
-import { begin, beginAgain, refusal, reopen } from "./flow/lifecycle";
+import { begin, beginAgain, foreseeIndex, refusal, reopen } from "./flow/lifecycle";
 import { isExpired, nextState, STATE_REOPEN } from "./flow/state";
 import {
   FlowTable,
@@ -73,6 +73,7 @@ import { parseQuote, rewriteError } from "./icmp";
 import { config, counters, frames, layout, ports, services, usage } from "./memory";
 import {
   FRAGMENT_FIRST,
+  indexOf,
   PACKET_DECIDED,
   PACKET_ERROR,
   PACKET_FAST,
@@ -89,7 +90,7 @@ const homeList: usize = memory.data(4 * <i32>BATCH_COUNT_MAX, 64);
 const homeLines: usize = memory.data(4 * <i32>BATCH_COUNT_MAX, 64);
 const indexList: usize = memory.data(4 * <i32>BATCH_COUNT_MAX, 64);
 const indexLines: usize = memory.data(4 * <i32>BATCH_COUNT_MAX, 64);
-/** A packet touches at most two records, of two lines each. */
+/** A packet touches at most two records of two lines, or one record and two index lines. */
 const recordLines: usize = memory.data(16 * <i32>BATCH_COUNT_MAX, 64);
 /** Keeps the loads of the touch loops alive. */
 const sink: usize = memory.data(8, 64);
@@ -204,14 +205,28 @@ function probeHomes(homeCount: u32, indexCount: u32): u32 {
       if (others) lines = addLines(lines, recordAt(table, slot + ctz(others)), packet.isIpv6);
       continue;
     }
-    const free = tagMatches(tags, 0);
-    if (free) lines = addLines(lines, recordAt(table, slot + ctz(free)), packet.isIpv6);
+    lines = addBeginning(lines, table, packet, tags, slot);
     store<u32>(indexList + ((<usize>indexed) << 2), <u32>changetype<usize>(packet));
     store<u32>(indexLines + ((<usize>indexed) << 2), <u32>firstBucket(table, packet.hash));
     const isSpilled = load<u8>(table.spills + <usize>(slot >> 4)) != 0;
     indexed += u32(isSpilled);
   }
   return indexed | (lines << 16);
+}
+
+/** Adds what a packet touches that probably begins a flow: a free slot and two index lines. */
+function addBeginning(lines: u32, table: FlowTable, packet: Packet, tags: usize, slot: u32): u32 {
+  let count = lines;
+  const free = tagMatches(tags, 0);
+  if (free) count = addLines(count, recordAt(table, slot + ctz(free)), packet.isIpv6);
+  const descriptor = frames + <usize>(indexOf(packet) * FRAME_BYTES);
+  const port = ports + <usize>load<u16>(descriptor, FRAME_PORT) * PORT_BYTES;
+  const hash = foreseeIndex(packet, port);
+  if (hash == 0) return count;
+  const at = recordLines + ((<usize>count) << 2);
+  store<u32>(at, <u32>firstBucket(table, hash));
+  store<u32>(at, <u32>secondBucket(table, hash), 4);
+  return count + 2;
 }
 
 /** Adds the one or two lines of a record to those to touch. */

@@ -10,7 +10,9 @@ import { delimiter, join } from "node:path";
 /** Program and the Debian package that has it. */
 const PACKAGES = {
   chromium: "chromium",
+  gcc: "gcc",
   python3: "python3",
+  tcprewrite: "tcpreplay",
   tshark: "tshark",
 } as const;
 
