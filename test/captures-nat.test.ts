@@ -25,11 +25,14 @@ const JUDGE = `${SHARED}tools/natcheck.py`;
 /** Addresses that no capture holds (RFC 2544, RFC 5180). */
 const SETUPS: Record<string, ServiceOptions> = {
   nat: { sourceAddresses: ["198.18.77.1", "198.18.77.2", "2001:2::77:1"], adopt: true },
+  // Targets of its own for every listener, as the scenario gives them: with four for all, one
+  // client port that meets five servers could not be told apart.
   nlb: {
-    targets: [1, 2, 3, 4].flatMap((i) => [
-      { address: `198.18.88.${i}` },
-      { address: `2001:2::88:${i}` },
+    targets: [0, 1, 2, 3].flatMap((i) => [
+      { address: `198.18.${i * 16}.0` },
+      { address: `2001:2::88:${i}000` },
     ]),
+    listenerBits: 12,
     adopt: true,
   },
 };
