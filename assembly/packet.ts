@@ -83,6 +83,11 @@ export function packetAt(index: u32): Packet {
   return changetype<Packet>(packets + <usize>index * PACKET_BYTES);
 }
 
+/** Index of the descriptor that a packet belongs to. */
+export function indexOf(packet: Packet): u32 {
+  return <u32>((changetype<usize>(packet) - packets) / PACKET_BYTES);
+}
+
 export function quotedScratch(): Packet {
   return changetype<Packet>(quotedPacket);
 }

@@ -64,23 +64,13 @@ export function translate(
   protocolZone: u32,
   nowMs: u32,
 ): u32 {
-  const tuple = outside();
-  tuple.isIpv6 = packet.isIpv6;
-  tuple.sourceAddress = <u32>endpoints;
-  tuple.destinationAddress = <u32>endpoints + 16;
-  copyAddress(endpoints, packet.sourceAddress, packet.isIpv6);
-  copyAddress(endpoints + 16, packet.destinationAddress, packet.isIpv6);
+  takeOver(packet);
   const portPair = portPairOf(packet);
-  const ringSize = load<u32>(service, SERVICE_RING_SIZE);
-  const counted = packet.isIpv6 ? SERVICE_TARGET6_COUNT : SERVICE_TARGET_COUNT;
-  const targetCount = load<u32>(service + <usize>counted);
-  if (ringSize == 0 || targetCount == 0) {
+  const targetCount = targetsOf(service, packet);
+  if (targetCount == 0) {
     return translateSource(table, service, packet, portPair, protocolZone, nowMs);
   }
-  const choice = hashOfChoice(packet);
-  const at = <u32>((<u64>(<u32>choice) * <u64>ringSize) >> 32);
-  const ring = <usize>load<u32>(service + <usize>(packet.isIpv6 ? SERVICE_RING6 : SERVICE_RING));
-  const first = <u32>load<u16>(ring + ((<usize>at) << 1));
+  const first = firstTarget(service, packet);
   const tries = min<u32>(targetCount, TARGETS_TRIED_MAX);
   let verdict = VERDICT_DROP_TUPLE_TAKEN;
   for (let step: u32 = 0; step < tries; step++) {
@@ -91,6 +81,62 @@ export function translate(
     if (verdict == VERDICT_DROP_PORT_EXHAUSTED && hasPortToChange(packet)) return verdict;
   }
   return verdict;
+}
+
+/**
+ * Hash of the tuple that `translate` will most probably choose: the first target, the first
+ * address, the client's own port. It only serves to touch index lines before they are needed.
+ */
+export function foresee(service: usize, packet: Packet, protocolZone: u32): u64 {
+  takeOver(packet);
+  let portPair = portPairOf(packet);
+  if (targetsOf(service, packet) != 0) {
+    portPair = aimAt(service, packet, firstTarget(service, packet), portPair);
+  }
+  const count = addressesOf(service, packet);
+  if (count != 0) takeAddress(service, packet, firstAddress(packet, count));
+  setTuple(outside(), portPair, protocolZone);
+  return outside().hash;
+}
+
+/** Begins the tuple with the packet's own endpoints. */
+function takeOver(packet: Packet): void {
+  const tuple = outside();
+  tuple.isIpv6 = packet.isIpv6;
+  tuple.sourceAddress = <u32>endpoints;
+  tuple.destinationAddress = <u32>endpoints + 16;
+  copyAddress(endpoints, packet.sourceAddress, packet.isIpv6);
+  copyAddress(endpoints + 16, packet.destinationAddress, packet.isIpv6);
+}
+
+/** How many targets the service has for the packet's family. */
+function targetsOf(service: usize, packet: Packet): u32 {
+  return load<u32>(service + (packet.isIpv6 ? SERVICE_TARGET6_COUNT : SERVICE_TARGET_COUNT));
+}
+
+/** Index of the target that the ring gives the flow. */
+function firstTarget(service: usize, packet: Packet): u32 {
+  const ringSize = load<u32>(service, SERVICE_RING_SIZE);
+  const at = <u32>((<u64>(<u32>hashOfChoice(packet)) * <u64>ringSize) >> 32);
+  const ring = <usize>load<u32>(service + (packet.isIpv6 ? SERVICE_RING6 : SERVICE_RING));
+  return load<u16>(ring + ((<usize>at) << 1));
+}
+
+/** How many source addresses the service has for the packet's family. */
+function addressesOf(service: usize, packet: Packet): u32 {
+  return load<u32>(service + (packet.isIpv6 ? SERVICE_POOL6_COUNT : SERVICE_POOL_COUNT));
+}
+
+/** Index of the source address that is the client's own. */
+function firstAddress(packet: Packet, count: u32): u32 {
+  return <u32>(hashAddress(packet) >> 32) % count;
+}
+
+/** Puts a source address of the service into the tuple. */
+function takeAddress(service: usize, packet: Packet, index: u32): void {
+  const isIpv6 = packet.isIpv6;
+  const pool = <usize>load<u32>(service + (isIpv6 ? SERVICE_POOL6 : SERVICE_POOL));
+  copyAddress(endpoints, pool + <usize>(index * (isIpv6 ? POOL6_BYTES : POOL_BYTES)), isIpv6);
 }
 
 /**
@@ -141,19 +187,15 @@ function translateSource(
   protocolZone: u32,
   nowMs: u32,
 ): u32 {
-  const isIpv6 = packet.isIpv6;
-  const count = load<u32>(service + (isIpv6 ? SERVICE_POOL6_COUNT : SERVICE_POOL_COUNT));
+  const count = addressesOf(service, packet);
   if (count == 0) {
     const isFree = isTupleFree(table, portPair, protocolZone, nowMs);
     return isFree ? VERDICT_FORWARD : VERDICT_DROP_TUPLE_TAKEN;
   }
-  const pool = <usize>load<u32>(service + (isIpv6 ? SERVICE_POOL6 : SERVICE_POOL));
-  const stride = isIpv6 ? POOL6_BYTES : POOL_BYTES;
-  const first = <u32>(hashAddress(packet) >> 32) % count;
+  const first = firstAddress(packet, count);
   const tries = min<u32>(count, POOL_TRIED_MAX);
   for (let step: u32 = 0; step < tries; step++) {
-    const index = first + step < count ? first + step : first + step - count;
-    copyAddress(endpoints, pool + <usize>(index * stride), isIpv6);
+    takeAddress(service, packet, first + step < count ? first + step : first + step - count);
     if (allocatePort(table, packet, portPair, protocolZone, nowMs)) return VERDICT_FORWARD;
   }
   return VERDICT_DROP_PORT_EXHAUSTED;

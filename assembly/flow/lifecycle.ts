@@ -61,7 +61,7 @@ import { deltaOf, sumOf16 } from "../checksum";
 import { countUp } from "../counters";
 import { counters, ports, services, usage } from "../memory";
 import { Packet, PROTOCOL_TCP, TCP_ACK, TCP_RST, TCP_SYN } from "../packet";
-import { outside, translate } from "../translate";
+import { foresee, outside, translate } from "../translate";
 import { ZONE_NONE, zoneInner, zoneOf, zoneVpcAndOuter } from "../zone";
 import { sweepGroups } from "./expiry";
 import { firstState } from "./state";
@@ -110,6 +110,20 @@ export function begin(table: FlowTable, packet: Packet, port: usize, nowMs: u32)
   start(record, packet, DIRECTION_FROM_CLIENT, nowMs);
   countBeginning(record, packet);
   return record;
+}
+
+/**
+ * Hash under which the flow that `packet` may begin will be indexed, as far as that can be foreseen;
+ * 0 when it may not begin one.
+ */
+export function foreseeIndex(packet: Packet, port: usize): u64 {
+  const serviceIndex = <u32>load<u16>(port, PORT_SERVICE);
+  if (serviceIndex == SERVICE_NONE) return 0;
+  const service = services + <usize>(serviceIndex * SERVICE_BYTES);
+  if (!mayBegin(service, packet)) return 0;
+  const peer = ports + <usize>(<u32>load<u16>(port, PORT_PEER) * PORT_BYTES);
+  const zone = zoneBehind(port, peer, <u32>(packet.rest >> 40));
+  return zone == ZONE_NONE ? 0 : foresee(service, packet, <u32>packet.protocol | (zone << 8));
 }
 
 /** A TCP flow begins with a SYN, unless the service adopts flows in mid-stream. */
