@@ -13,12 +13,14 @@
  */
 import {
   BATCH_COUNT_MAX,
+  CONFIG_ARENA_BYTES,
   COUNTER_VERDICTS,
   FLOW_LAST_SEEN_MS,
   FLOW_OCTETS_CLIENT,
   FLOW_OCTETS_SERVICE,
   FLOW_PACKETS_CLIENT,
   FLOW_STATE,
+  FRAME_ADDRESS,
   FRAME_BYTES,
   FRAME_CAPTURED_BYTES,
   FRAME_FLOW,
@@ -26,7 +28,9 @@ import {
   FRAME_PORT_OUT,
   FRAME_TIME_MS,
   FRAME_VERDICT,
+  LAYOUT_ARENA,
   PORT_BYTES,
+  PORT_COUNT_MAX,
   PORT_PEER,
   PORT_SIDE_CLIENT,
   PORT_SIDE_SERVICE,
@@ -66,7 +70,7 @@ import {
 } from "./flow/table";
 import { findFragment, foundDirection, foundSide, rememberFragment } from "./fragment";
 import { parseQuote, rewriteError } from "./icmp";
-import { counters, frames, ports, services, usage } from "./memory";
+import { config, counters, frames, layout, ports, services, usage } from "./memory";
 import {
   FRAGMENT_FIRST,
   indexOf,
@@ -91,10 +95,14 @@ const recordLines: usize = memory.data(16 * <i32>BATCH_COUNT_MAX, 64);
 /** Keeps the loads of the touch loops alive. */
 const sink: usize = memory.data(8, 64);
 
-/** Translates the first `count` frames of the batch in place. */
-export function processBatch(count: u32): void {
+/**
+ * Translates the first `count` frames of the batch in place. Returns false, and has done nothing,
+ * when a frame does not lie in the arena or names a port that there is not.
+ */
+export function processBatch(count: u32): bool {
   assert(count <= BATCH_COUNT_MAX, "process: more frames than a batch holds");
-  if (count == 0) return;
+  if (count == 0) return true;
+  if (!areInside(count)) return false;
   const homeAndIndex = parseAll(count);
   const homeCount = homeAndIndex & 0xffff;
   let indexCount = homeAndIndex >> 16;
@@ -115,6 +123,32 @@ export function processBatch(count: u32): void {
   const nowMs = load<u32>(frames + <usize>((count - 1) * FRAME_BYTES), FRAME_TIME_MS);
   sweep(flowTable(0), nowMs, count);
   sweep(flowTable(1), nowMs, count);
+  return true;
+}
+
+/**
+ * Whether all frames lie in the arena and come from a port: what is parsed later is trusted.
+ *
+ * Takes four words of a descriptor at once: address, captured bytes, time, ports. An arena has at
+ * most 2^30 bytes, so offsets and lengths have no bit above that; then the room behind a frame
+ * cannot wrap, and its sign tells whether the frame ends in the arena.
+ */
+function areInside(count: u32): bool {
+  const none = i32x4.splat(0);
+  const arena = i32x4.replace_lane(none, 0, load<i32>(layout, LAYOUT_ARENA));
+  const size = i32x4.replace_lane(none, 0, load<i32>(config, CONFIG_ARENA_BYTES));
+  let words = none;
+  let rooms = none;
+  const end = frames + <usize>(count * FRAME_BYTES);
+  for (let descriptor = frames; descriptor < end; descriptor += FRAME_BYTES) {
+    const word = i32x4.sub(v128.load(descriptor, FRAME_ADDRESS), arena);
+    const bytes = i32x4.shuffle(word, word, 1, 1, 1, 1);
+    words = v128.or(words, word);
+    rooms = v128.or(rooms, i32x4.sub(i32x4.sub(size, word), bytes));
+  }
+  const high = <u32>(i32x4.extract_lane(words, 0) | i32x4.extract_lane(words, 1)) >> 30;
+  const portBits = <u32>i32x4.extract_lane(words, 3) & 0xffff;
+  return high == 0 && i32x4.extract_lane(rooms, 0) >= 0 && portBits < PORT_COUNT_MAX;
 }
 
 /** Loads a byte of each of `count` lines and nothing else. */

@@ -25,3 +25,8 @@ export class UsageError extends FlowplaneError {
 export class ConfigError extends FlowplaneError {
   override readonly exitCode = 2;
 }
+
+/** The engine cannot be loaded, or has stopped: then nothing of it can be trusted any more. */
+export class EngineError extends FlowplaneError {
+  override readonly exitCode = 1;
+}

@@ -3,4 +3,5 @@
  * and the command line's own parts are in "flowplane/node".
  */
 export type * from "./engine/api.ts";
-export { createEngine, Engine, TIMEOUTS_DEFAULT, VERDICT_NAMES } from "./engine/engine.ts";
+export { TIMEOUTS_DEFAULT } from "./engine/configure.ts";
+export { createEngine, Engine, VERDICT_NAMES } from "./engine/engine.ts";

@@ -17,24 +17,17 @@ import { createCapture, openCapture } from "../host/capture/file.ts";
 import type { LinkKind, ServiceOptions } from "../host/engine/api.ts";
 import { createEngine, type Engine, VERDICT_NAMES } from "../host/engine/engine.ts";
 import { CaptureError } from "../host/errors.ts";
+import { defaultScenario } from "../host/scenario/scenario.ts";
 
 const FIXTURES = fileURLToPath(new URL("../fixtures/captures/", import.meta.url));
 const SHARED = fileURLToPath(new URL("../../shared/", import.meta.url));
 const JUDGE = `${SHARED}tools/natcheck.py`;
 
-/** Addresses that no capture holds (RFC 2544, RFC 5180). */
+/** What the scenarios of the command line put between clients and services. */
 const SETUPS: Record<string, ServiceOptions> = {
-  nat: { sourceAddresses: ["198.18.77.1", "198.18.77.2", "2001:2::77:1"], adopt: true },
-  // Targets of its own for every listener, as the scenario gives them: with four for all, one
-  // client port that meets five servers could not be told apart.
-  nlb: {
-    targets: [0, 1, 2, 3].flatMap((i) => [
-      { address: `198.18.${i * 16}.0` },
-      { address: `2001:2::88:${i}000` },
-    ]),
-    listenerBits: 12,
-    adopt: true,
-  },
+  nat: defaultScenario("nat").services[0] ?? {},
+  nlb: defaultScenario("nlb").services[0] ?? {},
+  privatelink: defaultScenario("privatelink").services[0] ?? {},
 };
 
 interface Passage {

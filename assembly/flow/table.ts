@@ -70,7 +70,7 @@ export const GROUP_SLOTS: u32 = 16;
 const BUCKET_CELLS: u32 = 16;
 const BUCKET_BYTES: u32 = 64;
 /** Free cells below which the first bucket of a hash no longer takes cells unasked. */
-const FIRST_BUCKET_RESERVE: u32 = 3;
+const FIRST_BUCKET_RESERVE: u32 = 5;
 const SPILL_GROUPS_MAX: u32 = 64;
 const SPILL_COUNT_MAX: u32 = 255;
 /** Most slots that a cell can name (slot + 1 must fit). */

@@ -33,10 +33,11 @@ import type {
   LeaveHook,
   RecordLayout,
 } from "./source.ts";
+import { WalkState } from "./state.ts";
 
 /** Stays in a second-level cache between reading, processing and writing. */
 const CHUNK_BYTES = 256 * 1024;
-const BLOCK_MAX = abi.WALK_BLOCK_BYTES_MAX;
+
 export interface ReaderOptions {
   /** Bytes per read; default 256 KiB. */
   chunkBytes?: number;
@@ -45,61 +46,48 @@ export interface ReaderOptions {
 export class CaptureReader implements FrameSource {
   readonly name: string;
   readonly memory: FrameMemory;
-  readonly state: number;
   readonly layout: RecordLayout = {
     format: "pcap",
     bigEndian: false,
     nanoseconds: false,
     lengthsSwapped: false,
   };
-  onLeave: LeaveHook | undefined;
   onBlock: ((block: Uint8Array) => void) | undefined;
 
   #input: ByteInput;
   readonly #chunkBytes: number;
-  readonly #view: DataView;
+  readonly #state: WalkState;
   readonly #slots: Slots;
   readonly #sections: Sections;
   /** Slot bytes not walked yet: [#at, #end). The file's byte at #at is number #offset. */
   #at: number;
   #end: number;
   #offset = 0;
-  /** Slot bytes before #at that the sink has not been told of begin here. */
-  #unsettled = 0;
   #count = 0;
   #hasHeader = false;
   #isAtEnd = false;
   #isDone = false;
   #isGzip = false;
   #error: CaptureError | undefined;
-  /** The walk's state at the close. */
-  #final: DataView | undefined;
   #snapBytes = 0;
   /** A block larger than a slot while it is being collected. */
   #large: Uint8Array | undefined;
   #largeBytes = 0;
 
   constructor(name: string, input: ByteInput, memory: FrameMemory, options: ReaderOptions = {}) {
-    const { arena, bytes } = memory;
+    const { address, bytes } = memory.arena;
     this.name = name;
     this.memory = memory;
-    this.state = arena.address;
     this.#input = input;
     this.#chunkBytes = options.chunkBytes ?? CHUNK_BYTES;
-    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    this.#sections = new Sections(this.#view, this.state, this.layout);
-    const tableBytes = abi.PORT_COUNT_MAX * abi.INTERFACE_BYTES;
-    const reserved = abi.WALK_BYTES + tableBytes;
-    this.#slots = new Slots(
-      { address: arena.address + reserved, bytes: arena.bytes - reserved },
-      2,
-    );
-    bytes.fill(0, this.state, this.state + abi.WALK_BYTES);
-    this.#set(abi.WALK_INTERFACES, this.state + abi.WALK_BYTES);
-    this.#set(abi.WALK_LENGTH_MAX, abi.WALK_CAPTURED_BYTES_MAX);
+    this.#state = new WalkState(memory);
+    this.#state.set(abi.WALK_INTERFACES, address + abi.WALK_BYTES);
+    this.#sections = new Sections(this.#state.view, address, this.layout);
+    const reserved = abi.WALK_BYTES + abi.PORT_COUNT_MAX * abi.INTERFACE_BYTES;
+    this.#slots = new Slots({ address: address + reserved, bytes: bytes - reserved }, 2);
     this.#at = this.#slots.start;
     this.#end = this.#at;
-    this.#settleFrom(this.#at);
+    this.#state.settleFrom(this.#at);
   }
 
   /** Reads until the file header has been understood, so that its errors show before any work. */
@@ -120,36 +108,43 @@ export class CaptureReader implements FrameSource {
   }
 
   get packets(): number {
-    return Number(this.#total(abi.WALK_PACKETS));
+    return this.#state.packets;
   }
 
   get capturedBytes(): number {
-    return Number(this.#total(abi.WALK_OCTETS));
+    return this.#state.capturedBytes;
   }
 
   get earliestNs(): bigint {
-    return this.packets ? this.#total(abi.WALK_EARLIEST_NS) : 0n;
+    return this.#state.earliestNs;
   }
 
   get latestNs(): bigint {
-    return this.packets ? this.#total(abi.WALK_LATEST_NS) : 0n;
+    return this.#state.latestNs;
   }
 
-  get position(): number {
-    return this.#at;
-  }
-
-  timeNs(index: number): bigint {
-    const { descriptors, exports } = this.memory;
-    return exports.walkTimeNs(this.state, descriptors.byteOffset + index * abi.FRAME_BYTES);
+  get state(): number {
+    return this.#state.address;
   }
 
   get count(): number {
     return this.#count;
   }
 
+  get position(): number {
+    return this.#at;
+  }
+
   get unsettled(): number {
-    return this.#unsettled;
+    return this.#state.unsettled;
+  }
+
+  set onLeave(hook: LeaveHook | undefined) {
+    this.#state.onLeave = hook;
+  }
+
+  timeNs(index: number): bigint {
+    return this.#state.timeNs(index);
   }
 
   next(limit: number = abi.BATCH_COUNT_MAX): number | Promise<number> {
@@ -165,25 +160,13 @@ export class CaptureReader implements FrameSource {
 
   /** Totals stay readable afterwards; the memory is free for another source. */
   close(): void {
-    if (!this.#final) {
-      const { state } = this;
-      this.#final = new DataView(this.memory.bytes.slice(state, state + abi.WALK_BYTES).buffer);
-    }
+    this.#state.close();
     this.#isDone = true;
     this.#input.close();
   }
 
-  #set(field: number, value: number): void {
-    this.#view.setUint32(this.state + field, value, true);
-  }
-
-  #get(field: number): number {
-    return this.#view.getUint32(this.state + field, true);
-  }
-
-  #total(field: number): bigint {
-    if (this.#final) return this.#final.getBigInt64(field, true);
-    return this.#view.getBigInt64(this.state + field, true);
+  settle(): Promise<void> | undefined {
+    return this.#state.settle(this.#at);
   }
 
   #finish(): number | Promise<number> {
@@ -193,19 +176,6 @@ export class CaptureReader implements FrameSource {
       return 0;
     };
     return settled ? settled.then(end) : end();
-  }
-
-  settle(): Promise<void> | undefined {
-    const from = this.#unsettled;
-    const busy = this.#at > from ? this.onLeave?.(from, this.#at) : undefined;
-    this.#settleFrom(this.#at);
-    return busy;
-  }
-
-  #settleFrom(address: number): void {
-    this.#unsettled = address;
-    this.#set(abi.WALK_KEPT_FROM, address);
-    this.#set(abi.WALK_KEPT_TO, address);
   }
 
   /** Ends the reading with an error; false, so that callers can pass it on. */
@@ -230,7 +200,7 @@ export class CaptureReader implements FrameSource {
     const wait = this.#slots.turn(this.settle());
     const load = () => {
       this.#at = this.#slots.start;
-      this.#settleFrom(this.#at);
+      this.#state.settleFrom(this.#at);
       this.#end = this.#at + (end - from);
       if (this.#large) {
         this.#end = this.#at;
@@ -312,22 +282,10 @@ export class CaptureReader implements FrameSource {
       this.#fail("file", `link type ${linkTypeText(taken)} is not supported`);
     }
     if (this.#error) return;
-    const lengthsSwapped = header.minor < 3;
-    Object.assign(this.layout, {
-      bigEndian: header.bigEndian,
-      nanoseconds: header.nanoseconds,
-      lengthsSwapped,
-    });
-    this.#set(
-      abi.WALK_FLAGS,
-      (header.bigEndian ? abi.WALK_FLAG_SWAPPED : 0) |
-        (header.nanoseconds ? abi.WALK_FLAG_NANOSECONDS : 0) |
-        (lengthsSwapped ? abi.WALK_FLAG_LENGTHS_SWAPPED : 0) |
-        (header.minor === 3 ? abi.WALK_FLAG_LENGTHS_EITHER : 0),
-    );
+    const { bigEndian, nanoseconds, minor } = header;
+    Object.assign(this.layout, { bigEndian, nanoseconds, lengthsSwapped: minor < 3 });
+    this.#state.beginPcap(header);
     this.#snapBytes = header.snapBytes;
-    const isUsual = header.snapBytes > 0 && header.snapBytes < abi.WALK_CAPTURED_BYTES_MAX;
-    this.#set(abi.WALK_LENGTH_MAX, isUsual ? header.snapBytes : abi.WALK_CAPTURED_BYTES_MAX);
     this.#at += PCAP_FILE_HEADER_BYTES;
     this.#hasHeader = true;
   }
@@ -340,39 +298,47 @@ export class CaptureReader implements FrameSource {
     }
     if (this.#large && !this.#largeBlock(this.#large)) return 0;
     const { exports, descriptors } = this.memory;
+    const state = this.#state.address;
     const isPcap = this.layout.format === "pcap";
     for (let count = 0; ; ) {
       const target = descriptors.byteOffset + count * abi.FRAME_BYTES;
       const room = limit - count;
       count += isPcap
-        ? exports.walkPcap(this.state, this.#at, this.#end, target, room)
-        : exports.walkPcapng(this.state, this.#at, this.#end, target, room);
-      this.#at = this.#get(abi.WALK_NEXT);
+        ? exports.walkPcap(state, this.#at, this.#end, target, room)
+        : exports.walkPcapng(state, this.#at, this.#end, target, room);
+      this.#at = this.#state.get(abi.WALK_NEXT);
       if (count >= limit || !this.#resolve(count)) return count;
     }
   }
 
   /** Does what the walk stopped for; returns whether it can go on at once. */
   #resolve(count: number): boolean {
-    const detail = this.#get(abi.WALK_DETAIL);
-    switch (this.#get(abi.WALK_REASON)) {
+    const detail = this.#state.get(abi.WALK_DETAIL);
+    switch (this.#state.get(abi.WALK_REASON)) {
       case abi.WALK_STOP_SHORT:
         return this.#short(detail);
       case abi.WALK_STOP_BLOCK:
         return this.#block(count);
       case abi.WALK_STOP_LONG:
         return this.#long(detail);
+      default:
+        return this.#broken(detail);
+    }
+  }
+
+  /** The walk stopped at a fault. */
+  #broken(detail: number): false {
+    switch (this.#state.get(abi.WALK_REASON)) {
       case abi.WALK_STOP_TRAILER:
         return this.#fail("block", `length ${this.#word(4)}, but ${detail} at its end`);
-      case abi.WALK_STOP_BLOCK_LENGTH:
-        return this.#fail(
-          "block",
-          `length ${detail} is not a multiple of 4 from 12 to ${BLOCK_MAX}`,
-        );
+      case abi.WALK_STOP_BLOCK_LENGTH: {
+        const range = `a multiple of 4 from 12 to ${abi.WALK_BLOCK_BYTES_MAX}`;
+        return this.#fail("block", `length ${detail} is not ${range}`);
+      }
       case abi.WALK_STOP_OVERRUN:
         return this.#fail("record", `captured length ${detail} exceeds its block`);
       case abi.WALK_STOP_INTERFACE: {
-        const known = this.#get(abi.WALK_INTERFACE_COUNT);
+        const known = this.#state.get(abi.WALK_INTERFACE_COUNT);
         return this.#fail("record", `interface ${detail} was not described, only ${known} were`);
       }
       default: {
@@ -384,7 +350,7 @@ export class CaptureReader implements FrameSource {
 
   /** The 32-bit word at an offset from where the walk stands, in the file's byte order. */
   #word(offset: number): number {
-    return this.#view.getUint32(this.#at + offset, !this.layout.bigEndian);
+    return this.#state.view.getUint32(this.#at + offset, !this.layout.bigEndian);
   }
 
   /** A record of `needed` bytes is not whole yet: at the end of the file it never will be. */
@@ -465,7 +431,7 @@ export class CaptureReader implements FrameSource {
       const isRecord = length <= abi.WALK_CAPTURED_BYTES_MAX && this.#word(next + 4) < fractions;
       if (!isRecord) return this.#fail("record", fault);
     }
-    this.#set(abi.WALK_LENGTH_MAX, abi.WALK_CAPTURED_BYTES_MAX);
+    this.#state.set(abi.WALK_LENGTH_MAX, abi.WALK_CAPTURED_BYTES_MAX);
     return true;
   }
 }

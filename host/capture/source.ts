@@ -77,9 +77,9 @@ export interface FrameSource {
   /** Address from which on no bytes have been handed to the sink. */
   readonly unsettled: number;
   /** Set by the one sink that writes this source's records; called before bytes are overwritten. */
-  onLeave: LeaveHook | undefined;
+  set onLeave(hook: LeaveHook | undefined);
   /** Set by the sink as well: a block too large for memory, to be written as it is. */
-  onBlock: ((block: Uint8Array) => void) | undefined;
+  onBlock?: ((block: Uint8Array) => void) | undefined;
   /**
    * Describes the next frames, at most `limit` (BATCH_COUNT_MAX); 0 at the end. Throws CaptureError
    * at a broken record, after everything before it has been described.

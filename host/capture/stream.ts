@@ -13,7 +13,7 @@
  *   captured lengths above 262144 end the reading here, and snapshot lengths are not looked at;
  * - it says nothing of a file that ends within a record: counted and said here;
  * - two objects and five events per packet, one more copy, deprecated `new Buffer` (a warning);
- *   tens of times slower than the fast reader (bench/capture.ts), which reads pipes and web
+ *   ten times slower than the fast reader (bench/capture.ts), which reads pipes and web
  *   streams as well (StreamInput in memory.ts) and is what the commands use.
  */
 import { EventEmitter } from "node:events";
@@ -35,6 +35,7 @@ import type {
   LeaveHook,
   RecordLayout,
 } from "./source.ts";
+import { WalkState } from "./state.ts";
 
 const HEADER_BYTES = PCAP_RECORD_HEADER_BYTES;
 const WORDS = abi.FRAME_BYTES / 4;
@@ -47,7 +48,6 @@ interface Packet {
 export class StreamSource implements FrameSource {
   readonly name: string;
   readonly memory: FrameMemory;
-  readonly state: number;
   readonly layout: RecordLayout = {
     format: "pcap",
     bigEndian: false,
@@ -57,12 +57,9 @@ export class StreamSource implements FrameSource {
   readonly interfaces: CaptureInterface[] = [];
   packets = 0;
   capturedBytes = 0;
-  onLeave: LeaveHook | undefined;
-  onBlock: undefined;
   count = 0;
-  unsettled: number;
 
-  readonly #view: DataView;
+  readonly #state: WalkState;
   readonly #slots: Slots;
   readonly #chunks: AsyncIterator<Uint8Array>;
   /** What pcap-parser takes for a stream: it is fed by hand, one chunk after the other. */
@@ -82,21 +79,15 @@ export class StreamSource implements FrameSource {
   #latestUs = 0;
 
   constructor(name: string, chunks: AsyncIterable<Uint8Array>, memory: FrameMemory) {
-    const { arena, bytes } = memory;
+    const { address, bytes } = memory.arena;
     this.name = name;
     this.memory = memory;
-    this.state = arena.address;
+    this.#state = new WalkState(memory);
     this.#chunks = chunks[Symbol.asyncIterator]();
-    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    const { address } = arena;
-    this.#slots = new Slots(
-      { address: address + abi.WALK_BYTES, bytes: arena.bytes - abi.WALK_BYTES },
-      2,
-    );
-    bytes.fill(0, this.state, this.state + abi.WALK_BYTES);
+    const reserved = abi.WALK_BYTES;
+    this.#slots = new Slots({ address: address + reserved, bytes: bytes - reserved }, 2);
     this.#at = this.#slots.start;
-    this.unsettled = this.#at;
-    this.#settleFrom(this.#at);
+    this.#state.settleFrom(this.#at);
     const parser = parse(this.#feed as EventEmitter);
     parser.on("globalHeader", (header: GlobalHeader) => {
       this.#header(header, parser.endianness === "BE");
@@ -138,9 +129,20 @@ export class StreamSource implements FrameSource {
     return BigInt(this.#latestUs) * 1000n;
   }
 
+  get state(): number {
+    return this.#state.address;
+  }
+
+  get unsettled(): number {
+    return this.#state.unsettled;
+  }
+
+  set onLeave(hook: LeaveHook | undefined) {
+    this.#state.onLeave = hook;
+  }
+
   timeNs(index: number): bigint {
-    const descriptor = this.memory.descriptors.byteOffset + index * abi.FRAME_BYTES;
-    return this.memory.exports.walkTimeNs(this.state, descriptor);
+    return this.#state.timeNs(index);
   }
 
   async next(limit: number = abi.BATCH_COUNT_MAX): Promise<number> {
@@ -166,21 +168,12 @@ export class StreamSource implements FrameSource {
   }
 
   settle(): Promise<void> | undefined {
-    const from = this.unsettled;
-    const busy = this.#at > from ? this.onLeave?.(from, this.#at) : undefined;
-    this.#settleFrom(this.#at);
-    return busy;
+    return this.#state.settle(this.#at);
   }
 
   close(): void {
     this.#isAtEnd = true;
     this.#chunks.return?.().catch(() => undefined);
-  }
-
-  #settleFrom(address: number): void {
-    this.unsettled = address;
-    this.#view.setUint32(this.state + abi.WALK_KEPT_FROM, address, true);
-    this.#view.setUint32(this.state + abi.WALK_KEPT_TO, address, true);
   }
 
   /** Begins another slot where the current one cannot take the next packet. */
@@ -189,7 +182,7 @@ export class StreamSource implements FrameSource {
     if (this.#at + HEADER_BYTES + data.length <= this.#slots.end) return;
     await this.#slots.turn(this.settle());
     this.#at = this.#slots.start;
-    this.#settleFrom(this.#at);
+    this.#state.settleFrom(this.#at);
   }
 
   async #pull(): Promise<void> {
@@ -242,15 +235,12 @@ export class StreamSource implements FrameSource {
     this.#minor = minor;
     this.layout.bigEndian = bigEndian;
     this.layout.lengthsSwapped = minor < 3;
-    const flags =
-      (bigEndian ? abi.WALK_FLAG_SWAPPED : 0) |
-      (minor === 3 ? abi.WALK_FLAG_LENGTHS_EITHER : 0) |
-      (minor < 3 ? abi.WALK_FLAG_LENGTHS_SWAPPED : 0);
-    this.#view.setUint32(this.state + abi.WALK_FLAGS, flags, true);
+    const { snapshotLength: snapBytes } = header;
+    this.#state.beginPcap({ bigEndian, nanoseconds: false, minor, snapBytes });
     const { bytes } = this.memory;
     bytes.set(buildPcapHeader(this.layout, linkLayerType, header.snapshotLength, minor), this.#at);
-    this.#view.setInt32(this.#at + 8, header.gmtOffset, !bigEndian);
-    this.#view.setUint32(this.#at + 12, header.timestampAccuracy, !bigEndian);
+    this.#state.view.setInt32(this.#at + 8, header.gmtOffset, !bigEndian);
+    this.#state.view.setUint32(this.#at + 12, header.timestampAccuracy, !bigEndian);
     this.#at += 24;
     this.#parsedBytes += 24;
   }
@@ -260,10 +250,10 @@ export class StreamSource implements FrameSource {
     const { bytes, descriptors } = this.memory;
     const little = !this.layout.bigEndian;
     const record = this.#at;
-    this.#view.setUint32(record, header.timestampSeconds, little);
-    this.#view.setUint32(record + 4, header.timestampMicroseconds, little);
-    this.#view.setUint32(record + 8, header.capturedLength, little);
-    this.#view.setUint32(record + 12, header.originalLength, little);
+    this.#state.view.setUint32(record, header.timestampSeconds, little);
+    this.#state.view.setUint32(record + 4, header.timestampMicroseconds, little);
+    this.#state.view.setUint32(record + 8, header.capturedLength, little);
+    this.#state.view.setUint32(record + 12, header.originalLength, little);
     bytes.set(data, record + HEADER_BYTES);
     const us = header.timestampSeconds * 1e6 + header.timestampMicroseconds;
     if (this.packets === 0) {
@@ -277,7 +267,7 @@ export class StreamSource implements FrameSource {
     descriptors.fill(0, word, word + WORDS);
     descriptors[word + abi.FRAME_ADDRESS / 4] = record + HEADER_BYTES;
     descriptors[word + abi.FRAME_CAPTURED_BYTES / 4] = data.length;
-    descriptors[word + abi.FRAME_TIME_MS / 4] = Math.trunc((us - this.#baseUs) / 1000);
+    descriptors[word + abi.FRAME_TIME_MS / 4] = Math.max(0, Math.trunc((us - this.#baseUs) / 1000));
     descriptors[word + abi.FRAME_RECORD / 4] = record;
     descriptors[word + abi.FRAME_WIRE_BYTES / 4] = header.originalLength;
     this.packets++;

@@ -5,6 +5,7 @@
  * from it stay valid for its life. Nothing here allocates per packet or per batch.
  */
 import * as abi from "../../assembly/abi.ts";
+import { EngineError } from "../errors.ts";
 import type {
   Counters,
   EngineOptions,
@@ -12,10 +13,11 @@ import type {
   PortOptions,
   Region,
   ServiceOptions,
-  Timeouts,
   Usage,
   VerdictName,
 } from "./api.ts";
+import { options as checkOptions, type OptionNames, oneOf, wholeNumber } from "./check.ts";
+import { configure, type Settings, settingsOf } from "./configure.ts";
 import { type EngineExports, loadEngine } from "./module.ts";
 import { readFlow } from "./records.ts";
 import { ServiceTables } from "./tables.ts";
@@ -37,25 +39,15 @@ export const VERDICT_NAMES: readonly VerdictName[] = [
   "drop.same-endpoint",
 ];
 
-export const TIMEOUTS_DEFAULT: Readonly<Timeouts> = {
-  halfOpen: 30,
-  established: 350,
-  closing: 60,
-  udp: 120,
-  icmp: 60,
-  other: 350,
-};
-
 const LINKS = { ethernet: 0, raw: 1, null: 2, sll: 3, sll2: 4 } as const;
 const SIDES = { client: 1, service: 2, both: 3 } as const;
-/** A service-side tuple rests this long after its flow, so that late packets meet nobody else. */
-const TUPLE_HOLD_MS = 60_000;
-const TIMEOUT_SECONDS_MAX = 2_000_000;
-
-function inRange(name: string, value: number, low: number, high: number): number {
-  if (Number.isInteger(value) && value >= low && value <= high) return value;
-  throw new RangeError(`${name}: ${value} is not a whole number from ${low} to ${high}`);
-}
+const PORT_OPTIONS: OptionNames<PortOptions> = {
+  link: true,
+  vpc: true,
+  sides: true,
+  service: true,
+  peer: true,
+};
 
 /** The engine's tables and clockwork behind plain methods. Made by `createEngine`. */
 export class Engine {
@@ -78,12 +70,14 @@ export class Engine {
   readonly #view: DataView<ArrayBuffer>;
   readonly #layout: (field: number) => number;
   readonly #services: ServiceTables;
-  #lastCount = 0;
+  /** Clock of the last packet; undefined before the first. */
+  #lastMs: number | undefined;
+  #failure: EngineError | undefined;
 
   /** @internal */
-  constructor(exports: EngineExports, options: EngineOptions) {
+  constructor(exports: EngineExports, settings: Settings) {
     this.exports = exports;
-    configure(exports, options);
+    configure(exports.memory, exports.configAddress() >>> 0, settings);
     if (exports.create() !== 0) {
       throw new RangeError(
         "flowCountMax, flow6CountMax and arenaBytes: more memory than 4 GiB, or than there is",
@@ -100,13 +94,13 @@ export class Engine {
     this.descriptors = new Uint32Array(buffer, this.descriptorsAddress, words);
     this.arena = {
       address: this.#layout(abi.LAYOUT_ARENA),
-      bytes: options.arenaBytes ?? ARENA_BYTES,
+      bytes: settings.arenaBytes,
     };
     this.flowTableBytes = this.#layout(abi.LAYOUT_FLOW_TABLE_BYTES);
     this.flow6TableBytes = this.#layout(abi.LAYOUT_FLOW6_TABLE_BYTES);
     const tables = {
       address: this.#layout(abi.LAYOUT_TABLES),
-      bytes: options.tablesBytes ?? TABLES_BYTES,
+      bytes: settings.tablesBytes,
     };
     this.#services = new ServiceTables(this.#view, this.#layout(abi.LAYOUT_SERVICES), tables);
     for (let port = 0; port < abi.PORT_COUNT_MAX; port++) this.#clearPort(port);
@@ -121,32 +115,86 @@ export class Engine {
 
   /**
    * Translates the first `count` frames of the descriptors in place and writes their verdicts.
-   * @throws RangeError when `count` is not 0 to 256, or a descriptor lies outside the memory.
+   * @throws RangeError when `count` is not 0 to 256, a frame does not lie in the arena, or its port
+   * is above 4095: nothing has been processed then. EngineError when the engine stops: it refuses
+   * all that comes after.
    */
   process(count: number): void {
-    inRange("count", count, 0, abi.BATCH_COUNT_MAX);
-    this.#lastCount = count || this.#lastCount;
-    this.exports.processBatch(count);
+    if (this.#failure) throw this.#failure;
+    wholeNumber("count", count, 0, abi.BATCH_COUNT_MAX);
+    if (count === 0) return;
+    let isDone: number;
+    try {
+      isDone = this.exports.processBatch(count);
+    } catch (error) {
+      throw this.#stopped(error);
+    }
+    if (isDone === 0) throw this.#badDescriptor(count);
+    this.#lastMs = this.#word(count - 1, abi.FRAME_TIME_MS);
+  }
+
+  /** Runs a part of the engine; whatever it throws is the engine's end. */
+  #run<T>(part: () => T): T {
+    if (this.#failure) throw this.#failure;
+    try {
+      return part();
+    } catch (error) {
+      throw this.#stopped(error);
+    }
+  }
+
+  #stopped(error: unknown): EngineError {
+    const reason = error instanceof Error ? error.message : String(error);
+    this.#failure = new EngineError(`the engine has stopped and cannot go on: ${reason}`);
+    return this.#failure;
+  }
+
+  #word(index: number, field: number): number {
+    return this.descriptors[(index * abi.FRAME_BYTES + field) / 4] as number;
+  }
+
+  /** What is wrong with a batch that the engine refused. */
+  #badDescriptor(count: number): RangeError {
+    const { address, bytes } = this.arena;
+    for (let index = 0; index < count; index++) {
+      const frame = this.#word(index, abi.FRAME_ADDRESS);
+      const length = this.#word(index, abi.FRAME_CAPTURED_BYTES);
+      const port = this.#word(index, abi.FRAME_PORT) & 0xffff;
+      if (frame < address || frame + length > address + bytes) {
+        const range = `${address} to ${address + bytes}`;
+        return new RangeError(
+          `descriptor ${index}: ${length} bytes at ${frame} are not in the arena, ${range}`,
+        );
+      }
+      if (port >= abi.PORT_COUNT_MAX) {
+        const range = `a port from 0 to ${abi.PORT_COUNT_MAX - 1}`;
+        return new RangeError(`descriptor ${index}: ${port} is not ${range}`);
+      }
+    }
+    return new RangeError(`descriptors: the first ${count} reach beyond the arena`);
   }
 
   /**
    * Says what frames of a port are. Takes effect with the next batch.
-   * @throws RangeError naming the option and its range.
+   * @throws TypeError or RangeError naming the option, its value and its range.
    */
   setPort(port: number, options: PortOptions): void {
-    inRange("port", port, 0, abi.PORT_COUNT_MAX - 1);
+    wholeNumber("port", port, 0, abi.PORT_COUNT_MAX - 1);
+    checkOptions("", options, PORT_OPTIONS);
+    const vpc = wholeNumber("vpc", options.vpc ?? 0, 0, 0xffff);
+    const link = oneOf("link", options.link ?? "ethernet", LINKS);
+    const sides = oneOf("sides", options.sides ?? "client", SIDES);
+    const service =
+      options.service === undefined
+        ? abi.SERVICE_NONE
+        : wholeNumber("service", options.service, 0, abi.SERVICE_COUNT_MAX - 1);
+    const peer = wholeNumber("peer", options.peer ?? port, 0, abi.PORT_COUNT_MAX - 1);
+    const zone = this.#run(() => this.exports.zoneOf(vpc, 0, 0)) >>> 0;
+    if (zone >= abi.ZONE_COUNT_MAX) {
+      throw new RangeError(`vpc: ${vpc} is one more than the ${abi.ZONE_COUNT_MAX} zones hold`);
+    }
     const address = this.#layout(abi.LAYOUT_PORTS) + port * abi.PORT_BYTES;
-    const vpc = inRange("vpc", options.vpc ?? 0, 0, 0xffff);
-    const link = LINKS[options.link ?? "ethernet"];
-    const sides = SIDES[options.sides ?? "client"];
-    if (link === undefined)
-      throw new RangeError(`link: ${options.link} is not one of ${Object.keys(LINKS)}`);
-    if (sides === undefined)
-      throw new RangeError(`sides: ${options.sides} is not one of ${Object.keys(SIDES)}`);
-    const service = options.service ?? abi.SERVICE_NONE;
-    if (service !== abi.SERVICE_NONE) inRange("service", service, 0, abi.SERVICE_COUNT_MAX - 1);
-    const peer = inRange("peer", options.peer ?? port, 0, abi.PORT_COUNT_MAX - 1);
-    this.#view.setUint32(address + abi.PORT_ZONE, this.exports.zoneOf(vpc, 0, 0), true);
+    this.#view.setUint32(address + abi.PORT_ZONE, zone, true);
     this.#view.setUint16(address + abi.PORT_VPC, vpc, true);
     this.#view.setUint8(address + abi.PORT_SIDES, sides);
     this.#view.setUint8(address + abi.PORT_LINK, link);
@@ -159,7 +207,8 @@ export class Engine {
    * @throws TypeError or RangeError naming the option, its value and its range.
    */
   setService(service: number, options: ServiceOptions): void {
-    inRange("service", service, 0, abi.SERVICE_COUNT_MAX - 1);
+    if (this.#failure) throw this.#failure;
+    wholeNumber("service", service, 0, abi.SERVICE_COUNT_MAX - 1);
     this.#services.set(service, options);
   }
 
@@ -187,7 +236,7 @@ export class Engine {
 
   /** What has passed through a service. */
   usage(service: number): Usage {
-    inRange("service", service, 0, abi.SERVICE_COUNT_MAX - 1);
+    wholeNumber("service", service, 0, abi.SERVICE_COUNT_MAX - 1);
     const base = this.#layout(abi.LAYOUT_USAGE) + service * abi.USAGE_BYTES;
     const read = (field: number) => Number(this.#view.getBigUint64(base + field, true));
     return {
@@ -203,6 +252,7 @@ export class Engine {
 
   /** All live flows, IPv4 first, each as a copy. */
   *flows(): Generator<Flow, void, void> {
+    if (this.#failure) throw this.#failure;
     for (const start of [0, abi.HANDLE_IPV6]) {
       let handle = this.exports.flowAfter(start) >>> 0;
       while (handle !== 0) {
@@ -214,6 +264,7 @@ export class Engine {
 
   /** The flow that a descriptor's handle names, if it still lives. */
   flow(handle: number): Flow | undefined {
+    if (this.#failure) throw this.#failure;
     const record = this.exports.flowRecord(handle) >>> 0;
     return handle === 0 || record === 0 ? undefined : readFlow(this.#view, handle >>> 0, record);
   }
@@ -230,59 +281,19 @@ export class Engine {
 
   /** Forgets every flow that is over at the clock of the last packet; returns how many. */
   expire(): number {
-    if (this.#lastCount === 0) return 0;
-    return this.exports.expire(this.descriptors[(this.#lastCount - 1) * 8 + 2] as number);
+    const nowMs = this.#lastMs;
+    return nowMs === undefined ? 0 : this.#run(() => this.exports.expire(nowMs) >>> 0);
   }
-}
-
-const ARENA_BYTES = 4 << 20;
-const TABLES_BYTES = 4 << 20;
-
-/** Writes the configuration block. */
-function configure(exports: EngineExports, options: EngineOptions): void {
-  const view = new DataView(exports.memory.buffer);
-  const base = exports.configAddress() >>> 0;
-  const set = (field: number, value: number) => view.setUint32(base + field, value, true);
-  set(
-    abi.CONFIG_FLOW_COUNT_MAX,
-    inRange("flowCountMax", options.flowCountMax ?? 1 << 20, 16, 60_000_000),
-  );
-  set(
-    abi.CONFIG_FLOW6_COUNT_MAX,
-    inRange("flow6CountMax", options.flow6CountMax ?? 1 << 18, 16, 28_000_000),
-  );
-  set(
-    abi.CONFIG_ARENA_BYTES,
-    inRange("arenaBytes", options.arenaBytes ?? ARENA_BYTES, 1 << 16, 1 << 30),
-  );
-  set(
-    abi.CONFIG_TABLES_BYTES,
-    inRange("tablesBytes", options.tablesBytes ?? TABLES_BYTES, 1 << 16, 1 << 30),
-  );
-  const seed = options.seed ?? crypto.getRandomValues(new Uint8Array(16));
-  if (!(seed instanceof Uint8Array) || seed.length !== 16)
-    throw new RangeError("seed: must be 16 bytes");
-  for (let index = 0; index < 16; index++) {
-    view.setUint8(base + abi.CONFIG_SEED + index, seed[index] as number);
-  }
-  const timeouts = { ...TIMEOUTS_DEFAULT, ...options.timeouts };
-  const { halfOpen, established, closing, udp, icmp, other } = timeouts;
-  const byState = [halfOpen, established, established, established, closing, udp, icmp, other];
-  for (const [state, seconds] of byState.entries()) {
-    if (!(seconds >= 0 && seconds <= TIMEOUT_SECONDS_MAX)) {
-      throw new RangeError(`timeouts: ${seconds} is not from 0 to ${TIMEOUT_SECONDS_MAX} seconds`);
-    }
-    set(abi.CONFIG_TIMEOUTS_MS + state * 4, Math.round(seconds * 1000));
-  }
-  set(abi.CONFIG_TUPLE_HOLD_MS, TUPLE_HOLD_MS);
 }
 
 /**
  * Makes an engine.
- * @throws RangeError naming the option and its range; Error when the module cannot be loaded.
+ * @throws TypeError or RangeError naming the option and its range; EngineError when the module
+ * cannot be loaded.
  */
 export async function createEngine(options: EngineOptions = {}): Promise<Engine> {
+  const settings = settingsOf(options);
   const exports = await loadEngine(options.wasm);
-  if (options.warmUp ?? true) warmUp(exports, (small) => new Engine(exports, small));
-  return new Engine(exports, options);
+  if (settings.warmUp) warmUp(exports, (small) => new Engine(exports, settingsOf(small)));
+  return new Engine(exports, settings);
 }

@@ -6,15 +6,18 @@
 import { instantiate } from "@assemblyscript/loader";
 import { ABI_VERSION } from "../../assembly/abi.ts";
 import type { WalkExports } from "../capture/source.ts";
+import { EngineError } from "../errors.ts";
+import { shown } from "./check.ts";
 
 /** The exports of assembly/index.ts. Unsigned results arrive signed: `>>> 0` where it matters. */
-export interface EngineExports extends Record<string, unknown>, WalkExports {
+export interface EngineExports extends WalkExports, Record<string, unknown> {
   readonly memory: WebAssembly.Memory;
   abiVersion(): number;
   configAddress(): number;
   layoutAddress(): number;
   create(): number;
-  processBatch(count: number): void;
+  /** 0, and nothing has happened, when a frame or a port is out of range; else 1. */
+  processBatch(count: number): number;
   flowAfter(handle: number): number;
   flowRecord(handle: number): number;
   expire(nowMs: number): number;
@@ -35,23 +38,48 @@ function defaultUrl(): URL {
 }
 
 async function bytesOf(source: URL): Promise<BufferSource> {
-  if (source.protocol !== "file:") return (await fetch(source)).arrayBuffer();
-  // Found at run time, so that bundlers for browsers never see a node: import.
-  const { readFileSync } = process.getBuiltinModule("node:fs");
-  return readFileSync(source);
+  try {
+    if (source.protocol !== "file:") {
+      const response = await fetch(source);
+      if (!response.ok) throw new Error(`status ${response.status}`);
+      return await response.arrayBuffer();
+    }
+    // Found at run time, so that bundlers for browsers never see a node: import.
+    const { readFileSync } = process.getBuiltinModule("node:fs");
+    return readFileSync(source);
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new EngineError(`${source}: cannot be read, npm run build makes it: ${reason}`);
+  }
 }
 
-/** @throws Error when the module is missing or of another version. */
+async function exportsOf(
+  source: BufferSource | WebAssembly.Module,
+): Promise<Partial<EngineExports>> {
+  try {
+    const { exports } = await instantiate<EngineExports>(source as WebAssembly.Module, {});
+    return exports;
+  } catch (error) {
+    throw new EngineError(`wasm: is no WebAssembly module for the engine: ${error}`);
+  }
+}
+
+/**
+ * @throws TypeError when `wasm` is none of the three; EngineError when the module is missing, is
+ * something else, or is of another version.
+ */
 export async function loadEngine(
   wasm: URL | BufferSource | WebAssembly.Module = defaultUrl(),
 ): Promise<EngineExports> {
-  const source = wasm instanceof URL ? await bytesOf(wasm) : wasm;
-  const { exports } = await instantiate<EngineExports>(source as WebAssembly.Module, {});
-  const version = exports.abiVersion();
-  if (version !== ABI_VERSION) {
-    throw new Error(
-      `engine.wasm has version ${version}, expected ${ABI_VERSION}: run npm run build`,
-    );
+  const isBytes = wasm instanceof ArrayBuffer || ArrayBuffer.isView(wasm);
+  if (!(wasm instanceof URL || wasm instanceof WebAssembly.Module || isBytes)) {
+    throw new TypeError(`wasm: ${shown(wasm)} is not a URL, bytes or a WebAssembly.Module`);
   }
-  return exports;
+  const exports = await exportsOf(wasm instanceof URL ? await bytesOf(wasm) : wasm);
+  const version = exports.abiVersion?.();
+  if (version !== ABI_VERSION) {
+    const found = version === undefined ? "no version" : `version ${version}`;
+    throw new EngineError(`wasm: has ${found}, expected ${ABI_VERSION}: run npm run build`);
+  }
+  return exports as EngineExports;
 }

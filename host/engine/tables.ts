@@ -9,11 +9,27 @@ import * as abi from "../../assembly/abi.ts";
 import { addressBytes } from "../address.ts";
 import { buildRing, RING_SIZE } from "../control/maglev.ts";
 import type { Region, ServiceOptions, Target } from "./api.ts";
+import {
+  options as checkOptions,
+  listOf,
+  type OptionNames,
+  shown,
+  truth,
+  wholeNumber,
+} from "./check.ts";
 
 const WEIGHT_MAX = 999;
 const POOL_COUNT_MAX = 1024;
 const TARGET_COUNT_MAX = 10_000;
 const LISTENER_BITS_MAX = 24;
+
+const SERVICE_OPTIONS: OptionNames<ServiceOptions> = {
+  sourceAddresses: true,
+  targets: true,
+  adopt: true,
+  listenerBits: true,
+};
+const TARGET_OPTIONS: OptionNames<Target> = { address: true, port: true, weight: true };
 
 interface CheckedTarget {
   bytes: Uint8Array;
@@ -23,16 +39,12 @@ interface CheckedTarget {
 }
 
 function checkTarget(target: Target, index: number): CheckedTarget {
-  const port = target.port ?? 0;
-  const weight = target.weight ?? 1;
-  if (!Number.isInteger(port) || port < 0 || port > 65535) {
-    throw new RangeError(`targets[${index}].port: ${port} is not a whole number from 0 to 65535`);
-  }
-  if (!Number.isInteger(weight) || weight < 0 || weight > WEIGHT_MAX) {
-    throw new RangeError(`targets[${index}].weight: ${weight} is not from 0 to ${WEIGHT_MAX}`);
-  }
+  const path = `targets[${index}]`;
+  checkOptions(path, target, TARGET_OPTIONS);
+  const port = wholeNumber(`${path}.port`, target.port ?? 0, 0, 65535);
+  const weight = wholeNumber(`${path}.weight`, target.weight ?? 1, 0, WEIGHT_MAX);
   return {
-    bytes: named(`targets[${index}].address`, target.address),
+    bytes: named(`${path}.address`, target.address),
     port,
     weight,
     name: `${target.address} ${port}`,
@@ -40,6 +52,7 @@ function checkTarget(target: Target, index: number): CheckedTarget {
 }
 
 function named(option: string, text: string): Uint8Array {
+  if (typeof text !== "string") throw new TypeError(`${option}: ${shown(text)} is not text`);
   try {
     return addressBytes(text);
   } catch (error) {
@@ -63,14 +76,14 @@ export class ServiceTables {
 
   /** Builds and installs a service. @throws TypeError, RangeError */
   set(index: number, options: ServiceOptions): void {
-    const sources = (options.sourceAddresses ?? []).map((text, at) =>
+    checkOptions("", options, SERVICE_OPTIONS);
+    const isAdopting = truth("adopt", options.adopt ?? false);
+    const sources = listOf("sourceAddresses", options.sourceAddresses ?? []).map((text, at) =>
       named(`sourceAddresses[${at}]`, text),
     );
-    const targets = (options.targets ?? []).map(checkTarget);
-    const listenerBits = options.listenerBits ?? 0;
-    if (!Number.isInteger(listenerBits) || listenerBits < 0 || listenerBits > LISTENER_BITS_MAX) {
-      throw new RangeError(`listenerBits: ${listenerBits} is not from 0 to ${LISTENER_BITS_MAX}`);
-    }
+    const targets = listOf("targets", options.targets ?? []).map(checkTarget);
+    const bitsMax = LISTENER_BITS_MAX;
+    const listenerBits = wholeNumber("listenerBits", options.listenerBits ?? 0, 0, bitsMax);
     if (sources.length > POOL_COUNT_MAX) {
       throw new RangeError(`sourceAddresses: ${sources.length} are more than ${POOL_COUNT_MAX}`);
     }
@@ -89,7 +102,7 @@ export class ServiceTables {
     const [ring6, list6] = writer.targets(v6.targets, abi.TARGET6_BYTES, abi.TARGET6_PORT_BE);
     const entry = this.#services + index * abi.SERVICE_BYTES;
     const put = (field: number, value: number) => this.#view.setUint32(entry + field, value, true);
-    put(abi.SERVICE_FLAGS, options.adopt ? abi.SERVICE_FLAG_ADOPT : 0);
+    put(abi.SERVICE_FLAGS, isAdopting ? abi.SERVICE_FLAG_ADOPT : 0);
     put(abi.SERVICE_POOL, pool);
     put(abi.SERVICE_POOL_COUNT, v4.pool.length);
     put(abi.SERVICE_POOL6, pool6);
@@ -119,9 +132,9 @@ export class ServiceTables {
       v6.targets.length * abi.TARGET6_BYTES +
       ringBytes(v4.targets) +
       ringBytes(v6.targets);
-    this.#pieces.delete(index);
+    const others = [...this.#pieces].filter(([owner]) => owner !== index).map(([, piece]) => piece);
     let address = this.#region.address;
-    for (const piece of [...this.#pieces.values()].sort((a, b) => a.address - b.address)) {
+    for (const piece of others.sort((a, b) => a.address - b.address)) {
       if (address + bytes <= piece.address) break;
       address = piece.address + piece.bytes;
     }
