@@ -1,7 +1,28 @@
 /**
- * Flowplane as a library: everything that runs in Node and in browsers alike. Captures from files
- * and the command line's own parts are in "flowplane/node".
+ * Flowplane as a library: everything that runs in Node and in browsers alike. Captures in files
+ * are in "flowplane/node".
+ *
+ * @packageDocumentation
  */
+export { MemoryOutput, openBytes } from "./capture/memory.ts";
+export { CaptureReader, type ReaderOptions } from "./capture/reader.ts";
+export type {
+  ByteInput,
+  ByteOutput,
+  CaptureFormat,
+  CaptureInterface,
+  FrameMemory,
+  FrameSink,
+  FrameSource,
+  InsertOptions,
+  LeaveHook,
+  RecordLayout,
+  WalkExports,
+} from "./capture/source.ts";
+export { CaptureWriter } from "./capture/writer.ts";
 export type * from "./engine/api.ts";
 export { TIMEOUTS_DEFAULT } from "./engine/configure.ts";
 export { createEngine, Engine, VERDICT_NAMES } from "./engine/engine.ts";
+export { type Departure, Frames } from "./engine/frames.ts";
+export type { EngineExports } from "./engine/module.ts";
+export { CaptureError, EngineError, FlowplaneError } from "./errors.ts";

@@ -70,7 +70,8 @@ export class Engine {
   readonly #view: DataView<ArrayBuffer>;
   readonly #layout: (field: number) => number;
   readonly #services: ServiceTables;
-  /** Clock of the last packet; undefined before the first. */
+  /** Frames of the last batch, and the clock of its last packet; undefined before the first. */
+  #lastCount = 0;
   #lastMs: number | undefined;
   #failure: EngineError | undefined;
 
@@ -130,7 +131,21 @@ export class Engine {
       throw this.#stopped(error);
     }
     if (isDone === 0) throw this.#badDescriptor(count);
+    this.#lastCount = count;
+    this.#lastCount = count;
     this.#lastMs = this.#word(count - 1, abi.FRAME_TIME_MS);
+  }
+
+  /**
+   * XXH64 of those frames of the last batch that go out, chained: `previous` is the digest of the
+   * batches before. The same capture, tables and seed give the same digest anywhere.
+   */
+  digest(previous = 0n): bigint {
+    const count = this.#lastCount;
+    return BigInt.asUintN(
+      64,
+      this.#run(() => this.exports.digestFrames(count, previous)),
+    );
   }
 
   /** Runs a part of the engine; whatever it throws is the engine's end. */
@@ -282,7 +297,7 @@ export class Engine {
   /** Forgets every flow that is over at the clock of the last packet; returns how many. */
   expire(): number {
     const nowMs = this.#lastMs;
-    return nowMs === undefined ? 0 : this.#run(() => this.exports.expire(nowMs) >>> 0);
+    return this.#run(() => (nowMs === undefined ? 0 : this.exports.expire(nowMs) >>> 0));
   }
 }
 
