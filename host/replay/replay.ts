@@ -83,6 +83,7 @@ interface FirstPass {
 /** A record takes 16 bytes and a frame that can begin a flow at least 24 more. */
 const RECORD_BYTES_MIN = 40;
 const FLOW_COUNT_MIN = 4096;
+const LARGE_BYTES = 16 << 20;
 
 /** Table sizes for a capture of known size; the engine's own for any other. */
 function tableSizes(captureBytes: number | undefined) {
@@ -96,6 +97,8 @@ export async function replay(options: ReplayOptions): Promise<ReplayRun> {
   const { scenario, wasm } = options;
   const engine = await createEngine({
     ...tableSizes(options.captureBytes),
+    // The one pass over a large capture is through before a warm-up would pay.
+    warmUp: (options.passes ?? 1) > 1 || (options.captureBytes ?? 0) < LARGE_BYTES,
     ...scenario.engine,
     ...(wasm ? { wasm } : {}),
   });
