@@ -53,7 +53,7 @@ export * from "./capture/walk";
 export { digestFrames, xxh64 } from "./digest";
 export { zoneInner, zoneOf, zoneVpcAndOuter } from "./zone";
 
-const TOUCH_BYTES_MAX: u64 = 8 << 20;
+const TOUCH_BYTES_MAX: u64 = 32 << 20;
 
 export function abiVersion(): u32 {
   return ABI_VERSION;
