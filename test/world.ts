@@ -44,6 +44,16 @@ export const SETUPS: Record<string, Setup> = {
     services: [{ targets: TARGETS, adopt: true }],
     ports: [{ service: 0 }],
   },
+  "targets of each listener's own, replayed on one port": {
+    services: [
+      {
+        targets: ["100.64.0.0", "100.64.16.0", "2001:db8:c::"].map((address) => ({ address })),
+        listenerBits: 12,
+        adopt: true,
+      },
+    ],
+    ports: [{ service: 0 }],
+  },
   "targets and source NAT that adopt flows, two VPCs": {
     services: [{ targets: TARGETS, sourceAddresses: POOL, adopt: true }, { adopt: true }],
     ports: [

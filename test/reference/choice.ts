@@ -32,7 +32,8 @@ interface Destination {
 }
 
 /** Where the service may send the flow. */
-function destinations({ client, parsed, service }: Request): Destination[] {
+function destinations(twin: Twin, request: Request): Destination[] {
+  const { client, parsed, service } = request;
   const { protocol, destination, destinationPort } = client;
   const hasPorts = protocol === 6 || protocol === 17;
   const all = (service.targets ?? []).map((target) => ({
@@ -42,7 +43,28 @@ function destinations({ client, parsed, service }: Request): Destination[] {
   }));
   const width = parsed.family === 4 ? 8 : 32;
   const ofFamily = all.filter((target) => target.address.length === width && target.weight > 0);
-  return ofFamily.length > 0 ? ofFamily : [{ address: destination, port: destinationPort }];
+  if (ofFamily.length === 0) return [{ address: destination, port: destinationPort }];
+  const low = twin.listeners.get(listenerOf(request)) ?? 0;
+  return ofFamily.map((target) => ({ ...target, address: withLow(target.address, low) }));
+}
+
+/** Listeners, and so the low bits of their targets, are told apart by address and port. */
+function listenerOf({ client, service }: Request): string {
+  return `${service.listenerBits} ${client.destination} ${client.destinationPort}`;
+}
+
+/** An address with other low bits; those of a target as given are 0. */
+function withLow(address: string, low: number): string {
+  return (BigInt(`0x${address}`) | BigInt(low)).toString(16).padStart(address.length, "0");
+}
+
+/** Learns a listener's low bits from the first flow that meets it; they never change. */
+function learnListener(twin: Twin, request: Request, chosen: Tuple): void {
+  const bits = request.service.listenerBits ?? 0;
+  const listener = listenerOf(request);
+  if (bits === 0 || twin.listeners.has(listener)) return;
+  const low = BigInt(`0x${chosen.destination}`) & ((1n << BigInt(bits)) - 1n);
+  twin.listeners.set(listener, Number(low));
 }
 
 /** The addresses that it may leave with; none: its own. */
@@ -84,7 +106,8 @@ export function refuseOrCheck(
   chosen: Tuple | VerdictName,
 ): VerdictName | undefined {
   if (typeof chosen === "string") return checkRefusal(twin, request, chosen);
-  const to = destinations(request).find(
+  learnListener(twin, request, chosen);
+  const to = destinations(twin, request).find(
     ({ address, port }) => address === chosen.destination && port === chosen.destinationPort,
   );
   if (to === undefined) complain(request, chosen, "a destination that is no target");
@@ -118,7 +141,7 @@ function checkRefusal(twin: Twin, request: Request, verdict: VerdictName): Verdi
   const own = request.client.sourcePort;
   const taken = (to: Destination, source: string) =>
     twin.isTaken(tupleTo(request, to, source, own), request.timeMs);
-  const allTaken = destinations(request).every((to) =>
+  const allTaken = destinations(twin, request).every((to) =>
     sources.every((source) => taken(to, source)),
   );
   const expected = addresses.length > 0 ? "drop.port-exhausted" : "drop.tuple-taken";

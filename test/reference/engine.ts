@@ -52,6 +52,8 @@ export class Twin {
   readonly services: ServiceOptions[] = [];
   readonly verdicts = new Map<VerdictName, number>();
   readonly counts = { created: 0, expired: 0, reopened: 0, tcp: 0, udp: 0, icmp: 0, other: 0 };
+  /** The low bits of the targets of each listener, as met. */
+  readonly listeners = new Map<string, number>();
   /** Flows by the key of either side's tuple, in the direction from the client. */
   private readonly byClient = new Map<string, TwinFlow>();
   private readonly byService = new Map<string, TwinFlow>();
