@@ -6,5 +6,5 @@
  */
 export { createCapture, openCapture } from "./capture/file.ts";
 export { createOutput } from "./capture/output.ts";
-export { openStream } from "./capture/stream.ts";
+export { openStream, type StreamSource } from "./capture/stream.ts";
 export { UsageError } from "./errors.ts";
