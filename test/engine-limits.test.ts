@@ -60,6 +60,18 @@ describe("when there is no room", () => {
     ]);
   });
 
+  test("a tuple that was given on has its new owner, even when time steps back in a batch", async () => {
+    const udp = (to: string) => eth().ipv4(CLIENT, to).udp(5000, 53);
+    const engine = await smallEngine(nlb());
+    send(engine, [{ frame: udp(SERVER) }]);
+    const verdicts = send(engine, [
+      { frame: udp("192.0.2.2"), timeMs: 500_000 },
+      { frame: udp(SERVER), timeMs: 100 },
+    ]).map((departure) => departure.verdict);
+    expect(verdicts).toEqual(["forward", "drop.tuple-taken"]);
+    expect([...engine.flows()].map((flow) => flow.service.address)).toEqual(["192.0.2.2"]);
+  });
+
   test("a full table refuses new flows, serves the old and takes new ones again later", async () => {
     const engine = await smallEngine(nat(), 100);
     const arrivals = Array.from({ length: 150 }, (_, i) => ({ frame: udpFrom(i) }));
