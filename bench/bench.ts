@@ -20,7 +20,7 @@ import {
 } from "./flows.ts";
 import { flowsText, judge } from "./goals.ts";
 import { measureHost } from "./host.ts";
-import { isThere, machine } from "./machine.ts";
+import { isThere, loadNow, machine } from "./machine.ts";
 import { measurePieces } from "./pieces.ts";
 import { probeMemory } from "./probe.ts";
 import { benchReport } from "./report.ts";
@@ -143,7 +143,7 @@ class Run {
     return {
       schema: "flowplane.bench/1",
       mode: this.#mode,
-      machine: here,
+      machine: { ...here, load: [here.load[0], loadNow()] },
       goals: judge(measured),
       flows,
       traffic,

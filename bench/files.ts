@@ -206,7 +206,7 @@ async function translateOnce(input: string, output: string | undefined) {
   return { seconds, digest: BigInt.asUintN(64, chained).toString(16).padStart(16, "0") };
 }
 
-/** The engine of `flowplane replay` with its default scenario, for a capture of that size. */
+/** The engine of `flowplane replay` by default, with as much room for flows as the C twin makes. */
 async function gateway(captureBytes: number): Promise<Engine> {
   const scenario = defaultScenario("nat");
   const flowCountMax = Math.min(Math.max(4096, Math.ceil(captureBytes / 40)), 1 << 20);

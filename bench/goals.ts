@@ -51,7 +51,7 @@ function flowGoals({ flows, capacity }: Measured): Judged[] {
     return { name, is: "atMost", goal: 1.35, unit: "x", value: ratio, otherwise };
   });
   const ipv4 = capacity.filter(({ name }) => name === "IPv4");
-  const small = ipv4[0];
+  const bytesPerFlow = Math.max(...ipv4.map((row) => row.bytesPerFlow));
   const whole = ipv4.find((row) => row.flows >= CAPACITY_FLOWS / 2);
   return [
     ...twins,
@@ -72,7 +72,7 @@ function flowGoals({ flows, capacity }: Measured): Judged[] {
       is: "atMost",
       goal: 72,
       unit: "bytes",
-      value: small?.bytesPerFlow,
+      value: ipv4.length > 0 ? bytesPerFlow : undefined,
       otherwise: NO_SIZE,
     },
     {

@@ -35,6 +35,10 @@ function hugePages(): string {
   }
 }
 
+export function loadNow(): number {
+  return os.loadavg()[0] as number;
+}
+
 export function machine(): Machine {
   const processors = os.cpus();
   return {
@@ -49,5 +53,6 @@ export function machine(): Machine {
     gcc: versionOf("gcc", "--version"),
     tcprewrite: versionOf("tcprewrite", "--version"),
     hugePages: hugePages(),
+    load: [loadNow(), loadNow()],
   };
 }

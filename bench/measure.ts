@@ -46,7 +46,10 @@ export function alternate<Name extends string>(
   return times;
 }
 
-/** Cost of one of `count` things: time of `full` less that of `overhead`, in ns. */
+/**
+ * Cost of one of `count` things: time of `full` less that of the best `overhead`, in ns. A disturbed
+ * overhead would take off too much.
+ */
 export function costNs(
   full: readonly number[],
   overhead: readonly number[],
@@ -55,6 +58,6 @@ export function costNs(
   const own = sampleOf(full);
   const other = sampleOf(overhead);
   const min = ((own.min - other.min) * 1e6) / count;
-  const median = ((own.median - other.median) * 1e6) / count;
+  const median = ((own.median - other.min) * 1e6) / count;
   return { min, median, spread: min > 0 ? median / min - 1 : 0, windows: own.windows };
 }

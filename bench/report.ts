@@ -156,7 +156,9 @@ function machineLines(machine: Machine): string[] {
     "Machine",
     `  ${cpu}, ${cores} cores, ${memorySize(memoryBytes)}, ${system}, huge pages ${machine.hugePages}`,
     `  flowplane ${flowplane}, AssemblyScript ${assemblyscript}, Node ${node}, V8 ${v8}`,
-    `  gcc ${machine.gcc}, tcprewrite ${machine.tcprewrite}`,
+    `  gcc ${machine.gcc}, tcprewrite ${machine.tcprewrite}; load ${machine.load
+      .map((load) => load.toFixed(1))
+      .join(" before, ")} after the run`,
   ];
 }
 

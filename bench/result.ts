@@ -108,6 +108,8 @@ export interface Machine {
   gcc: string;
   tcprewrite: string;
   hugePages: string;
+  /** Programs that wanted to run, a minute's mean, before and after the run; 1 is this one. */
+  load: [number, number];
 }
 
 export interface BenchResult {
