@@ -89,8 +89,8 @@ test("a benchmark that is not installed says so", () => {
 });
 
 const CONSUMER = `
-import { type Counters, createEngine, type Engine, EngineError, type Flow, Frames } from "flowplane";
-import { openBytes, VERDICT_NAMES } from "flowplane";
+import type { Counters, Engine, Flow } from "flowplane";
+import { createEngine, EngineError, Frames, openBytes, VERDICT_NAMES } from "flowplane";
 import { openCapture } from "flowplane/node";
 
 const engine: Engine = await createEngine({ flowCountMax: 1000, timeouts: { udp: 30 } });
