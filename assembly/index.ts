@@ -80,10 +80,11 @@ export function create(): u32 {
   store<u32>(layout, <u32>reserve(load<u32>(config, CONFIG_ARENA_BYTES)), LAYOUT_ARENA);
   const table4 = flowTable(0);
   const table6 = flowTable(1);
+  const tables = totalBytes();
   const bytes4 = reserveTable(table4, 0, load<u32>(config, CONFIG_FLOW_COUNT_MAX));
   const bytes6 = reserveTable(table6, 1, load<u32>(config, CONFIG_FLOW6_COUNT_MAX));
   if (!commit()) return 1;
-  touchSmall();
+  touchSmall(tables);
   store<u32>(layout, <u32>frames, LAYOUT_FRAMES);
   store<u32>(layout, <u32>ports, LAYOUT_PORTS);
   store<u32>(layout, <u32>services, LAYOUT_SERVICES);
@@ -100,12 +101,12 @@ export function create(): u32 {
 }
 
 /**
- * The first touch of a page may cost microseconds: memory that is not much is touched now, so that
- * a first packet does not pay. Large tables are left alone, for most of them may never be used.
+ * The first touch of a page may cost microseconds: flow tables that are not large, from `start` on,
+ * are touched now, so that a first packet does not pay. Most of a large one may never be used.
  */
-function touchSmall(): void {
-  const bytes = totalBytes() - <u64>__heap_base;
-  if (bytes <= TOUCH_BYTES_MAX) memory.fill(__heap_base, 0, <usize>bytes);
+function touchSmall(start: u64): void {
+  const bytes = totalBytes() - start;
+  if (bytes <= TOUCH_BYTES_MAX) memory.fill(<usize>start, 0, <usize>bytes);
 }
 
 /** Clears what an earlier `create` has used. Fresh memory is zero already and stays untouched. */

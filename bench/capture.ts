@@ -5,28 +5,19 @@
  * The input is generated (IMIX: 7 of 64, 4 of 570, 1 of 1514 bytes) in the system's temporary
  * folder and removed again. Times are the best of several passes over a file in the page cache.
  */
-import { EventEmitter } from "node:events";
 import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { parse } from "pcap-parser";
-import {
-  BATCH_COUNT_MAX,
-  WALK_BYTES,
-  WALK_LENGTH_MAX,
-  WALK_NEXT,
-  WALK_PACKETS,
-} from "../assembly/abi.ts";
 import { buildPcapHeader, buildPcapRecord } from "../host/capture/build.ts";
 import { createCapture, openCapture } from "../host/capture/file.ts";
-import { openBytes } from "../host/capture/memory.ts";
 import { openStream } from "../host/capture/stream.ts";
 import { createWalkMemory } from "../test/walk-memory.ts";
+import { parseBytes, walkAlone, walkBytes } from "./walk.ts";
 
 const IMIX = [64, 64, 64, 64, 64, 64, 64, 570, 570, 570, 570, 1514];
 const LAYOUT = { bigEndian: false, nanoseconds: false, lengthsSwapped: false };
 const PASSES = 5;
-const CHUNK_BYTES = 256 * 1024;
 
 function generate(file: string, bytes: number): number {
   const records = IMIX.map((length, i) =>
@@ -108,43 +99,11 @@ try {
     return seconds;
   };
   const capture = fs.readFileSync(file);
-  // Whole cycles of records, as many as fit in half the arena, walked over and over.
-  const { arena, bytes, descriptors, exports } = memory;
-  const cycleBytes = IMIX.reduce((sum, length) => sum + 16 + length, 0);
-  const start = arena.address + (arena.bytes >> 1);
-  const cycles = Math.floor((CHUNK_BYTES - 24) / cycleBytes);
-  const end = start + cycles * cycleBytes;
-  const walkAlone = async () => {
-    bytes.set(capture.subarray(24, 24 + end - start), start);
-    bytes.fill(0, arena.address, arena.address + WALK_BYTES);
-    const state = new Uint32Array(bytes.buffer, arena.address, WALK_BYTES / 4);
-    state[WALK_LENGTH_MAX / 4] = 65535;
-    for (let left = packets; left > 0; ) {
-      for (let at = start; at < end && left > 0; at = state[WALK_NEXT / 4] as number) {
-        const limit = Math.min(left, BATCH_COUNT_MAX);
-        left -= exports.walkPcap(arena.address, at, end, descriptors.byteOffset, limit);
-      }
-    }
-    return state[WALK_PACKETS / 4] as number;
-  };
-  const walkBytes = async () => {
-    const source = await openBytes(capture, memory);
-    while (source.next());
-    return source.packets;
-  };
-  const parseBytes = () =>
-    new Promise<number>((resolve) => {
-      let count = 0;
-      const feed = Object.assign(new EventEmitter(), { pause() {}, resume() {} });
-      parse(feed as EventEmitter).on("packet", () => count++);
-      for (let at = 0; at < capture.length; at += CHUNK_BYTES) {
-        feed.emit("data", capture.subarray(at, at + CHUNK_BYTES));
-      }
-      resolve(count);
-    });
-  const alone = await measure("record walk alone", 2 * PASSES, walkAlone);
-  await measure("copy and walk, capture in memory", PASSES, walkBytes);
-  const theirs = await measure("pcap-parser, capture in memory", 3, parseBytes);
+  const alone = await measure("record walk alone", 2 * PASSES, () =>
+    walkAlone(capture, memory, packets),
+  );
+  await measure("copy and walk, capture in memory", PASSES, () => walkBytes(capture, memory));
+  const theirs = await measure("pcap-parser, capture in memory", 3, () => parseBytes(capture));
   const ours = await measure("read and walk", PASSES, walk);
   await measure("read, walk and write", PASSES, copy);
   const slow = await measure("pcap-parser, 1 MiB chunks", 2, parser(1 << 20));

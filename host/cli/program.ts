@@ -33,6 +33,8 @@ export interface FlowsFlags extends CommonOptions {
 
 export interface BenchFlags extends CommonOptions {
   json?: boolean;
+  smoke?: boolean;
+  full?: boolean;
 }
 
 /** A fresh command line that reports through exceptions and never ends the process. */
@@ -115,7 +117,14 @@ function flowsCommand(): Command {
 function benchCommand(): Command {
   const command = new Command("bench")
     .description("run the canonical benchmark")
-    .option("--json", "print the results as JSON");
+    .addOption(
+      new Option(
+        "--smoke",
+        "a little of everything, within seconds: shows that it works",
+      ).conflicts("full"),
+    )
+    .option("--full", "add a table of 50 M flows (4 GB of memory) and a capture of 1 GB")
+    .option("--json", "print the results as JSON (schema flowplane.bench/1)");
   return withCommonOptions(command).action(async (flags: BenchFlags) => {
     const { runBench } = await import("./bench.ts");
     await runBench(flags);

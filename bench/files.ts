@@ -1,0 +1,207 @@
+/**
+ * Captures: read and translated, with and without an output file, in one process beside the C twin;
+ * whole processes from file to file beside tcprewrite; and the record walk beside pcap-parser.
+ * Files lie in a folder of their own, read from the page cache. Digests are part of what is timed.
+ */
+import { spawnSync } from "node:child_process";
+import fs from "node:fs";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { createCapture, openCapture } from "../host/capture/file.ts";
+import { createEngine, type Engine } from "../host/engine/engine.ts";
+import { definePorts } from "../host/replay/batch.ts";
+import { defaultScenario } from "../host/scenario/scenario.ts";
+import { writeImix } from "./imix.ts";
+import { sampleOf } from "./measure.ts";
+import type { FileRow } from "./result.ts";
+import type { CTwin } from "./twin-c.ts";
+import { parseBytes, walkAlone, wholeRecords } from "./walk.ts";
+
+const MAIN = fileURLToPath(new URL("../host/cli/main.ts", import.meta.url));
+const PARSED_BYTES_MAX = 50e6;
+/** The nearest that tcprewrite comes to source and destination NAT. */
+const TCPREWRITE = ["--pnat=10.0.0.0/8:203.0.113.0/24", "--portmap=443:8443"];
+
+export interface FilesEffort {
+  bytes: number;
+  rounds: number;
+  hasTcprewrite: boolean;
+}
+
+export interface FilesResult {
+  rows: FileRow[];
+  bytes: number;
+  packets: number;
+  digest: string;
+}
+
+export async function measureFiles(
+  folder: string,
+  effort: FilesEffort,
+  c: CTwin | undefined,
+): Promise<FilesResult> {
+  const input = path.join(folder, "imix.pcap");
+  const packets = writeImix(input, effort.bytes);
+  const { size } = fs.statSync(input);
+  const run = new Files(folder, input, packets, size, effort, c);
+  const rows = [
+    await run.translate("read and translate", undefined),
+    await run.translate("read, translate and write", path.join(folder, "out.pcap")),
+    run.processes(),
+    await run.walk(),
+  ];
+  for (const name of fs.readdirSync(folder)) {
+    if (name.endsWith(".pcap")) fs.rmSync(path.join(folder, name));
+  }
+  return { rows, bytes: size, packets, digest: run.digest };
+}
+
+/** Whole processes alone, over a larger file. */
+export function measureProcesses(folder: string, effort: FilesEffort): FileRow {
+  const input = path.join(folder, "imix.pcap");
+  const packets = writeImix(input, effort.bytes);
+  const { size } = fs.statSync(input);
+  return new Files(folder, input, packets, size, effort, undefined).processes();
+}
+
+class Files {
+  digest = "";
+  readonly #folder: string;
+  readonly #input: string;
+  readonly #packets: number;
+  readonly #bytes: number;
+  readonly #effort: FilesEffort;
+  readonly #c: CTwin | undefined;
+
+  constructor(
+    folder: string,
+    input: string,
+    packets: number,
+    bytes: number,
+    effort: FilesEffort,
+    c: CTwin | undefined,
+  ) {
+    this.#folder = folder;
+    this.#input = input;
+    this.#packets = packets;
+    this.#bytes = bytes;
+    this.#effort = effort;
+    this.#c = c;
+  }
+
+  /** In this process, beside the C twin, in turns; both begin with an empty flow table. */
+  async translate(name: string, output: string | undefined): Promise<FileRow> {
+    const twinOutput = output && `${output}.twin.pcap`;
+    const ours: number[] = [];
+    const theirs: number[] = [];
+    let twinDigest = "";
+    for (let round = 0; round < this.#effort.rounds; round++) {
+      const { seconds, digest } = await translateOnce(this.#input, output);
+      ours.push(seconds);
+      this.digest = digest;
+      const twin = this.#c?.file(this.#input, twinOutput);
+      if (!twin) continue;
+      theirs.push(twin.seconds);
+      twinDigest = twin.digest;
+    }
+    if (this.#c && twinDigest !== this.digest) {
+      throw new Error(`bench: ${name}: digest ${this.digest}, of the C twin ${twinDigest}`);
+    }
+    return this.#row(name, ours, theirs.length > 0 ? { "C twin": sampleOf(theirs).min } : {});
+  }
+
+  /** `flowplane replay --write` and tcprewrite, in turns, from start to exit. */
+  processes(): FileRow {
+    const output = path.join(this.#folder, "process.pcap");
+    const ours: number[] = [];
+    const theirs: number[] = [];
+    for (let round = 0; round < this.#effort.rounds; round++) {
+      const words = [MAIN, "replay", this.#input, "--write", output, "--quiet", "--json"];
+      ours.push(processSeconds(process.execPath, words));
+      if (!this.#effort.hasTcprewrite) continue;
+      const files = ["-i", this.#input, "-o", `${output}.other.pcap`];
+      theirs.push(processSeconds("tcprewrite", [...TCPREWRITE, ...files]));
+    }
+    const others = theirs.length > 0 ? { tcprewrite: sampleOf(theirs).min } : {};
+    return this.#row("whole process, file to file", ours, others);
+  }
+
+  /** The record walk and pcap-parser in this process, in turns, over a part of the capture. */
+  async walk(): Promise<FileRow> {
+    const capture = wholeRecords(fs.readFileSync(this.#input), PARSED_BYTES_MAX);
+    const engine = await createEngine({ flowCountMax: 16, flow6CountMax: 16, warmUp: false });
+    const ours: number[] = [];
+    const theirs: number[] = [];
+    let packets = 0;
+    for (let round = 0; round < this.#effort.rounds; round++) {
+      const parser = await elapsed(() => parseBytes(capture));
+      packets = parser.value;
+      const walk = await elapsed(() => walkAlone(capture, engine, packets));
+      if (walk.value !== packets) throw new Error("bench: pcap-parser counts differently");
+      ours.push(walk.seconds);
+      theirs.push(parser.seconds);
+    }
+    const name = "record walk alone, in memory";
+    const row = this.#row(name, ours, { "pcap-parser": sampleOf(theirs).min });
+    const nsPerPacket = (row.seconds * 1e9) / packets;
+    return { ...row, nsPerPacket, gbps: (capture.length * 8) / row.seconds / 1e9 };
+  }
+
+  #row(name: string, times: number[], others: Record<string, number>): FileRow {
+    const seconds = sampleOf(times).min;
+    const nsPerPacket = (seconds * 1e9) / this.#packets;
+    return { name, seconds, nsPerPacket, gbps: (this.#bytes * 8) / seconds / 1e9, others };
+  }
+}
+
+interface Elapsed {
+  value: number;
+  seconds: number;
+}
+
+async function elapsed(run: () => Promise<number>): Promise<Elapsed> {
+  const start = performance.now();
+  const value = await run();
+  return { value, seconds: (performance.now() - start) / 1e3 };
+}
+
+function processSeconds(program: string, words: string[]): number {
+  const start = performance.now();
+  const { error, status, stderr } = spawnSync(program, words, { encoding: "utf8" });
+  const seconds = (performance.now() - start) / 1e3;
+  if (error || status !== 0) throw new Error(`bench: ${program}: ${error?.message ?? stderr}`);
+  return seconds;
+}
+
+async function translateOnce(input: string, output: string | undefined) {
+  const engine = await gateway(fs.statSync(input).size);
+  const start = performance.now();
+  const source = await openCapture(input, engine);
+  const sink = output === undefined ? undefined : createCapture(output, source);
+  let portCount = 0;
+  let chained = 0n;
+  for (;;) {
+    const next = source.next();
+    const count = typeof next === "number" ? next : await next;
+    if (count === 0) break;
+    portCount = definePorts(engine, source, portCount);
+    engine.process(count);
+    chained = engine.exports.digestFrames(count, chained);
+    sink?.take(count);
+  }
+  await sink?.close();
+  source.close();
+  const seconds = (performance.now() - start) / 1e3;
+  return { seconds, digest: BigInt.asUintN(64, chained).toString(16).padStart(16, "0") };
+}
+
+/** The engine of `flowplane replay` with its default scenario, for a capture of that size. */
+async function gateway(captureBytes: number): Promise<Engine> {
+  const scenario = defaultScenario("nat");
+  const flowCountMax = Math.min(Math.max(4096, Math.ceil(captureBytes / 40)), 1 << 20);
+  const engine = await createEngine({ flowCountMax, flow6CountMax: 4096, ...scenario.engine });
+  scenario.services.forEach((service, index) => {
+    engine.setService(index, service);
+  });
+  return engine;
+}

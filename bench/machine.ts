@@ -1,0 +1,53 @@
+/** The machine and the versions that figures belong to. */
+import { spawnSync } from "node:child_process";
+import fs from "node:fs";
+import { createRequire } from "node:module";
+import os from "node:os";
+import { packageVersion } from "../host/cli/program.ts";
+import type { Machine } from "./result.ts";
+
+const ABSENT = "not there";
+
+/** The version in what a program says about itself. */
+export function versionOf(program: string, flag: string): string {
+  const { error, stdout, stderr } = spawnSync(program, [flag], { encoding: "utf8" });
+  if (error) return ABSENT;
+  // The number of gcc's distribution, in parentheses, comes before its own.
+  const text = `${stdout}\n${stderr}`.replaceAll(/\([^)]*\)/g, "");
+  return /\d+(\.\d+)+/.exec(text)?.[0] ?? "version unknown";
+}
+
+export function isThere(version: string): boolean {
+  return version !== ABSENT;
+}
+
+function packageVersionOf(name: string): string {
+  const manifest = createRequire(import.meta.url).resolve(`${name}/package.json`);
+  return (JSON.parse(fs.readFileSync(manifest, "utf8")) as { version: string }).version;
+}
+
+function hugePages(): string {
+  try {
+    const text = fs.readFileSync("/sys/kernel/mm/transparent_hugepage/enabled", "utf8");
+    return /\[(\w+)\]/.exec(text)?.[1] ?? "unknown";
+  } catch {
+    return "unknown";
+  }
+}
+
+export function machine(): Machine {
+  const processors = os.cpus();
+  return {
+    cpu: processors[0]?.model.trim() ?? "unknown processor",
+    cores: processors.length,
+    memoryBytes: os.totalmem(),
+    system: `${os.type()} ${os.release()} ${os.arch()}`,
+    node: process.versions.node,
+    v8: process.versions.v8,
+    flowplane: packageVersion(),
+    assemblyscript: packageVersionOf("assemblyscript"),
+    gcc: versionOf("gcc", "--version"),
+    tcprewrite: versionOf("tcprewrite", "--version"),
+    hugePages: hugePages(),
+  };
+}

@@ -1,0 +1,128 @@
+/** What a run of the benchmark found out. Plain data: `--json` prints it, report.ts words it. */
+import type { Sample } from "./measure.ts";
+
+export type Mode = "smoke" | "canonical" | "full";
+
+/** A goal; never a failing test. `value` is absent when it was not measured, `reason` says why. */
+export interface Goal {
+  name: string;
+  goal: number;
+  is: "atMost" | "atLeast";
+  unit: string;
+  value?: number;
+  met?: boolean;
+  reason?: string;
+}
+
+/** Established flows, random flow and direction, 64-byte frames, batch of 128. ns per packet. */
+export interface FlowsRow {
+  flows: number;
+  wasm: Sample;
+  /** The same packets, one per batch. */
+  single: number;
+  /** Creating the flows, from the first into an untouched table. ns per flow. */
+  fillNs: number;
+  /** Creating flows beside those that live. ns per flow. */
+  newNs: number;
+  twin?: TwinFlows;
+  typed?: TwinCost;
+  idiomatic?: TwinCost;
+  /** One dependent load from as much memory as the table takes, ns. */
+  chaseNs?: number;
+  /** One of many independent loads from it, ns. */
+  loadNs?: number;
+  digest: string;
+}
+
+/** The C twin, as it reports itself. */
+export interface TwinFlows {
+  min: number;
+  median: number;
+  newNs: number;
+  digest: string;
+}
+
+export interface TwinCost {
+  min: number;
+  median: number;
+  newNs: number;
+  digest: string;
+}
+
+/** One kind of traffic at a given number of flows. ns per packet. */
+export interface TrafficRow {
+  name: string;
+  flows: number;
+  wasm: Sample;
+  gbps: number;
+  twin?: TwinFlows;
+}
+
+export interface CapacityRow {
+  name: string;
+  flows: number;
+  bytesPerFlow: number;
+  fillSeconds: number;
+  /** Packets whose translation was checked, both directions. */
+  verified: number;
+}
+
+/** One step alone. ns per operation. */
+export interface PieceRow {
+  name: string;
+  unit: string;
+  wasmNs: number;
+  typescriptNs?: number;
+}
+
+export interface FileRow {
+  name: string;
+  seconds: number;
+  nsPerPacket: number;
+  gbps: number;
+  /** The others over the same file, in seconds. */
+  others: Record<string, number>;
+}
+
+export interface HostFigures {
+  /** JavaScript to WebAssembly and back, ns per packet at a batch of 128. */
+  crossingNs: number;
+  /** Growth of the JavaScript heap while `packets` go through, bytes. */
+  heapGrowthBytes: number;
+  heapPackets: number;
+  /** ns per packet of the first batches of a fresh process and of later ones. */
+  firstNs: number;
+  laterNs: number;
+  coldFirstNs: number;
+}
+
+export interface Machine {
+  cpu: string;
+  cores: number;
+  memoryBytes: number;
+  system: string;
+  node: string;
+  v8: string;
+  flowplane: string;
+  assemblyscript: string;
+  gcc: string;
+  tcprewrite: string;
+  hugePages: string;
+}
+
+export interface BenchResult {
+  schema: "flowplane.bench/1";
+  mode: Mode;
+  machine: Machine;
+  goals: Goal[];
+  flows: FlowsRow[];
+  traffic: TrafficRow[];
+  capacity: CapacityRow[];
+  pieces: PieceRow[];
+  host: HostFigures;
+  capture: { bytes: number; packets: number; digest: string } | undefined;
+  files: FileRow[];
+  /** What was left out, and why. */
+  skipped: string[];
+  seconds: number;
+}

@@ -1,0 +1,237 @@
+/**
+ * An engine with the generator beside it (build/bench.wasm) and the translation that each of its
+ * frames must get, known without the engine: the generator's flows keep their source port.
+ */
+import fs from "node:fs";
+import type { EngineOptions } from "../host/engine/api.ts";
+import { createEngine, type Engine } from "../host/engine/engine.ts";
+import { alternate, costNs, type Sample, timed } from "./measure.ts";
+
+export const BATCH = 128;
+const STRIDE = 192;
+/** Not a power of two: frames would share the sets of the first cache. */
+const STRIDE_LARGE = 1600;
+const SEED = new Uint8Array(16).fill(7);
+
+/** Exports of bench/assembly beside those of the engine. */
+export interface BenchExports {
+  generatorSeed(seed: number): void;
+  generatorFamily(isIpv6: number): void;
+  generate(
+    arena: number,
+    stride: number,
+    count: number,
+    mode: number,
+    first: number,
+    flowCount: number,
+    bytes: number,
+  ): void;
+  runBatches(
+    arena: number,
+    stride: number,
+    count: number,
+    mode: number,
+    first: number,
+    flowCount: number,
+    bytes: number,
+    batches: number,
+    isProcessed: number,
+  ): number;
+  digestBatches(
+    arena: number,
+    stride: number,
+    count: number,
+    flowCount: number,
+    bytes: number,
+    batches: number,
+  ): bigint;
+  piecesPrepare(count: number): number;
+  piecesParse(count: number, rounds: number): void;
+  piecesHash(count: number, rounds: number): bigint;
+  piecesLookup(count: number, rounds: number): bigint;
+  piecesRewrite(count: number, rounds: number): void;
+  piecesUpdate(count: number, rounds: number): number;
+  piecesChecksum(start: number, bytes: number, rounds: number): number;
+  probeLink(start: number, lineCount: number): void;
+  probeChase(start: number, line: number, steps: number): number;
+  probeLoads(start: number, lineCount: number, count: number): number;
+}
+
+let compiled: WebAssembly.Module | undefined;
+
+/** @throws Error when build/bench.wasm is not there. */
+export function benchModule(): WebAssembly.Module {
+  const url = new URL("../build/bench.wasm", import.meta.url);
+  if (!fs.existsSync(url)) throw new Error("build/bench.wasm is missing: npm run build:bench");
+  compiled ??= new WebAssembly.Module(fs.readFileSync(url));
+  return compiled;
+}
+
+export async function benchEngine(options: EngineOptions): Promise<Engine> {
+  const engine = await createEngine({ wasm: benchModule(), seed: SEED, ...options });
+  engine.setService(0, { sourceAddresses: ["203.0.113.1", "2001:db8:ffff::1"] });
+  engine.setPort(0, { service: 0, peer: 1 });
+  engine.setPort(1, { sides: "service", peer: 0 });
+  return engine;
+}
+
+export const KIND = { established: 0, new: 1, constant: 2 } as const;
+
+export interface TrafficOptions {
+  flows: number;
+  /** Flows that there is room for; default a quarter more. */
+  flowsMax?: number;
+  isIpv6?: boolean;
+  /** Default true. */
+  warmUp?: boolean;
+}
+
+/** Generated traffic over one engine. */
+export class Traffic {
+  readonly engine: Engine;
+  readonly bench: BenchExports;
+  /** Established traffic visits this many flows, from the first on. */
+  flows: number;
+  readonly #arena: number;
+  #created = 0;
+
+  static async create(options: TrafficOptions): Promise<Traffic> {
+    const room = options.flowsMax ?? Math.max(1024, Math.ceil(options.flows * 1.25));
+    const { isIpv6 = false, warmUp = true } = options;
+    const flowCountMax = isIpv6 ? 1024 : room;
+    const flow6CountMax = isIpv6 ? room : 1024;
+    const engine = await benchEngine({ flowCountMax, flow6CountMax, warmUp });
+    const traffic = new Traffic(engine, options.flows);
+    traffic.bench.generatorFamily(isIpv6 ? 1 : 0);
+    traffic.bench.generatorSeed(1);
+    return traffic;
+  }
+
+  private constructor(engine: Engine, flows: number) {
+    this.engine = engine;
+    this.bench = engine.exports as unknown as BenchExports;
+    this.flows = flows;
+    this.#arena = engine.arena.address;
+  }
+
+  /** Creates `count` more flows; returns ns per flow, the generator's share taken off. */
+  create(count = this.flows): number {
+    const batches = Math.ceil(count / BATCH);
+    const run = (isProcessed: number) => {
+      const first = this.#created;
+      return this.bench.runBatches(
+        this.#arena,
+        STRIDE,
+        BATCH,
+        KIND.new,
+        first,
+        0,
+        64,
+        batches,
+        isProcessed,
+      );
+    };
+    const generatorMs = timed(() => run(0));
+    let end = 0;
+    const ms = timed(() => {
+      end = run(1);
+    });
+    this.#created = end;
+    return (Math.max(0, ms - generatorMs) * 1e6) / (batches * BATCH);
+  }
+
+  /** Established or constant traffic, `packets` of it. */
+  run(packets: number, kind: number, frameBytes: number, batch: number, isProcessed: boolean) {
+    const stride = frameBytes === 64 ? STRIDE : STRIDE_LARGE;
+    const batches = Math.ceil(packets / batch);
+    this.bench.runBatches(
+      this.#arena,
+      stride,
+      batch,
+      kind,
+      0,
+      this.flows,
+      frameBytes,
+      batches,
+      isProcessed ? 1 : 0,
+    );
+  }
+
+  /** ns per packet over `windows` windows of `packets`, the generator's share taken off. */
+  cost(windows: number, packets: number, options: CostOptions = {}): Sample {
+    const { kind = KIND.established, frameBytes = 64, batch = BATCH } = options;
+    this.run(packets, kind, frameBytes, batch, true);
+    const { full, generator } = alternate(
+      {
+        full: () => this.run(packets, kind, frameBytes, batch, true),
+        generator: () => this.run(packets, kind, frameBytes, batch, false),
+      },
+      windows,
+    );
+    return costNs(full, generator, Math.ceil(packets / batch) * batch);
+  }
+
+  /** Digest of what comes out of `batches` batches after the generator's seed 2. */
+  digest(batches: number): string {
+    this.bench.generatorSeed(2);
+    const digest = this.bench.digestBatches(this.#arena, STRIDE, BATCH, this.flows, 64, batches);
+    return BigInt.asUintN(64, digest).toString(16).padStart(16, "0");
+  }
+
+  /** Fills descriptors and frames with one batch of established traffic. */
+  generate(count: number): void {
+    this.bench.generate(this.#arena, STRIDE, count, KIND.established, 0, this.flows, 64);
+  }
+
+  /** Fills descriptors and frames with one batch of new flows from `first` on. */
+  generateNew(count: number, first: number): void {
+    this.bench.generate(this.#arena, STRIDE, count, KIND.new, first, this.flows, 64);
+  }
+
+  /**
+   * Processes `batches` batches of IPv4 and compares each frame with what it must become.
+   * @returns packets checked; @throws Error naming the first that is wrong.
+   */
+  verify(batches: number): number {
+    for (let batch = 0; batch < batches; batch++) {
+      this.generate(BATCH);
+      const expected = Array.from({ length: BATCH }, (_, index) =>
+        expectedTuple(this.#tuple(index)),
+      );
+      this.engine.process(BATCH);
+      for (let index = 0; index < BATCH; index++) {
+        const verdict = (this.engine.descriptors[index * 8 + 4] as number) & 0xffff;
+        const got = this.#tuple(index).join(" ");
+        const wanted = expected[index]?.join(" ");
+        if (verdict !== 0 || got !== wanted) {
+          throw new Error(`bench: verdict ${verdict}, tuple ${got} instead of ${wanted}`);
+        }
+      }
+    }
+    return batches * BATCH;
+  }
+
+  /** Source, destination, source port and destination port of frame `index`. */
+  #tuple(index: number): number[] {
+    const at = this.#arena + index * STRIDE;
+    const { buffer } = this.engine.bytes;
+    const view = new DataView(buffer, at, 64);
+    return [view.getUint32(26), view.getUint32(30), view.getUint16(34), view.getUint16(36)];
+  }
+}
+
+export interface CostOptions {
+  kind?: number;
+  frameBytes?: number;
+  batch?: number;
+}
+
+const NAT_ADDRESS = 0xcb007101;
+const PORTS_PER_SERVER = 60000;
+
+/** Tuple that the generator's frame must leave with. */
+function expectedTuple([source = 0, destination = 0, sourcePort = 0, port = 0]: number[]) {
+  if (destination !== NAT_ADDRESS) return [NAT_ADDRESS, destination, sourcePort, port];
+  const flow = (source - 0x08000000) * PORTS_PER_SERVER + (port - 1024);
+  return [source, 0x0a000000 + (flow & 0xffffff), sourcePort, port];
+}

@@ -1,0 +1,67 @@
+/** The same algorithm in C (bench/c/twin.c), compiled when the benchmark runs. */
+import { spawnSync } from "node:child_process";
+import fs from "node:fs";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import type { TwinFlows } from "./result.ts";
+
+const SOURCE = fileURLToPath(new URL("c/twin.c", import.meta.url));
+const FLAGS = ["-O3", "-march=native"];
+
+interface TwinMemory {
+  nsPerPacketMin: number;
+  nsPerPacketMedian: number;
+  newNsPerFlow: number;
+  digest: string;
+}
+
+export interface TwinFile {
+  packets: number;
+  bytes: number;
+  seconds: number;
+  engineSeconds: number;
+  digest: string;
+}
+
+export class CTwin {
+  readonly #program: string;
+
+  /** Compiles it into `folder`; what stands in the way is returned as one line. */
+  static compile(folder: string): CTwin | string {
+    if (!fs.existsSync(SOURCE)) return "C twin: skipped, bench/c/twin.c is not there";
+    const program = path.join(folder, "twin");
+    const built = spawnSync("gcc", [...FLAGS, "-o", program, SOURCE], { encoding: "utf8" });
+    if (built.error) return "C twin: skipped, gcc is not there";
+    if (built.status === 0) return new CTwin(program);
+    const error = built.stderr.split("\n").find((line) => line.includes("error"));
+    return `C twin: skipped, gcc refuses it: ${error ?? built.stderr.slice(0, 200)}`;
+  }
+
+  private constructor(program: string) {
+    this.#program = program;
+  }
+
+  memory(
+    flows: number,
+    batch: number,
+    passes: number,
+    kind: "established" | "new" | "constant" = "established",
+    way: "staged" | "single" = "staged",
+  ): TwinFlows {
+    const words = ["memory", String(flows), String(batch), String(passes), kind, way];
+    const got = this.#run<TwinMemory>(words);
+    const { nsPerPacketMin: min, nsPerPacketMedian: median, newNsPerFlow: newNs, digest } = got;
+    return { min, median, newNs, digest };
+  }
+
+  file(input: string, output?: string): TwinFile {
+    return this.#run<TwinFile>(["file", input, ...(output === undefined ? [] : [output])]);
+  }
+
+  /** @throws Error with what the twin said when it did not end well. */
+  #run<Answer>(words: string[]): Answer {
+    const run = spawnSync(this.#program, words, { encoding: "utf8", maxBuffer: 1 << 20 });
+    if (run.status !== 0) throw new Error(`twin ${words.join(" ")}: ${run.stderr || run.signal}`);
+    return JSON.parse(run.stdout) as Answer;
+  }
+}
