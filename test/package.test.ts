@@ -140,6 +140,13 @@ test("a program type-checks against the package, and runs", () => {
   expect(printed.toString()).toBe("2229 2217 185 forward\n");
 });
 
+test("the README's program type-checks against the package", () => {
+  const block = readFileSync(join(ROOT, "README.md"), "utf8").match(/```ts\n([^`]+)```/)?.[1];
+  expect(block).toContain('from "flowplane"');
+  const given = "declare const frame: Uint8Array;\ndeclare const nowMs: number;\n";
+  expect(typeCheck("readme.ts", `${given}${block}`)).toBe("");
+});
+
 test("the types refuse wrong calls", () => {
   const text = `import { createEngine, type Engine, Frames } from "flowplane";
 const engine: Engine = await createEngine();
