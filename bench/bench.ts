@@ -48,7 +48,7 @@ interface Plan extends Effort {
 }
 
 const CANONICAL: Plan = {
-  windows: 15,
+  windows: 12,
   windowPackets: 131_072,
   // As many as the C twin digests.
   digestBatches: 1024,

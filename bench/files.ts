@@ -18,7 +18,7 @@ import type { FileRow } from "./result.ts";
 import type { CTwin } from "./twin-c.ts";
 import { parseBytes, walkAlone, wholeRecords } from "./walk.ts";
 
-const MAIN = fileURLToPath(new URL("../host/cli/main.ts", import.meta.url));
+const ROOT = fileURLToPath(new URL("..", import.meta.url));
 const PARSED_BYTES_MAX = 50e6;
 /** The nearest that tcprewrite comes to source and destination NAT. */
 const TCPREWRITE = ["--pnat=10.0.0.0/8:203.0.113.0/24", "--portmap=443:8443"];
@@ -113,18 +113,19 @@ class Files {
 
   /** `flowplane replay --write` and tcprewrite, in turns, from start to exit. */
   processes(): FileRow {
+    const main = mainProgram();
     const output = path.join(this.#folder, "process.pcap");
     const ours: number[] = [];
     const theirs: number[] = [];
     for (let round = 0; round < this.#effort.rounds; round++) {
-      const words = [MAIN, "replay", this.#input, "--write", output, "--quiet", "--json"];
+      const words = [main.path, "replay", this.#input, "--write", output, "--quiet", "--json"];
       ours.push(processSeconds(process.execPath, words));
       if (!this.#effort.hasTcprewrite) continue;
       const files = ["-i", this.#input, "-o", `${output}.other.pcap`];
       theirs.push(processSeconds("tcprewrite", [...TCPREWRITE, ...files]));
     }
     const others = theirs.length > 0 ? { tcprewrite: sampleOf(theirs).min } : {};
-    return this.#row("whole process, file to file", ours, others);
+    return this.#row(`whole process, file to file, ${main.from}`, ours, others);
   }
 
   /** The record walk and pcap-parser in this process, in turns, over a part of the capture. */
@@ -164,6 +165,16 @@ async function elapsed(run: () => Promise<number>): Promise<Elapsed> {
   const start = performance.now();
   const value = await run();
   return { value, seconds: (performance.now() - start) / 1e3 };
+}
+
+/** The command line as it is published, if dist/ is as new as the sources; else the sources. */
+function mainProgram(): { path: string; from: string } {
+  const published = path.join(ROOT, "dist/host/cli/main.js");
+  const built = fs.statSync(published, { throwIfNoEntry: false })?.mtimeMs ?? 0;
+  const sources = fs.globSync("{host,assembly}/**/*.ts", { cwd: ROOT });
+  const isNew = sources.every((name) => fs.statSync(path.join(ROOT, name)).mtimeMs <= built);
+  if (isNew) return { path: published, from: "dist" };
+  return { path: path.join(ROOT, "host/cli/main.ts"), from: "sources" };
 }
 
 function processSeconds(program: string, words: string[]): number {

@@ -28,7 +28,7 @@ const FRAME_LENGTHS = { "64 bytes": 64, IMIX: 0, "1514 bytes": 1514 };
 /** 7 of 64, 4 of 594 and 1 of 1518 bytes. */
 const IMIX_BYTES = (7 * 64 + 4 * 594 + 1518) / 12;
 
-/** One size: engine and C twin take turns, two rounds each. */
+/** One size: engine and C twin take turns, three rounds each. */
 export async function measureFlows(
   flows: number,
   effort: Effort,
@@ -38,7 +38,7 @@ export async function measureFlows(
   const fillNs = traffic.create();
   traffic.verify(4);
   const digest = traffic.digest(effort.digestBatches);
-  const rounds = [0, 1].map(() => {
+  const rounds = [0, 1, 2].map(() => {
     const wasm = traffic.cost(effort.windows, effort.windowPackets);
     const twin = c?.memory(flows, BATCH, effort.windows);
     return { wasm, twin };
@@ -59,7 +59,7 @@ export async function measureFlows(
   return row;
 }
 
-/** Two rounds of windows as one. */
+/** Rounds of windows as one. */
 function joined(rounds: readonly Sample[]): Sample {
   const min = Math.min(...rounds.map((round) => round.min));
   const median = sampleOf(rounds.map((round) => round.median)).median;

@@ -1,7 +1,7 @@
 /** The host side: crossing into WebAssembly, the heap, and the first batches of a process. */
 import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
-import { sampleOf, timed } from "./measure.ts";
+import { alternate, costNs, sampleOf } from "./measure.ts";
 import type { HostFigures } from "./result.ts";
 import { BATCH, Traffic } from "./traffic.ts";
 
@@ -15,15 +15,26 @@ export function child<Answer>(words: string[], flags: string[] = []): Answer {
   return JSON.parse(run.stdout) as Answer;
 }
 
-/** Cost of calls with empty batches, spread over the packets of a full one. */
+/**
+ * What JavaScript's calls cost, spread over the packets of a full batch: batches of one frame that
+ * is no IP, called from JavaScript less the same called within WebAssembly. (A call that does
+ * nothing would tell nothing: V8 inlines it.)
+ */
 export async function crossing(windows: number): Promise<number> {
-  const { engine } = await Traffic.create({ flows: 16 });
-  const calls = () => {
-    for (let call = 0; call < CALLS; call++) engine.process(0);
-  };
-  calls();
-  const times = Array.from({ length: windows }, () => timed(calls));
-  return (sampleOf(times).min * 1e6) / CALLS / BATCH;
+  const { engine, bench } = await Traffic.create({ flows: 16 });
+  const { descriptors, arena } = engine;
+  descriptors.set([arena.address, 64, 0, 0, 0, 0, 0, 64]);
+  const times = alternate(
+    {
+      called: () => {
+        for (let call = 0; call < CALLS; call++) engine.process(1);
+      },
+      within: () => bench.processAgain(1, CALLS),
+    },
+    windows + 1,
+  );
+  // The first round compiles.
+  return costNs(times.called.slice(1), times.within.slice(1), CALLS).min / BATCH;
 }
 
 export async function measureHost(

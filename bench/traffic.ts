@@ -45,6 +45,7 @@ export interface BenchExports {
     bytes: number,
     batches: number,
   ): bigint;
+  processAgain(count: number, times: number): void;
   piecesPrepare(count: number): number;
   piecesParse(count: number, rounds: number): void;
   piecesHash(count: number, rounds: number): bigint;

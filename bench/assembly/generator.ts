@@ -191,3 +191,8 @@ export function digestBatches(
   }
   return digest;
 }
+
+/** Processes the first frames of the batch again and again, as a host would that crosses nothing. */
+export function processAgain(count: u32, times: u32): void {
+  for (let time: u32 = 0; time < times; time++) processBatch(count);
+}
