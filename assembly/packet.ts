@@ -20,7 +20,7 @@ export class Tuple {
 
 @unmanaged
 export class Packet extends Tuple {
-  /** PACKET_*: how the frame goes on. */
+  /** PACKET_*: how the frame goes on. The next four are stored at once by parsePlain. */
   kind: u8;
   /** 1 when the source is the larger endpoint of the tuple. */
   swapped: u8;
@@ -42,6 +42,7 @@ export class Packet extends Tuple {
   quoted: u32;
   /** Fragment identification, network order, when FRAGMENT_FIRST or FRAGMENT_LATER. */
   fragmentId: u32;
+  /** FRAGMENT_*. The next four, too, are stored at once. */
   fragment: u8;
   isIpv6: u8;
   /** Verdict of PACKET_DECIDED. */

@@ -81,9 +81,9 @@ export function rewriteFast(packet: Packet, record: usize, side: u32, direction:
   const at = transport + select<usize>(UDP_CHECKSUM, TCP_CHECKSUM, isUdp);
   const before = <u32>load<u16>(at);
   let after = updated(before, transportDelta(record, side));
-  const zero = select<u32>(0xffff, 0, isUdp);
-  after = select<u32>(after, zero, after);
-  store<u16>(at, <u16>select<u32>(0, after, i32(isUdp) & i32(before == 0)));
+  // Zero is no checksum to UDP (updatedUdp), which branches here because it is rare.
+  if (i32(before == 0) | i32(after == 0)) after = isUdp ? (before == 0 ? 0 : 0xffff) : after;
+  store<u16>(at, <u16>after);
 }
 
 /** Any packet that its own tuple names. */

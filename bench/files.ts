@@ -10,6 +10,7 @@ import { fileURLToPath } from "node:url";
 import { createCapture, openCapture } from "../host/capture/file.ts";
 import { createEngine, type Engine } from "../host/engine/engine.ts";
 import { definePorts } from "../host/replay/batch.ts";
+import { tableSizes } from "../host/replay/replay.ts";
 import { defaultScenario } from "../host/scenario/scenario.ts";
 import { writeImix } from "./imix.ts";
 import { sampleOf } from "./measure.ts";
@@ -209,8 +210,7 @@ async function translateOnce(input: string, output: string | undefined) {
 /** The engine of `flowplane replay` by default, with as much room for flows as the C twin makes. */
 async function gateway(captureBytes: number): Promise<Engine> {
   const scenario = defaultScenario("nat");
-  const flowCountMax = Math.min(Math.max(4096, Math.ceil(captureBytes / 40)), 1 << 20);
-  const engine = await createEngine({ flowCountMax, flow6CountMax: 4096, ...scenario.engine });
+  const engine = await createEngine({ ...tableSizes(captureBytes), ...scenario.engine });
   scenario.services.forEach((service, index) => {
     engine.setService(index, service);
   });

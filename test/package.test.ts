@@ -89,8 +89,8 @@ test("a benchmark that is not installed says so", () => {
 });
 
 const CONSUMER = `
-import { type Counters, createEngine, type Engine, EngineError, type Flow, Frames } from "flowplane";
-import { openBytes, VERDICT_NAMES } from "flowplane";
+import type { Counters, Engine, Flow } from "flowplane";
+import { createEngine, EngineError, Frames, openBytes, VERDICT_NAMES } from "flowplane";
 import { openCapture } from "flowplane/node";
 
 const engine: Engine = await createEngine({ flowCountMax: 1000, timeouts: { udp: 30 } });
@@ -138,6 +138,13 @@ test("a program type-checks against the package, and runs", () => {
   expect(typeCheck("consumer.ts", CONSUMER)).toBe("");
   const printed = execFileSync(process.execPath, ["consumer.ts"], { cwd: PROJECT });
   expect(printed.toString()).toBe("2229 2217 185 forward\n");
+});
+
+test("the README's program type-checks against the package", () => {
+  const block = readFileSync(join(ROOT, "README.md"), "utf8").match(/```ts\n([^`]+)```/)?.[1];
+  expect(block).toContain('from "flowplane"');
+  const given = "declare const frame: Uint8Array;\ndeclare const nowMs: number;\n";
+  expect(typeCheck("readme.ts", `${given}${block}`)).toBe("");
 });
 
 test("the types refuse wrong calls", () => {

@@ -22,6 +22,7 @@
  * Cost per IPv4 flow at capacity: record 64 B and tag 1 B at 1.01 slots a flow, 1.41 cells of 4 B.
  */
 import {
+  FLOW_BYTES,
   FLOW_CLIENT_SIDE,
   FLOW_FLAG_INDEXED,
   FLOW_FLAG_SPILLED,
@@ -32,8 +33,10 @@ import {
   FLOW6_SERVICE_HIGH,
   FLOW6_SERVICE_LOW,
   HANDLE_IPV6,
+  KEY_ZONE,
   SIDE_CLIENT,
   SIDE_SERVICE,
+  ZONE_COUNT_MAX,
 } from "../abi";
 import { hashDigest, hashTuple } from "../hash";
 import { reserve } from "../memory";
@@ -76,8 +79,9 @@ const SPILL_COUNT_MAX: u32 = 255;
 /** Most slots that a cell can name (slot + 1 must fit). */
 export const SLOT_COUNT_MAX: u32 = (1 << 26) - 1;
 
-/** Second half of a tuple that no packet has: its zone is beyond ZONE_COUNT_MAX. */
-const NO_TUPLE: u64 = 0xffffffffffffffff;
+/** Second half of a tuple that no packet has: there is no zone 0xffff. */
+const NO_TUPLE: u64 = 0x00ffffffffffffff;
+if (ZONE_COUNT_MAX > 0x10000) ERROR("a zone might need the byte that touchRecord writes");
 
 const table4: usize = memory.data(64, 64);
 const table6: usize = memory.data(64, 64);
@@ -142,6 +146,11 @@ export function handleOf(table: FlowTable, record: usize): u32 {
   return (slotOf(table, record) + 1) | (table.isIpv6 ? HANDLE_IPV6 : 0);
 }
 
+/** The same for a record of the IPv4 table, whose record size is known here. */
+export function handleOf4(record: usize): u32 {
+  return <u32>((record - flowTable(0).records) / FLOW_BYTES) + 1;
+}
+
 /** The two index buckets of a hash. */
 export function firstBucket(table: FlowTable, hash: u64): usize {
   const bucket = ((hash & 0xffffffff) * <u64>table.bucketCount) >> 32;
@@ -153,24 +162,30 @@ export function secondBucket(table: FlowTable, hash: u64): usize {
   return table.cells + <usize>(((other * <u64>table.bucketCount) >> 32) << 6);
 }
 
-/** Tag of a hash in an index cell: not 0, and of the hash's upper bits. */
+/** Bits of an index cell that are its tag. */
+function tagMask(table: FlowTable): u32 {
+  return (<u32>-1) << table.slotBits;
+}
+
+/** Tag of a hash in place in an index cell: not 0, and of the hash's upper bits. */
 function cellTag(table: FlowTable, hash: u64): u32 {
-  const tag = <u32>(hash >> 32) >> table.slotBits;
-  return select<u32>(1, tag, tag == 0);
+  const tag = <u32>(hash >> 32) & tagMask(table);
+  return select<u32>(1 << table.slotBits, tag, tag == 0);
 }
 
 /** The slot that a cell names. */
 function cellRecord(table: FlowTable, cell: u32): usize {
-  return recordAt(table, (cell & ((1 << table.slotBits) - 1)) - 1);
+  return recordAt(table, (cell & ~tagMask(table)) - 1);
 }
 
-/** Bit per cell of a bucket whose bits above `bits` are `tag`. */
-function cellMatches(bucket: usize, bits: i32, tag: u32): u32 {
-  const wanted = i32x4.splat(<i32>tag);
-  const first = i32x4.eq(i32x4.shr_u(v128.load(bucket), bits), wanted);
-  const second = i32x4.eq(i32x4.shr_u(v128.load(bucket, 16), bits), wanted);
-  const third = i32x4.eq(i32x4.shr_u(v128.load(bucket, 32), bits), wanted);
-  const fourth = i32x4.eq(i32x4.shr_u(v128.load(bucket, 48), bits), wanted);
+/** Bit per cell of a bucket that is `wanted` in the bits of `mask`. */
+function cellMatches(bucket: usize, mask: u32, wanted: u32): u32 {
+  const bits = i32x4.splat(<i32>mask);
+  const value = i32x4.splat(<i32>wanted);
+  const first = i32x4.eq(v128.and(v128.load(bucket), bits), value);
+  const second = i32x4.eq(v128.and(v128.load(bucket, 16), bits), value);
+  const third = i32x4.eq(v128.and(v128.load(bucket, 32), bits), value);
+  const fourth = i32x4.eq(v128.and(v128.load(bucket, 48), bits), value);
   const low = i16x8.narrow_i32x4_s(first, second);
   const high = i16x8.narrow_i32x4_s(third, fourth);
   return <u32>i8x16.bitmask(i8x16.narrow_i16x8_s(low, high));
@@ -178,7 +193,7 @@ function cellMatches(bucket: usize, bits: i32, tag: u32): u32 {
 
 /** Bit per cell of a bucket that may hold a flow under `hash`. */
 export function probeBucket(table: FlowTable, bucket: usize, hash: u64): u32 {
-  return cellMatches(bucket, <i32>table.slotBits, cellTag(table, hash));
+  return cellMatches(bucket, tagMask(table), cellTag(table, hash));
 }
 
 /** Record that cell `position` of a bucket points to. */
@@ -245,11 +260,11 @@ function searchBucket(table: FlowTable, bucket: usize, packet: Packet, side: u32
 
 /** Bit per free cell of a bucket. */
 function freeCells(bucket: usize): u32 {
-  return cellMatches(bucket, 0, 0);
+  return cellMatches(bucket, 0xffffffff, 0);
 }
 
 function cellOf(table: FlowTable, hash: u64, slot: u32): u32 {
-  return (cellTag(table, hash) << table.slotBits) | (slot + 1);
+  return cellTag(table, hash) | (slot + 1);
 }
 
 /** Adds a cell for `slot` under `hash`; false when both buckets are full. */
@@ -362,6 +377,14 @@ export function releaseSlot(table: FlowTable, record: usize): void {
 /** True when the slot holds a flow. */
 export function isLive(table: FlowTable, slot: u32): bool {
   return load<u8>(table.tags + <usize>slot) != 0;
+}
+
+/**
+ * Has a record's line fetched and does not wait: unlike a load, a store leaves the processor's
+ * window before its line arrives. The byte is the highest of a zone, 0 in every record.
+ */
+export function touchRecord(record: usize): void {
+  store<u8>(record, 0, FLOW_CLIENT_SIDE + KEY_ZONE + 2);
 }
 
 /** Writes the packet's tuple as the record's tuple of `side`. */

@@ -282,21 +282,21 @@ static void replay_records(struct replay *replay) {
   if (left > 0) fail("IN: ends within a record");
 }
 
-/* As `flowplane replay`: a record of 40 bytes at least for each flow. */
-static void create_replay(int64_t file_bytes) {
-  int64_t flows = (file_bytes + 39) / 40;
-  if (flows < 4096) flows = 4096;
+/* As `flowplane replay` sizes its tables: one flow a KiB of capture, unless the caller knows. */
+static void create_replay(int64_t file_bytes, uint32_t given) {
+  int64_t flows = (file_bytes + 1023) / 1024;
+  if (flows < 8192) flows = 8192;
   if (flows > 1 << 20) flows = 1 << 20;
-  if (!create_engine((uint32_t)flows, (const uint8_t *)"flowplane replay")) fail("no memory");
+  if (!create_engine(given != 0 ? given : (uint32_t)flows, (const uint8_t *)"flowplane replay")) fail("no memory");
   services[0] = (struct service){.adopts = true, .pool_count = 8};
   for (uint32_t at = 0; at < 8; at++) services[0].pool_be[at] = 0x007100cb | (at + 1) << 24;
   ports[0] = (struct port){.service = 0, .peer = 0, .sides = CARRIES_CLIENT_SIDE};
 }
 
-static void run_file(const char *in, const char *out) {
+static void run_file(const char *in, const char *out, uint32_t flows) {
   struct replay replay = {.input = open(in, O_RDONLY), .output = -1};
   if (replay.input < 0) fail("IN: cannot be opened");
-  create_replay(lseek(replay.input, 0, SEEK_END));
+  create_replay(lseek(replay.input, 0, SEEK_END), flows);
   lseek(replay.input, 0, SEEK_SET);
   replay.buffer = malloc(RECORD_BYTES_MAX + CHUNK_BYTES);
   if (replay.buffer == NULL) fail("no memory");
@@ -326,7 +326,7 @@ static void run_file(const char *in, const char *out) {
 
 static void usage_error(void) {
   fprintf(stderr, "twin memory FLOWS BATCH PASSES [established|new|constant] [staged|single]\n"
-                  "twin file IN [OUT]\n");
+                  "twin file IN [OUT|- [FLOWS]]\n");
   exit(2);
 }
 
@@ -351,8 +351,9 @@ int main(int count, char **values) {
   static const char *const modes[] = {"established", "new", "constant", NULL};
   static const char *const ways[] = {"staged", "single", NULL};
   if (count < 3) usage_error();
-  if (strcmp(values[1], "file") == 0 && count <= 4) {
-    run_file(values[2], count == 4 ? values[3] : NULL);
+  if (strcmp(values[1], "file") == 0 && count <= 5) {
+    bool has_out = count >= 4 && strcmp(values[3], "-") != 0;
+    run_file(values[2], has_out ? values[3] : NULL, count == 5 ? number(values[4], 48000000) : 0);
     return 0;
   }
   if (strcmp(values[1], "memory") != 0 || count < 5 || count > 7) usage_error();

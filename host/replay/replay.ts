@@ -9,7 +9,7 @@
  */
 
 import type { FrameSource } from "../capture/source.ts";
-import type { Counters } from "../engine/api.ts";
+import type { Counters, EngineOptions } from "../engine/api.ts";
 import { createEngine, type Engine } from "../engine/engine.ts";
 import { FlowplaneError } from "../errors.ts";
 import type { Scenario } from "../scenario/scenario.ts";
@@ -89,7 +89,9 @@ const LARGE_BYTES = 16 << 20;
  * Table sizes for a capture of known size; the engine's own for any other. A table that is no
  * larger than needed costs fewer page faults.
  */
-function tableSizes(captureBytes: number | undefined) {
+export function tableSizes(
+  captureBytes: number | undefined,
+): Pick<EngineOptions, "flowCountMax" | "flow6CountMax"> {
   if (captureBytes === undefined) return {};
   const flows = Math.max(FLOW_COUNT_MIN, Math.ceil(captureBytes / BYTES_PER_FLOW));
   return { flowCountMax: Math.min(flows, 1 << 20), flow6CountMax: Math.min(flows, 1 << 18) };
@@ -113,10 +115,16 @@ async function engineFor(options: ReplayOptions, captureBytes: number | undefine
 /** @throws FlowplaneError when the capture cannot be opened or an output cannot be written */
 export async function replay(options: ReplayOptions): Promise<ReplayRun> {
   const run = await replayWith(options, options.captureBytes);
-  if (options.captureBytes === undefined || run.result.verdicts["drop.table-full"] === 0)
-    return run;
-  // More flows than the size of the capture let expect: once more, with tables of the full size.
+  if (!isTooSmall(tableSizes(options.captureBytes), run.result.flows.created)) return run;
   return replayWith(options, undefined);
+}
+
+/**
+ * True when a capture has more flows than its size let expect: it is replayed once more, with
+ * tables of the full size. A table that may fill up could refuse flows, and forgets some earlier.
+ */
+function isTooSmall(sizes: ReturnType<typeof tableSizes>, created: number): boolean {
+  return sizes.flow6CountMax !== undefined && created > sizes.flow6CountMax / 2;
 }
 
 async function replayWith(
@@ -133,8 +141,7 @@ async function replayWith(
     times.push(run.times);
     first ??= run.firstPass();
     failure ??= ended;
-    const isTooSmall = engine.counters().verdicts["drop.table-full"] > 0;
-    if (captureBytes !== undefined && isTooSmall) break;
+    if (isTooSmall(tableSizes(captureBytes), first.counters.flows.created)) break;
   }
   if (first === undefined) throw new RangeError(`passes: ${options.passes} is not at least 1`);
   return { result: resultOf(options, first, times), timeline: first.timeline, failure };

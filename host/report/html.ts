@@ -154,7 +154,8 @@ function tableHtml(caption: string, titles: string[], rows: string[][]): string 
   const line = (cells: string[], tag: string) =>
     `<tr>${cells.map((cell) => `<${tag}>${escaped(cell)}</${tag}>`).join("")}</tr>`;
   return (
-    `<div id="table-${caption.toLowerCase()}"><table><caption>${caption}</caption><thead>${line(titles, "th")}</thead>` +
+    `<div id="table-${caption.toLowerCase()}"><table><caption>${caption}</caption>` +
+    `<thead>${line(titles, "th")}</thead>` +
     `<tbody>${rows.map((row) => line(row, "td")).join("")}</tbody></table></div>`
   );
 }
@@ -197,10 +198,11 @@ h1 { font-size: 24px; margin: 0; overflow-wrap: anywhere; }
 .note { background: var(--warn); border-radius: 6px; padding: 8px 12px; margin: 0 0 12px; }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(160px, 1fr)); gap: 12px;
   margin: 0 0 16px; }
-.figures div, figure, .tables > div, details { background: var(--card); border: 1px solid var(--line);
-  border-radius: 8px; }
+.figures div, figure, .tables > div, details { background: var(--card);
+  border: 1px solid var(--line); border-radius: 8px; }
 .figures div { padding: 10px 14px; }
-.figures span, .figures em { display: block; color: var(--dim); font-style: normal; font-size: 13px; }
+.figures span, .figures em { display: block; color: var(--dim); font-style: normal;
+  font-size: 13px; }
 .figures strong { font-size: 22px; font-weight: 600; }
 .charts { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 16px; }
 #chart-throughput { grid-column: 1 / -1; }

@@ -74,10 +74,11 @@ function apiChapter(): string {
   const names = [...node.matchAll(/^export \{ (.+) \} from/gm)].flatMap(([, list]) =>
     (list ?? "").replaceAll("type ", "").split(", "),
   );
+  const listed = names.map((name) => `\`${name}\``).join(", ");
   return `# The library
 
-Made by \`npm run docs\` from the docstrings; the engine's errors, units and limits stand where they
-belong. ${names.map((name) => `\`${name}\``).join(", ")} come from \`flowplane/node\`, all else from \`flowplane\`.
+Made by \`npm run docs\` from the docstrings. From \`flowplane/node\`: ${listed}. All else is
+from \`flowplane\`.
 
 \`\`\`ts
 ${declarations()}

@@ -1,0 +1,206 @@
+/**
+ * The stages before `finish`: which record probably holds each packet's flow, with everything that
+ * `finish` will need already on its way into the cache.
+ *
+ * Between the stages go two kinds of lists: lookups (a packet and the line where it is looked up)
+ * and bare lines. Nothing here changes the flow table, so nothing here has to be right: a wrong
+ * candidate costs time, never a wrong flow.
+ */
+import {
+  BATCH_COUNT_MAX,
+  FRAME_BYTES,
+  FRAME_PORT,
+  PORT_BYTES,
+  PORT_SIDE_CLIENT,
+  PORT_SIDES,
+} from "./abi";
+import { foreseeIndex } from "./flow/lifecycle";
+import {
+  FlowTable,
+  firstBucket,
+  flowTable,
+  groupTags,
+  homeGroup,
+  probeBucket,
+  recordAt,
+  recordOfCell,
+  secondBucket,
+  tagMatches,
+  tagOf,
+  touchRecord,
+} from "./flow/table";
+import { parseQuote } from "./icmp";
+import { frames, ports } from "./memory";
+import {
+  indexOf,
+  PACKET_BYTES,
+  PACKET_DECIDED,
+  PACKET_ERROR,
+  PACKET_LATER,
+  Packet,
+  packetAt,
+} from "./packet";
+import { parseFrame } from "./wire/link";
+import { parsePlain } from "./wire/plain";
+
+/** A lookup: the packet's address, then the line's. */
+const LOOKUP_LINE: usize = 4;
+const LOOKUP_BYTES: usize = 8;
+const homes: usize = memory.data(8 * <i32>BATCH_COUNT_MAX, 64);
+const indexed: usize = memory.data(8 * <i32>BATCH_COUNT_MAX, 64);
+let homesEnd: usize = 0;
+let indexedEnd: usize = 0;
+/** Other lines to touch, at most two a packet: of IPv6 records the second, of beginnings the index's. */
+const lines: usize = memory.data(8 * <i32>BATCH_COUNT_MAX, 64);
+const LINE_BYTES: usize = 4;
+/** Keeps the loads of the touch loops alive. */
+const sink: usize = memory.data(8, 64);
+
+/** Parses the first `count` frames and leaves a candidate in every packet that may have a flow. */
+export function findCandidates(count: u32): void {
+  parseAll(count);
+  touch(homes + LOOKUP_LINE, homesEnd, LOOKUP_BYTES);
+  touch(indexed + LOOKUP_LINE, indexedEnd, LOOKUP_BYTES);
+  const indexedBefore = indexedEnd;
+  let linesEnd = probeHomes(lines);
+  touch(indexedBefore + LOOKUP_LINE, indexedEnd, LOOKUP_BYTES);
+  linesEnd = probeIndex(linesEnd, false);
+  touch(indexed + LOOKUP_LINE, indexedEnd, LOOKUP_BYTES);
+  linesEnd = probeIndex(linesEnd, true);
+  touch(lines, linesEnd, LINE_BYTES);
+}
+
+/** Loads a byte of each line that the u32 at every `stride` bytes points to, and nothing else. */
+function touch(list: usize, end: usize, stride: usize): void {
+  let seen: u32 = 0;
+  for (let at = list; at < end; at += stride) seen += load<u8>(<usize>load<u32>(at));
+  store<u32>(sink, seen);
+}
+
+/** Parses all frames and lists where to look for their flows. */
+function parseAll(count: u32): void {
+  let home = homes;
+  let index = indexed;
+  let packet = packetAt(0);
+  const end = frames + <usize>(count * FRAME_BYTES);
+  for (let descriptor = frames; descriptor < end; descriptor += FRAME_BYTES) {
+    const port = ports + <usize>load<u16>(descriptor, FRAME_PORT) * PORT_BYTES;
+    let table = flowTable(0);
+    let hasTuple: bool = true;
+    if (!parsePlain(descriptor, packet, port)) {
+      hasTuple = parseOther(descriptor, packet);
+      table = flowTable(packet.isIpv6);
+    }
+    if (hasTuple) {
+      const hash = packet.hash;
+      const isHome = <usize>load<u8>(port, PORT_SIDES) & PORT_SIDE_CLIENT;
+      addLookup(home, packet, groupTags(table, homeGroup(table, hash)));
+      addLookup(index, packet, firstBucket(table, hash));
+      home += isHome << 3;
+      index += (isHome ^ 1) << 3;
+    }
+    packet = changetype<Packet>(changetype<usize>(packet) + PACKET_BYTES);
+  }
+  homesEnd = home;
+  indexedEnd = index;
+}
+
+/** Parses a frame that is not plain; false when there is no flow to look up. */
+function parseOther(descriptor: usize, packet: Packet): bool {
+  parseFrame(descriptor, packet);
+  if (packet.kind == PACKET_ERROR) parseQuote(descriptor, packet);
+  return packet.kind != PACKET_DECIDED && packet.kind != PACKET_LATER;
+}
+
+function addLookup(at: usize, packet: Packet, line: usize): void {
+  store<u32>(at, <u32>changetype<usize>(packet));
+  store<u32>(at, <u32>line, LOOKUP_LINE);
+}
+
+/**
+ * Looks at the home groups and fetches candidates. Packets that miss where the index might know
+ * more join its list. Adds other lines to touch at `linesAt` and returns where they end.
+ */
+function probeHomes(linesAt: usize): usize {
+  let index = indexedEnd;
+  let line = linesAt;
+  const end = homesEnd;
+  for (let at = homes; at < end; at += LOOKUP_BYTES) {
+    const packet = changetype<Packet>(<usize>load<u32>(at));
+    const tags = <usize>load<u32>(at, LOOKUP_LINE);
+    const table = flowTable(packet.isIpv6);
+    const slot = <u32>(tags - table.tags);
+    const hits = tagMatches(tags, tagOf(packet.hash));
+    if (hits) {
+      line = addCandidate(line, packet, recordAt(table, slot + ctz(hits)));
+      const others = hits & (hits - 1);
+      if (others) line = fetch(line, recordAt(table, slot + ctz(others)), packet.isIpv6);
+      continue;
+    }
+    line = addBeginning(line, table, packet, tags, slot);
+    if (load<u8>(table.spills + <usize>(slot >> 4)) == 0) continue;
+    addLookup(index, packet, firstBucket(table, packet.hash));
+    index += LOOKUP_BYTES;
+  }
+  indexedEnd = index;
+  return line;
+}
+
+function addCandidate(line: usize, packet: Packet, record: usize): usize {
+  packet.candidate = <u32>record;
+  return fetch(line, record, packet.isIpv6);
+}
+
+/** Fetches a record; its second line, if it has one, joins those to touch. */
+function fetch(line: usize, record: usize, isIpv6: u32): usize {
+  touchRecord(record);
+  if (!isIpv6) return line;
+  store<u32>(line, <u32>record + 64);
+  return line + LINE_BYTES;
+}
+
+/** Adds what a packet touches that probably begins a flow: a free slot and two index lines. */
+function addBeginning(
+  linesAt: usize,
+  table: FlowTable,
+  packet: Packet,
+  tags: usize,
+  slot: u32,
+): usize {
+  let line = linesAt;
+  const free = tagMatches(tags, 0);
+  if (free) line = fetch(line, recordAt(table, slot + ctz(free)), packet.isIpv6);
+  const descriptor = frames + <usize>(indexOf(packet) * FRAME_BYTES);
+  const port = ports + <usize>load<u16>(descriptor, FRAME_PORT) * PORT_BYTES;
+  const hash = foreseeIndex(packet, port);
+  if (hash == 0) return line;
+  store<u32>(line, <u32>firstBucket(table, hash));
+  store<u32>(line, <u32>secondBucket(table, hash), LINE_BYTES);
+  return line + 2 * LINE_BYTES;
+}
+
+/**
+ * Looks at one bucket for each lookup in the index. Those that find nothing in their first bucket
+ * stay on the list with the second. Adds lines like `probeHomes`.
+ */
+function probeIndex(linesAt: usize, isSecond: bool): usize {
+  let staying = indexed;
+  let line = linesAt;
+  const end = indexedEnd;
+  for (let at = indexed; at < end; at += LOOKUP_BYTES) {
+    const packet = changetype<Packet>(<usize>load<u32>(at));
+    const bucket = <usize>load<u32>(at, LOOKUP_LINE);
+    const table = flowTable(packet.isIpv6);
+    const hits = probeBucket(table, bucket, packet.hash);
+    if (hits) {
+      line = addCandidate(line, packet, recordOfCell(table, bucket, ctz(hits)));
+      const others = hits & (hits - 1);
+      if (others) line = fetch(line, recordOfCell(table, bucket, ctz(others)), packet.isIpv6);
+    } else if (!isSecond) {
+      addLookup(staying, packet, secondBucket(table, packet.hash));
+      staying += LOOKUP_BYTES;
+    }
+  }
+  indexedEnd = staying;
+  return line;
+}
