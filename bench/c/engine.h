@@ -226,16 +226,15 @@ static inline void rewrite(const struct packet *packet, const struct flow *flow,
   uint64_t addresses = flow->sides[out].addresses;
   uint32_t port_pair = (uint32_t)flow->sides[out].rest;
   uint8_t *ip = packet->network, *transport = ip + packet->header_bytes;
-  store64(ip + IPV4_SOURCE, is_high ? rotl64(addresses, 32) : addresses);
-  store32(transport, is_high ? rotl32(port_pair, 16) : port_pair);
+  store64(ip + IPV4_SOURCE, pick(is_high, rotl64(addresses, 32), addresses));
+  store32(transport, pick32(is_high, rotl32(port_pair, 16), port_pair));
   uint32_t network_delta = delta_on(flow->network_delta, side);
   store16(ip + IPV4_CHECKSUM, updated(load16(ip + IPV4_CHECKSUM), network_delta));
   bool is_udp = packet->protocol == PROTOCOL_UDP;
-  uint32_t offset = is_udp ? UDP_CHECKSUM : TCP_CHECKSUM;
+  uint32_t offset = pick32(is_udp, UDP_CHECKSUM, TCP_CHECKSUM);
   if (packet->kind != PACKET_FAST && packet->transport_bytes < offset + 2) return;
   uint8_t *at = transport + offset;
-  uint32_t before = load16(at), delta = delta_on(flow->transport_delta, side);
-  store16(at, is_udp ? updated_udp(before, delta) : updated(before, delta));
+  store16(at, updated_transport(load16(at), delta_on(flow->transport_delta, side), is_udp));
 }
 
 /* ---- finishing ---- */
@@ -245,8 +244,8 @@ static inline void account(const struct frame *frame, struct flow *flow, uint32_
   const uint64_t mask = 0x0000ffffffffffff;
   uint64_t bytes = frame->captured_bytes;
   uint64_t client = flow->client_word, service = flow->service_word;
-  uint64_t client_octets = (client + (direction == FROM_CLIENT ? bytes : 0)) & mask;
-  uint64_t service_octets = (service + (direction == FROM_CLIENT ? 0 : bytes)) & mask;
+  uint64_t client_octets = (client + pick(direction == FROM_CLIENT, bytes, 0)) & mask;
+  uint64_t service_octets = (service + pick(direction == FROM_CLIENT, 0, bytes)) & mask;
   flow->client_word = client_octets | (uint64_t)state << 48 | client >> 56 << 56;
   flow->service_word = service_octets | (service & ~mask);
   flow->packets[direction]++;
@@ -277,15 +276,10 @@ static inline bool finish_fast(struct frame *frame, const struct packet *packet,
                                const struct port *port) {
   struct flow *flow = packet->candidate;
   if (flow == NULL) return false;
-  uint32_t side;
-  if (port->sides & CARRIES_CLIENT_SIDE && is_same(&flow->sides[SIDE_CLIENT], &packet->tuple)) {
-    side = SIDE_CLIENT;
-  } else if (port->sides & CARRIES_SERVICE_SIDE &&
-             is_same(&flow->sides[SIDE_SERVICE], &packet->tuple)) {
-    side = SIDE_SERVICE;
-  } else {
-    return false;
-  }
+  uint32_t is_client_side = port->sides & is_same(&flow->sides[SIDE_CLIENT], &packet->tuple);
+  uint32_t is_service_side = port->sides >> 1 & is_same(&flow->sides[SIDE_SERVICE], &packet->tuple);
+  if (!(is_client_side | is_service_side)) return false;
+  uint32_t side = is_client_side ^ 1;
   if (is_expired(flow, frame->time_ms)) return false;
   uint32_t direction = direction_of(flow, side, packet);
   uint32_t state = transitions[flow->state][direction][packet->flags];
@@ -433,9 +427,11 @@ static void process_staged(uint32_t count) {
     if (packet->kind == PACKET_DECIDED) continue;
     bool is_home = port->sides & CARRIES_CLIENT_SIDE;
     uint64_t hash = packet->tuple.hash;
-    const void *line = is_home ? (const void *)group_tags(home_group(hash)) : first_bucket(hash);
+    uint64_t tags = (uintptr_t)group_tags(home_group(hash));
+    const void *line = (const void *)(uintptr_t)pick(is_home, tags, (uintptr_t)first_bucket(hash));
     __builtin_prefetch(line);
-    homes[home_count] = indexed[index_count] = (struct wait){packet, line};
+    homes[home_count].packet = indexed[index_count].packet = packet;
+    homes[home_count].line = indexed[index_count].line = line;
     home_count += is_home;
     index_count += !is_home;
   }

@@ -24,7 +24,8 @@ enum {
   VERDICT_DROP_TABLE_FULL,
   VERDICT_DROP_ZONE_FULL,
   VERDICT_DROP_SAME_ENDPOINT,
-  VERDICT_COUNT
+  VERDICT_COUNT,
+  VERDICT_NONE = 0xffff
 };
 
 enum { SIDE_CLIENT, SIDE_SERVICE };
@@ -45,6 +46,18 @@ struct frame {
   uint32_t flow; /* slot of the flow plus one, 0 = none */
   uint32_t wire_bytes;
 };
+
+/* Field by field: a whole struct would be put together on the stack and copied. */
+static inline void describe(struct frame *frame, uint8_t *bytes, uint32_t captured_bytes,
+                            uint32_t wire_bytes, uint32_t time_ms, uint16_t port) {
+  frame->bytes = bytes;
+  frame->captured_bytes = captured_bytes;
+  frame->time_ms = time_ms;
+  frame->port = port;
+  frame->verdict = VERDICT_NONE;
+  frame->flow = 0;
+  frame->wire_bytes = wire_bytes;
+}
 
 /* A tuple in canonical order: the smaller endpoint first, whoever sent. */
 struct tuple {
@@ -96,6 +109,20 @@ static inline void store64(void *at, uint64_t value) { memcpy(at, &value, sizeof
 
 static inline uint32_t rotl32(uint32_t value, int by) { return value << by | value >> (32 - by); }
 static inline uint64_t rotl64(uint64_t value, int by) { return value << by | value >> (64 - by); }
+
+/*
+ * One of two without a branch, for it is as random as traffic is which one. The empty statement
+ * keeps the compiler from making a branch of it again.
+ */
+static inline uint64_t pick(bool condition, uint64_t yes, uint64_t no) {
+  uint64_t mask = -(uint64_t)condition;
+  __asm__("" : "+r"(mask));
+  return no ^ ((yes ^ no) & mask);
+}
+
+static inline uint32_t pick32(bool condition, uint32_t yes, uint32_t no) {
+  return (uint32_t)pick(condition, yes, no);
+}
 
 /* ---- keyed hash: NH over 32-bit words, then a finalizer ---- */
 
@@ -149,8 +176,7 @@ static inline uint16_t delta_of(uint64_t before, uint64_t after) {
 
 /* The delta for a packet that arrived on `side`: that of the record or its inverse. */
 static inline uint32_t delta_on(uint32_t delta, uint32_t side) {
-  uint32_t inverse = delta == 0 ? 0 : delta ^ 0xffff;
-  return side == SIDE_SERVICE ? inverse : delta;
+  return delta ^ pick32((side == SIDE_SERVICE) & (delta != 0), 0xffff, 0);
 }
 
 static inline uint16_t updated(uint32_t checksum, uint32_t delta) {
@@ -158,11 +184,11 @@ static inline uint16_t updated(uint32_t checksum, uint32_t delta) {
   return (uint16_t)~((sum & 0xffff) + (sum >> 16));
 }
 
-/* UDP: zero means "none" and stays, a computed zero is sent as all ones (RFC 768). */
-static inline uint16_t updated_udp(uint32_t checksum, uint32_t delta) {
-  uint16_t after = updated(checksum, delta);
-  if (after == 0) after = 0xffff;
-  return checksum == 0 ? 0 : after;
+/* The same; in UDP zero means "none" and stays, a computed zero is sent as all ones (RFC 768). */
+static inline uint16_t updated_transport(uint32_t checksum, uint32_t delta, bool is_udp) {
+  uint32_t after = updated(checksum, delta);
+  after = pick32(is_udp & (after == 0), 0xffff, after);
+  return (uint16_t)pick32(is_udp & (checksum == 0), 0, after);
 }
 
 /* ---- parsing ---- */
@@ -184,15 +210,15 @@ static inline void set_tuple(struct tuple *tuple, uint64_t addresses, uint32_t p
   uint64_t destination = addresses >> 32 << 16 | ports >> 16;
   bool swapped = source > destination;
   tuple->swapped = swapped;
-  tuple->addresses = swapped ? rotl64(addresses, 32) : addresses;
-  tuple->rest = (swapped ? rotl32(ports, 16) : ports) | (uint64_t)protocol_zone << 32;
+  tuple->addresses = pick(swapped, rotl64(addresses, 32), addresses);
+  tuple->rest = pick32(swapped, rotl32(ports, 16), ports) | (uint64_t)protocol_zone << 32;
   tuple->hash = hash_tuple(tuple->addresses, tuple->rest);
 }
 
 /* The ports as the packet carries them. */
 static inline uint32_t ports_of(const struct packet *packet) {
   uint32_t canonical = (uint32_t)packet->tuple.rest;
-  return packet->tuple.swapped ? rotl32(canonical, 16) : canonical;
+  return pick32(packet->tuple.swapped, rotl32(canonical, 16), canonical);
 }
 
 static inline bool is_tcp_header_sound(const uint8_t *transport, uint32_t total) {
@@ -235,19 +261,20 @@ static inline void parse_ipv4(struct packet *packet, uint8_t *ip, uint32_t bytes
   uint8_t protocol = ip[IPV4_PROTOCOL];
   bool is_tcp = protocol == PROTOCOL_TCP;
   if (load16(ip + IPV4_FRAGMENT) & FRAGMENT_MASK) return decide(packet, VERDICT_PASS);
-  if (!is_tcp && protocol != PROTOCOL_UDP) return decide(packet, VERDICT_PASS);
+  if (!is_tcp & (protocol != PROTOCOL_UDP)) return decide(packet, VERDICT_PASS);
   const uint8_t *transport = ip + header_bytes;
   packet->network = ip;
   packet->header_bytes = (uint8_t)header_bytes;
   packet->protocol = protocol;
   uint32_t total = total_bytes - header_bytes;
   uint32_t present = (bytes < total_bytes ? bytes : total_bytes) - header_bytes;
-  bool is_whole = present >= (is_tcp ? 20u : 8u) &&
-                  (!is_tcp || is_tcp_header_sound(transport, total));
-  if (!is_whole) return parse_cut(packet, present, total, zone);
+  if (present < pick32(is_tcp, 20, 8)) return parse_cut(packet, present, total, zone);
+  /* A UDP packet takes the same way over bytes of its own, which mean nothing. */
+  const uint8_t *tcp = transport - pick32(is_tcp, 0, 20);
+  if (is_tcp & !is_tcp_header_sound(tcp, total)) return decide(packet, VERDICT_DROP_MALFORMED);
   packet->kind = PACKET_FAST;
   packet->transport_bytes = present;
-  packet->flags = is_tcp ? tcp_flags(transport) : 0;
+  packet->flags = (uint8_t)pick32(is_tcp, tcp_flags(tcp), 0);
   set_tuple(&packet->tuple, load64(ip + IPV4_SOURCE), load32(transport), protocol | zone << 8);
 }
 

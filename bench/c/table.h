@@ -214,7 +214,7 @@ static inline uint32_t probe_bucket(const uint32_t *bucket, uint64_t hash) {
 /* ---- lookup ---- */
 
 static inline bool is_same(const struct key *key, const struct tuple *tuple) {
-  return key->addresses == tuple->addresses && key->rest == tuple->rest;
+  return ((key->addresses ^ tuple->addresses) | (key->rest ^ tuple->rest)) == 0;
 }
 
 static struct flow *search_bucket(const uint32_t *bucket, const struct tuple *tuple, int side) {

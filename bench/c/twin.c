@@ -82,14 +82,14 @@ static inline void write_frame(uint8_t *frame, uint32_t flow, bool is_reply, uin
   store64(frame, 0x0202020202020202);
   store64(frame + 8, 0x0045000802020202);
   store64(frame + 16, 0x0040004000003200);
-  store16(frame + 22, is_udp ? 0x1140 : 0x0640);
+  store16(frame + 22, (uint16_t)pick32(is_udp, 0x1140, 0x0640));
   store16(frame + 24, 0x1234);
   uint64_t onward = client_be | (uint64_t)server_be << 32;
   uint64_t reply = server_be | (uint64_t)nat_be << 32;
-  store64(frame + 26, is_reply ? reply : onward);
+  store64(frame + 26, pick(is_reply, reply, onward));
   uint32_t port_pair = port_be | 0xbb01u << 16;
-  store32(frame + 34, is_reply ? rotl32(port_pair, 16) : port_pair);
-  store64(frame + 38, is_udp ? 0x0000000077771e00 : 0x0000000100000001);
+  store32(frame + 34, pick32(is_reply, rotl32(port_pair, 16), port_pair));
+  store64(frame + 38, pick(is_udp, 0x0000000077771e00, 0x0000000100000001));
   store32(frame + 46, 0x00040050 | flags << 8);
   store32(frame + 50, 0x00004321);
 }
@@ -108,12 +108,7 @@ static void generate(uint32_t count, int mode, uint32_t first, uint32_t flow_cou
       since_ms = 0;
       clock_ms++;
     }
-    frames[index] = (struct frame){.bytes = bytes,
-                                   .captured_bytes = CAPTURED_BYTES,
-                                   .wire_bytes = CAPTURED_BYTES,
-                                   .time_ms = clock_ms,
-                                   .port = is_reply,
-                                   .verdict = 0xffff};
+    describe(&frames[index], bytes, CAPTURED_BYTES, CAPTURED_BYTES, clock_ms, is_reply);
   }
 }
 
@@ -243,10 +238,8 @@ static uint8_t *walk(struct replay *replay, uint8_t *record, const uint8_t *end,
     if (!replay->is_timed) replay->base_us = time_us;
     replay->is_timed = true;
     int64_t elapsed_us = time_us > replay->base_us ? time_us - replay->base_us : 0;
-    frames[described++] = (struct frame){.bytes = record + RECORD_HEADER_BYTES,
-                                         .captured_bytes = captured,
-                                         .wire_bytes = load32(record + 12),
-                                         .time_ms = (uint32_t)(elapsed_us / 1000)};
+    describe(&frames[described++], record + RECORD_HEADER_BYTES, captured, load32(record + 12),
+             (uint32_t)(elapsed_us / 1000), 0);
     replay->bytes += captured;
     record += RECORD_HEADER_BYTES + captured;
   }
