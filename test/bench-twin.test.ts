@@ -1,6 +1,6 @@
 /**
  * The engine against its twin in C (bench/c/twin.c): the same frames, verdicts, counts and flow
- * records. Where there is no gcc nothing can be compared, and the tests are skipped by that name.
+ * records. Where there is no gcc nothing can be compared, and the report says that it is left out.
  */
 import { execFileSync, spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -25,7 +25,8 @@ const ROOT = fileURLToPath(new URL("..", import.meta.url));
 const FOLDER = mkdtempSync(join(tmpdir(), "flowplane-twin-"));
 const TWIN = join(FOLDER, "twin");
 const hasCompiler = spawnSync("gcc", ["--version"]).status === 0;
-const compared = hasCompiler ? describe : describe.skip;
+const compared = (name: string, tests: () => void) =>
+  hasCompiler ? describe(name, tests) : describe.skip(`${name}: left out, there is no gcc`, tests);
 const WINDOW_PACKETS = 131072;
 const MACHINE = { cpu: "test", cores: 1, node: "0", v8: "0", flowplane: "0" };
 

@@ -111,16 +111,16 @@ static inline uint32_t rotl32(uint32_t value, int by) { return value << by | val
 static inline uint64_t rotl64(uint64_t value, int by) { return value << by | value >> (64 - by); }
 
 /*
- * One of two without a branch, for it is as random as traffic is which one. The empty statement
- * keeps the compiler from making a branch of it again.
+ * One of two without a branch, for it is as random as traffic is which one; `condition` is 0 or 1.
+ * The empty statement keeps the compiler from making a branch of it again.
  */
-static inline uint64_t pick(bool condition, uint64_t yes, uint64_t no) {
+static inline uint64_t pick(uint32_t condition, uint64_t yes, uint64_t no) {
   uint64_t mask = -(uint64_t)condition;
   __asm__("" : "+r"(mask));
   return no ^ ((yes ^ no) & mask);
 }
 
-static inline uint32_t pick32(bool condition, uint32_t yes, uint32_t no) {
+static inline uint32_t pick32(uint32_t condition, uint32_t yes, uint32_t no) {
   return (uint32_t)pick(condition, yes, no);
 }
 
@@ -176,7 +176,8 @@ static inline uint16_t delta_of(uint64_t before, uint64_t after) {
 
 /* The delta for a packet that arrived on `side`: that of the record or its inverse. */
 static inline uint32_t delta_on(uint32_t delta, uint32_t side) {
-  return delta ^ pick32((side == SIDE_SERVICE) & (delta != 0), 0xffff, 0);
+  uint32_t inverse = pick32(delta != 0, delta ^ 0xffff, 0);
+  return pick32(side, inverse, delta);
 }
 
 static inline uint16_t updated(uint32_t checksum, uint32_t delta) {

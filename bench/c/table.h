@@ -6,6 +6,7 @@
 #define TABLE_H
 
 #include <assert.h>
+#include <stddef.h>
 #include <stdlib.h>
 #if defined(__SSE2__)
 #include <immintrin.h>
