@@ -27,7 +27,6 @@ import {
   secondBucket,
   tagMatches,
   tagOf,
-  touchRecord,
 } from "./flow/table";
 import { parseQuote } from "./icmp";
 import { frames, ports } from "./memory";
@@ -50,8 +49,8 @@ const homes: usize = memory.data(8 * <i32>BATCH_COUNT_MAX, 64);
 const indexed: usize = memory.data(8 * <i32>BATCH_COUNT_MAX, 64);
 let homesEnd: usize = 0;
 let indexedEnd: usize = 0;
-/** Other lines to touch, at most two a packet: of IPv6 records the second, of beginnings the index's. */
-const lines: usize = memory.data(8 * <i32>BATCH_COUNT_MAX, 64);
+/** A packet touches at most two records of two lines, or one record and two index lines. */
+const lines: usize = memory.data(16 * <i32>BATCH_COUNT_MAX, 64);
 const LINE_BYTES: usize = 4;
 /** Keeps the loads of the touch loops alive. */
 const sink: usize = memory.data(8, 64);
@@ -118,8 +117,8 @@ function addLookup(at: usize, packet: Packet, line: usize): void {
 }
 
 /**
- * Looks at the home groups and fetches candidates. Packets that miss where the index might know
- * more join its list. Adds other lines to touch at `linesAt` and returns where they end.
+ * Looks at the home groups. Packets that miss where the index might know more join its list.
+ * Adds the lines of candidates at `linesAt` and returns where they end.
  */
 function probeHomes(linesAt: usize): usize {
   let index = indexedEnd;
@@ -134,7 +133,7 @@ function probeHomes(linesAt: usize): usize {
     if (hits) {
       line = addCandidate(line, packet, recordAt(table, slot + ctz(hits)));
       const others = hits & (hits - 1);
-      if (others) line = fetch(line, recordAt(table, slot + ctz(others)), packet.isIpv6);
+      if (others) line = addLines(line, recordAt(table, slot + ctz(others)), packet.isIpv6);
       continue;
     }
     line = addBeginning(line, table, packet, tags, slot);
@@ -148,15 +147,15 @@ function probeHomes(linesAt: usize): usize {
 
 function addCandidate(line: usize, packet: Packet, record: usize): usize {
   packet.candidate = <u32>record;
-  return fetch(line, record, packet.isIpv6);
+  return addLines(line, record, packet.isIpv6);
 }
 
-/** Fetches a record; its second line, if it has one, joins those to touch. */
-function fetch(line: usize, record: usize, isIpv6: u32): usize {
-  touchRecord(record);
-  if (!isIpv6) return line;
-  store<u32>(line, <u32>record + 64);
-  return line + LINE_BYTES;
+/** Adds the one or two lines of a record to those to touch. */
+function addLines(line: usize, record: usize, isIpv6: u32): usize {
+  store<u32>(line, <u32>record);
+  if (!isIpv6) return line + LINE_BYTES;
+  store<u32>(line, <u32>record + 64, LINE_BYTES);
+  return line + 2 * LINE_BYTES;
 }
 
 /** Adds what a packet touches that probably begins a flow: a free slot and two index lines. */
@@ -169,7 +168,7 @@ function addBeginning(
 ): usize {
   let line = linesAt;
   const free = tagMatches(tags, 0);
-  if (free) line = fetch(line, recordAt(table, slot + ctz(free)), packet.isIpv6);
+  if (free) line = addLines(line, recordAt(table, slot + ctz(free)), packet.isIpv6);
   const descriptor = frames + <usize>(indexOf(packet) * FRAME_BYTES);
   const port = ports + <usize>load<u16>(descriptor, FRAME_PORT) * PORT_BYTES;
   const hash = foreseeIndex(packet, port);
@@ -195,7 +194,7 @@ function probeIndex(linesAt: usize, isSecond: bool): usize {
     if (hits) {
       line = addCandidate(line, packet, recordOfCell(table, bucket, ctz(hits)));
       const others = hits & (hits - 1);
-      if (others) line = fetch(line, recordOfCell(table, bucket, ctz(others)), packet.isIpv6);
+      if (others) line = addLines(line, recordOfCell(table, bucket, ctz(others)), packet.isIpv6);
     } else if (!isSecond) {
       addLookup(staying, packet, secondBucket(table, packet.hash));
       staying += LOOKUP_BYTES;

@@ -33,10 +33,8 @@ import {
   FLOW6_SERVICE_HIGH,
   FLOW6_SERVICE_LOW,
   HANDLE_IPV6,
-  KEY_ZONE,
   SIDE_CLIENT,
   SIDE_SERVICE,
-  ZONE_COUNT_MAX,
 } from "../abi";
 import { hashDigest, hashTuple } from "../hash";
 import { reserve } from "../memory";
@@ -79,9 +77,8 @@ const SPILL_COUNT_MAX: u32 = 255;
 /** Most slots that a cell can name (slot + 1 must fit). */
 export const SLOT_COUNT_MAX: u32 = (1 << 26) - 1;
 
-/** Second half of a tuple that no packet has: there is no zone 0xffff. */
-const NO_TUPLE: u64 = 0x00ffffffffffffff;
-if (ZONE_COUNT_MAX > 0x10000) ERROR("a zone might need the byte that touchRecord writes");
+/** Second half of a tuple that no packet has: its zone is beyond ZONE_COUNT_MAX. */
+const NO_TUPLE: u64 = 0xffffffffffffffff;
 
 const table4: usize = memory.data(64, 64);
 const table6: usize = memory.data(64, 64);
@@ -377,14 +374,6 @@ export function releaseSlot(table: FlowTable, record: usize): void {
 /** True when the slot holds a flow. */
 export function isLive(table: FlowTable, slot: u32): bool {
   return load<u8>(table.tags + <usize>slot) != 0;
-}
-
-/**
- * Has a record's line fetched and does not wait: unlike a load, a store leaves the processor's
- * window before its line arrives. The byte is the highest of a zone, 0 in every record.
- */
-export function touchRecord(record: usize): void {
-  store<u8>(record, 0, FLOW_CLIENT_SIDE + KEY_ZONE + 2);
 }
 
 /** Writes the packet's tuple as the record's tuple of `side`. */
