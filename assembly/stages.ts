@@ -49,8 +49,12 @@ const homes: usize = memory.data(8 * <i32>BATCH_COUNT_MAX, 64);
 const indexed: usize = memory.data(8 * <i32>BATCH_COUNT_MAX, 64);
 let homesEnd: usize = 0;
 let indexedEnd: usize = 0;
-/** A packet touches at most two records of two lines, or one record and two index lines. */
-const lines: usize = memory.data(16 * <i32>BATCH_COUNT_MAX, 64);
+/**
+ * A packet lists at most three records (a free slot, a candidate and another), of two lines each if
+ * they are of IPv6, and two index lines.
+ */
+const lines: usize = memory.data(32 * <i32>BATCH_COUNT_MAX, 64);
+const LINES_BYTES: usize = 32 * <usize>BATCH_COUNT_MAX;
 const LINE_BYTES: usize = 4;
 /** Keeps the loads of the touch loops alive. */
 const sink: usize = memory.data(8, 64);
@@ -66,6 +70,7 @@ export function findCandidates(count: u32): void {
   linesEnd = probeIndex(linesEnd, false);
   touch(indexed + LOOKUP_LINE, indexedEnd, LOOKUP_BYTES);
   linesEnd = probeIndex(linesEnd, true);
+  assert(linesEnd <= lines + LINES_BYTES, "stages: more lines were listed than there is room for");
   touch(lines, linesEnd, LINE_BYTES);
 }
 

@@ -129,6 +129,7 @@ function addressesOf(service: usize, packet: Packet): u32 {
 
 /** Index of the source address that is the client's own. */
 function firstAddress(packet: Packet, count: u32): u32 {
+  if (count == 1) return 0;
   return <u32>(hashAddress(packet) >> 32) % count;
 }
 
