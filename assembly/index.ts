@@ -28,7 +28,7 @@ import {
   SERVICE_COUNT_MAX,
   USAGE_BYTES,
 } from "./abi";
-import { forgetExpired } from "./flow/expiry";
+import { forgetExpired, sweepGroups } from "./flow/expiry";
 import { prepareStates } from "./flow/state";
 import { flowTable, isLive, recordAt, reserveTable } from "./flow/table";
 import { reserveFragments } from "./fragment";
@@ -49,7 +49,9 @@ import {
 import { reserveZones } from "./zone";
 
 export { processBatch } from "./batch";
+export { selectFrames } from "./capture/select";
 export * from "./capture/walk";
+export { decisionsAddress, digestDecisions, listDecisions } from "./decision";
 export { digestFrames, xxh64 } from "./digest";
 export { zoneInner, zoneOf, zoneVpcAndOuter } from "./zone";
 
@@ -141,4 +143,10 @@ export function flowRecord(handle: u32): usize {
 /** Forgets every flow that is over at `nowMs`; returns how many. */
 export function expire(nowMs: u32): u32 {
   return forgetExpired(flowTable(0), nowMs) + forgetExpired(flowTable(1), nowMs);
+}
+
+/** Takes every flow that is over at `nowMs` out of the active ones, as the sweep does in time. */
+export function sweepAll(nowMs: u32): void {
+  sweepGroups(flowTable(0), nowMs, flowTable(0).groupCount);
+  sweepGroups(flowTable(1), nowMs, flowTable(1).groupCount);
 }

@@ -26,6 +26,18 @@ export interface EngineExports extends WalkExports, Record<string, unknown> {
   zoneInner(zone: number): number;
   xxh64(start: number, bytes: number, seed: bigint): bigint;
   digestFrames(count: number, digest: bigint): bigint;
+  selectFrames(
+    first: number,
+    count: number,
+    number: number,
+    worker: number,
+    workers: number,
+    isSpread: number,
+  ): number;
+  decisionsAddress(): number;
+  listDecisions(count: number): number;
+  digestDecisions(list: number, count: number, digest: bigint): bigint;
+  sweepAll(nowMs: number): void;
 }
 
 /** Where the module lies: beside host/ in the sources, beside dist/ in the package. */

@@ -1,0 +1,63 @@
+/**
+ * Decisions: what a worker tells of the frames that it has decided, so that whoever restores the
+ * order of a capture needs neither the worker's memory nor a lock. One record (DECISION_*) for each
+ * frame of the batch, in the order in which frames leave; see host/replay/team.ts.
+ */
+import {
+  BATCH_COUNT_MAX,
+  COUNTER_FLOWS_ACTIVE,
+  COUNTER_FLOWS_CREATED,
+  DECISION_ACTIVE,
+  DECISION_BYTES,
+  DECISION_CREATED,
+  DECISION_FLOW,
+  DECISION_HASH,
+  DECISION_RECORD,
+  DECISION_SIZE,
+  DECISION_VERDICT,
+  FRAME_BYTES,
+  FRAME_CAPTURED_BYTES,
+  FRAME_FLOW,
+  FRAME_VERDICT,
+  VERDICT_PASS_NON_IP,
+} from "./abi";
+import { chain, hashFrame } from "./digest";
+import { counters, frames, recordNumbers } from "./memory";
+
+/** The last batch's decisions: a frame and what it caused to be emitted. */
+const decisions: usize = memory.data(<i32>(DECISION_SIZE * BATCH_COUNT_MAX * 3), 64);
+
+export function decisionsAddress(): usize {
+  return decisions;
+}
+
+/** Writes down what became of the first `count` frames of the batch; returns how many decisions. */
+export function listDecisions(count: u32): u32 {
+  const created = load<u32>(counters, COUNTER_FLOWS_CREATED);
+  const active = load<u32>(counters, COUNTER_FLOWS_ACTIVE);
+  for (let index: u32 = 0; index < count; index++) {
+    const descriptor = frames + <usize>(index * FRAME_BYTES);
+    const decision = decisions + <usize>(index * DECISION_SIZE);
+    const isOut = load<u16>(descriptor, FRAME_VERDICT) <= VERDICT_PASS_NON_IP;
+    store<u32>(decision, load<u32>(recordNumbers + ((<usize>index) << 2)), DECISION_RECORD);
+    store<u32>(decision, load<u32>(descriptor, FRAME_VERDICT), DECISION_VERDICT);
+    store<u32>(decision, load<u32>(descriptor, FRAME_FLOW), DECISION_FLOW);
+    store<u32>(decision, active, DECISION_ACTIVE);
+    store<u32>(decision, load<u32>(descriptor, FRAME_CAPTURED_BYTES), DECISION_BYTES);
+    store<u32>(decision, created, DECISION_CREATED);
+    store<u64>(decision, isOut ? hashFrame(descriptor) : 0, DECISION_HASH);
+  }
+  return count;
+}
+
+/** Adds the hashes of `count` decisions at `list` to the digest, but for those of dropped frames. */
+export function digestDecisions(list: usize, count: u32, digest: u64): u64 {
+  let chained = digest;
+  const end = list + <usize>(count * DECISION_SIZE);
+  for (let decision = list; decision < end; decision += DECISION_SIZE) {
+    const word = load<u32>(decision, DECISION_VERDICT);
+    const isDropped = (word & 0xffff) > VERDICT_PASS_NON_IP;
+    if (!isDropped) chained = chain(load<u64>(decision, DECISION_HASH), chained);
+  }
+  return chained;
+}
