@@ -163,7 +163,7 @@ test("inserted frames get the time they were given, in every clock that can say 
     const exponent = resolution & 127;
     if (resolution & 128 ? exponent > 33 : exponent > 9) continue;
     const insert: RunOptions["onBatch"] = (sink, count) => {
-      sink.insert(count, Uint8Array.of(0xaa), { timeNs, interface: index });
+      sink.insert(count, Uint8Array.of(0xaa), { timeNs, port: index });
     };
     const { written } = await run(openBytes(makePcapng(false, 0), memory));
     expect(written.length).toBeGreaterThan(0);
