@@ -279,7 +279,7 @@ export const INTERFACE_CLOCK_BINARY: u32 = 2; //  units of 2^-exponent s
 export const SHARD_BITS: u32 = 6;
 export const WORKER_COUNT_MAX: u32 = 64;
 
-// Decision: what became of a frame, as a worker tells it. Number 0 and up, in the order of leaving.
+// Decision: what became of a frame, as a worker tells it. In the order of leaving.
 export const DECISION_RECORD: u32 = 0; //         4  number of the record that the frame came from
 export const DECISION_VERDICT: u32 = 4; //        4  as in the descriptor: verdict, side, direction
 export const DECISION_FLOW: u32 = 8; //           4  flow handle of the worker, 0 = none
@@ -289,3 +289,4 @@ export const DECISION_CREATED: u32 = 20; //       4  flows that the worker has c
 export const DECISION_HASH: u32 = 24; //          8  XXH64 of the frame as it leaves; dropped: 0
 export const DECISION_SIZE: u32 = 32;
 export const DECISION_EMITTED: u32 = 0x80000000; // in the verdict word: EMIT_* and whether it is after
+export const DECISION_LAST: u32 = 0x40000000; //    the last one of its record

@@ -13,6 +13,7 @@ import {
   DECISION_EMITTED,
   DECISION_FLOW,
   DECISION_HASH,
+  DECISION_LAST,
   DECISION_RECORD,
   DECISION_SIZE,
   DECISION_VERDICT,
@@ -51,6 +52,8 @@ export function listDecisions(count: u32): u32 {
     for (; leavesWith(emitted, end, index, 1); emitted += FRAME_BYTES) {
       decision = write(decision, index, emitted, DECISION_EMITTED, true);
     }
+    const last = decision - DECISION_SIZE;
+    store<u32>(last, load<u32>(last, DECISION_VERDICT) | DECISION_LAST, DECISION_VERDICT);
   }
   return <u32>((decision - decisions) / DECISION_SIZE);
 }

@@ -79,7 +79,11 @@ export function chain(hash: u64, digest: u64): u64 {
 
 /** Hash of the frame of a descriptor as it is now. */
 export function hashFrame(descriptor: usize): u64 {
-  return xxh64(<usize>load<u32>(descriptor, FRAME_ADDRESS), load<u32>(descriptor, FRAME_CAPTURED_BYTES), 0);
+  return xxh64(
+    <usize>load<u32>(descriptor, FRAME_ADDRESS),
+    load<u32>(descriptor, FRAME_CAPTURED_BYTES),
+    0,
+  );
 }
 
 /** Chains the digest over all frames of the batch that go out, emitted ones where they leave. */

@@ -67,6 +67,11 @@ async function bytesOf(source: URL): Promise<BufferSource> {
   }
 }
 
+/** The compiled module, for threads that are to share it. @throws EngineError */
+export async function compileEngine(url = defaultUrl()): Promise<WebAssembly.Module> {
+  return WebAssembly.compile(await bytesOf(url));
+}
+
 async function exportsOf(
   source: BufferSource | WebAssembly.Module,
 ): Promise<Partial<EngineExports>> {
