@@ -51,6 +51,7 @@ import { reserveZones } from "./zone";
 export { processBatch } from "./batch";
 export * from "./capture/walk";
 export { digestFrames, xxh64 } from "./digest";
+export * from "./pp2/codec";
 export { zoneInner, zoneOf, zoneVpcAndOuter } from "./zone";
 
 const TOUCH_BYTES_MAX: u64 = 32 << 20;

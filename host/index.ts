@@ -25,4 +25,23 @@ export { TIMEOUTS_DEFAULT } from "./engine/configure.ts";
 export { createEngine, type Engine, VERDICT_NAMES } from "./engine/engine.ts";
 export { type Departure, Frames } from "./engine/frames.ts";
 export type { EngineExports } from "./engine/module.ts";
-export { CaptureError, EngineError, FlowplaneError } from "./errors.ts";
+export { CaptureError, EngineError, FlowplaneError, HeaderError } from "./errors.ts";
+export {
+  createHeaderCodec,
+  type HeaderCodec,
+  type HeaderOptions,
+  type ProxyHeader,
+} from "./pp2/codec.ts";
+export {
+  awsEndpoint,
+  azureLink,
+  gcpConnection,
+  type SslState,
+  sslState,
+  sslTlv,
+  TLV_TYPES,
+  type Tlv,
+  type TlvName,
+  tlvName,
+  tlvText,
+} from "./pp2/tlv.ts";

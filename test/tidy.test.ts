@@ -91,8 +91,8 @@ describe("layers", () => {
     expect(broken("host/capture/", (one) => !under("host/cli/", "host/replay/")(one))).toEqual([]);
   });
 
-  test("only the engine's and the captures' host code knows offsets", () => {
-    const known = ["host/engine/", "host/capture/"];
+  test("only the host code of engine, captures and PROXY headers knows offsets", () => {
+    const known = ["host/engine/", "host/capture/", "host/pp2/"];
     const users = IMPORTS.filter(
       ({ from, to }) => from.startsWith("host/") && /^assembly\//.test(to),
     );
