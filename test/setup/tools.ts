@@ -10,7 +10,12 @@ import { delimiter, join } from "node:path";
 /** Program and the Debian package that has it. */
 const PACKAGES = {
   chromium: "chromium",
+  curl: "curl",
+  dig: "dnsutils",
   gcc: "gcc",
+  haproxy: "haproxy",
+  nginx: "nginx",
+  openssl: "openssl",
   python3: "python3",
   tcprewrite: "tcpreplay",
   tshark: "tshark",
