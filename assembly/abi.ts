@@ -10,7 +10,7 @@
  */
 
 /** Bumped on any change of this file; checked by the host at load. */
-export const ABI_VERSION: u32 = 1;
+export const ABI_VERSION: u32 = 2;
 
 // Descriptor: one frame of a batch. The host or the record walk fills the first part, the
 // engine the second. Frames stay where they are and are rewritten in place.
@@ -141,7 +141,7 @@ export const SERVICE_RING6: u32 = 36; //          4  the same three, IPv6
 export const SERVICE_TARGETS6: u32 = 40; //       4
 export const SERVICE_TARGET6_COUNT: u32 = 44; //  4
 export const SERVICE_LISTENER_BITS: u32 = 48; //  4  low bits of target addresses that the listener gives
-export const SERVICE_BYTES: u32 = 64;
+export const SERVICE_BYTES: u32 = 128;
 export const SERVICE_COUNT_MAX: u32 = 4096;
 export const SERVICE_NONE: u32 = 0xffff;
 export const SERVICE_FLAG_ADOPT: u32 = 1; //      TCP flows may begin in mid-stream

