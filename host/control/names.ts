@@ -14,7 +14,7 @@ export interface EndpointNames {
 }
 
 /**
- * `vpce-ID-XXXXXXXX.SERVICE.REGION.vpce.amazonaws.com`, and zonal names with the zone's name behind
+ * `vpce-ID-SUFFIX.SERVICE.REGION.vpce.amazonaws.com`, and zonal names with the zone's name behind
  * the eight characters. `service` is the service's id, or the label of a service of AWS.
  */
 export function endpointNames(
