@@ -10,9 +10,15 @@ import { delimiter, join } from "node:path";
 /** Program and the Debian package that has it. */
 const PACKAGES = {
   chromium: "chromium",
+  curl: "curl",
   gcc: "gcc",
+  ip: "iproute2",
+  iperf3: "iperf3",
+  nginx: "nginx-light",
+  ping: "iputils-ping",
   python3: "python3",
   tcprewrite: "tcpreplay",
+  tracepath: "iputils-tracepath",
   tshark: "tshark",
 } as const;
 
