@@ -10,7 +10,7 @@
  */
 
 /** Bumped on any change of this file; checked by the host at load. */
-export const ABI_VERSION: u32 = 1;
+export const ABI_VERSION: u32 = 3;
 
 // Descriptor: one frame of a batch. The host or the record walk fills the first part, the
 // engine the second. Frames stay where they are and are rewritten in place.
@@ -29,6 +29,19 @@ export const FRAME_RECORD: u32 = 24; //           4  address of the capture reco
 export const FRAME_WIRE_BYTES: u32 = 28; //       4  length on the wire
 export const FRAME_BYTES: u32 = 32;
 export const BATCH_COUNT_MAX: u32 = 256;
+
+// Emitted frames: those that the engine makes itself. Descriptors of the same layout in a list of
+// their own, in the order in which they leave, each tied to the frame of the batch that caused it:
+// VERDICT holds EMIT_*, SIDE is 1 when it leaves after the cause (0: before), RECORD is the index
+// of the cause in the batch, PORT the cause's.
+export const EMIT_PP2: u32 = 0; //   PROXY protocol header
+export const EMIT_RST: u32 = 1; //   TCP reset
+export const EMIT_ICMP: u32 = 2; //  ICMP error
+export const EMIT_COUNT: u32 = 3;
+/** Most frames that one frame of a batch may cause. */
+export const EMIT_PER_FRAME_MAX: u32 = 2;
+export const EMIT_BYTES_MAX: u32 = 1920; //  longest emitted frame, link header included
+export const EMIT_HEADROOM_BYTES: u32 = 128; // free bytes before each
 
 /** Free bytes that a source leaves before a frame where it can, so that it may grow in place. */
 export const FRAME_HEADROOM_BYTES: u32 = 128;
@@ -169,10 +182,11 @@ export const SERVICE_RING6: u32 = 36; //          4  the same three, IPv6
 export const SERVICE_TARGETS6: u32 = 40; //       4
 export const SERVICE_TARGET6_COUNT: u32 = 44; //  4
 export const SERVICE_LISTENER_BITS: u32 = 48; //  4  low bits of target addresses that the listener gives
-export const SERVICE_BYTES: u32 = 64;
+export const SERVICE_BYTES: u32 = 128;
 export const SERVICE_COUNT_MAX: u32 = 4096;
 export const SERVICE_NONE: u32 = 0xffff;
 export const SERVICE_FLAG_ADOPT: u32 = 1; //      TCP flows may begin in mid-stream
+export const SERVICE_FLAG_RESET_STRAYS: u32 = 2; // TCP segments of no flow are answered with RST
 
 export const POOL_BYTES: u32 = 4; //              IPv4 address, network order
 export const POOL6_BYTES: u32 = 16;
@@ -196,6 +210,7 @@ export const COUNTER_FLOWS_OTHER: u32 = 312;
 export const COUNTER_FLOWS_SPILLED: u32 = 320; // stood outside their home group at creation
 export const COUNTER_FLOWS_REOPENED: u32 = 328; // begun again on the tuple of an ended flow
 export const COUNTER_UNREACHABLE: u32 = 384; //   forwarded to an address that no device has
+export const COUNTER_EMITTED: u32 = 336; //       8 * EMIT_COUNT: frames that the engine made
 export const COUNTERS_BYTES: u32 = 512;
 
 // Per-service counters, all u64, one block per service.
@@ -231,7 +246,8 @@ export const LAYOUT_FLOW6_RECORDS: u32 = 32;
 export const LAYOUT_FLOW_TABLE_BYTES: u32 = 36; //   whole IPv4 flow table: tags, records, index
 export const LAYOUT_FLOW6_TABLE_BYTES: u32 = 40;
 export const LAYOUT_TOTAL_BYTES: u32 = 44;
-export const LAYOUT_DEPARTURES: u32 = 52; //       entries of DEPARTURE_BYTES
+export const LAYOUT_DEPARTURES: u32 = 60; //      entries of DEPARTURE_BYTES
+export const LAYOUT_EMITS: u32 = 48; //           descriptors of emitted frames
 export const LAYOUT_BYTES: u32 = 64;
 
 export const ZONE_COUNT_MAX: u32 = 65536;
@@ -288,3 +304,30 @@ export const INTERFACE_BYTES: u32 = 32;
 export const INTERFACE_CLOCK_MULTIPLY: u32 = 0;
 export const INTERFACE_CLOCK_DIVIDE: u32 = 1;
 export const INTERFACE_CLOCK_BINARY: u32 = 2; //  units of 2^-exponent s
+
+// PROXY protocol v2: what the codec read. Offsets count from the begin of the header.
+export const PP2_BYTE: u32 = 0; //                4  offset at which the header is wrong
+export const PP2_DETAIL: u32 = 4; //              4  the number that the status is about
+export const PP2_HEADER_BYTES: u32 = 8; //        4  all of the header
+export const PP2_TLVS: u32 = 12; //               4  offset of the first TLV; HEADER_BYTES = none
+export const PP2_CRC: u32 = 16; //                4  offset of the CRC32C, 0 = none
+export const PP2_RESULT_BYTES: u32 = 32;
+/** The longest header that there can be. */
+export const PP2_BUFFER_BYTES: u32 = 65552;
+/** The longest header that is written: below 1 KiB. */
+export const PP2_HEADER_BYTES_MAX: u32 = 1023;
+
+export const PP2_STATUS_OK: u32 = 0;
+export const PP2_STATUS_INCOMPLETE: u32 = 1; //   DETAIL bytes are needed
+export const PP2_STATUS_SIGNATURE: u32 = 2;
+export const PP2_STATUS_VERSION: u32 = 3;
+export const PP2_STATUS_COMMAND: u32 = 4;
+export const PP2_STATUS_FAMILY: u32 = 5;
+export const PP2_STATUS_ADDRESSES: u32 = 6; //    the addresses take DETAIL bytes, more than there are
+export const PP2_STATUS_TLV_STRAY: u32 = 7; //    DETAIL bytes where a TLV takes three
+export const PP2_STATUS_TLV_OVERRUN: u32 = 8; //  a value of DETAIL bytes ends behind the header
+export const PP2_STATUS_TLV_LONG: u32 = 9; //     a value of DETAIL bytes is longer than its type may be
+export const PP2_STATUS_TLV_SHORT: u32 = 10;
+export const PP2_STATUS_CRC_BYTES: u32 = 11; //   a CRC32C of DETAIL bytes
+export const PP2_STATUS_CRC_TWICE: u32 = 12; //   the other one is at DETAIL
+export const PP2_STATUS_CRC: u32 = 13; //         the header's CRC32C is DETAIL

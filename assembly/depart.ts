@@ -31,6 +31,7 @@ import {
   VNET_BYTES,
 } from "./abi";
 import { countUp } from "./counters";
+import { emitCount, emits, placeOf } from "./emit";
 import { hashWord } from "./hash";
 import { counters, frames, ports, reserve } from "./memory";
 import { mergeDatagram } from "./merge";
@@ -92,23 +93,45 @@ function deviceOf(port: u32, ip: usize): u32 {
   return load<u32>(slotOf(port, high, low), ENTRY_DEVICE);
 }
 
-/** Lists what leaves of the last batch of `count` frames; returns how many departures. */
+/**
+ * Lists what leaves of the last batch of `count` frames, those that the engine made in their places
+ * between them; returns how many departures.
+ */
 export function listDepartures(count: u32, flags: u32): u32 {
   let next = departures;
   let before: usize = 0;
-  const end = frames + <usize>(count * FRAME_BYTES);
-  for (let descriptor = frames; descriptor < end; descriptor += FRAME_BYTES) {
-    if (load<u16>(descriptor, FRAME_VERDICT) != VERDICT_FORWARD) continue;
-    const isSameFlow = before != 0 && continues(before, descriptor);
-    if (flags & DEPARTURE_FLAG_MERGE && isSameFlow) {
-      if (mergeDatagram(next - DEPARTURE_BYTES, descriptor)) continue;
+  let made = emits;
+  const madeEnd = emits + <usize>(emitCount() * FRAME_BYTES);
+  for (let index: u32 = 0; index < count; index++) {
+    const descriptor = frames + <usize>(index * FRAME_BYTES);
+    for (; made < madeEnd && placeOf(made) == index << 1; made += FRAME_BYTES) {
+      next = addMade(next, made);
+      before = 0;
     }
-    before = 0;
-    if (!addDeparture(next, descriptor)) continue;
-    before = descriptor;
-    next += DEPARTURE_BYTES;
+    if (load<u16>(descriptor, FRAME_VERDICT) == VERDICT_FORWARD) {
+      const isMerging = (flags & DEPARTURE_FLAG_MERGE) != 0 && before != 0;
+      const isMerged =
+        isMerging &&
+        continues(before, descriptor) &&
+        mergeDatagram(next - DEPARTURE_BYTES, descriptor);
+      if (!isMerged) {
+        const start = next;
+        next = addDeparture(next, descriptor);
+        before = next == start ? 0 : descriptor;
+      }
+    }
+    for (; made < madeEnd && placeOf(made) == (index << 1) + 1; made += FRAME_BYTES) {
+      next = addMade(next, made);
+      before = 0;
+    }
   }
   return <u32>(next - departures) / DEPARTURE_BYTES;
+}
+
+/** Adds a frame that the engine made: its checksums are complete, so its header is empty. */
+function addMade(departure: usize, descriptor: usize): usize {
+  memory.fill(<usize>(load<u32>(descriptor, FRAME_ADDRESS) - VNET_BYTES), 0, VNET_BYTES);
+  return addDeparture(departure, descriptor);
 }
 
 /** True when two frames belong to one flow and leave the same way. */
@@ -120,17 +143,18 @@ function continues(before: usize, descriptor: usize): bool {
   );
 }
 
-function addDeparture(departure: usize, descriptor: usize): bool {
+/** Adds a frame if there is a device for it; returns where the list then ends. */
+function addDeparture(departure: usize, descriptor: usize): usize {
   const frame = load<u32>(descriptor, FRAME_ADDRESS);
   const device = deviceOf(load<u16>(descriptor, FRAME_PORT_OUT), frame);
   if (device == 0) {
     countUp(counters + COUNTER_UNREACHABLE);
-    return false;
+    return departure;
   }
   const bytes = load<u32>(descriptor, FRAME_CAPTURED_BYTES) + VNET_BYTES;
   store<u32>(departure, frame - VNET_BYTES, DEPARTURE_ADDRESS);
   store<u32>(departure, bytes, DEPARTURE_LENGTH);
   store<u32>(departure, device - 1, DEPARTURE_DEVICE);
   store<u32>(departure, 1, DEPARTURE_DATAGRAMS);
-  return true;
+  return departure + DEPARTURE_BYTES;
 }

@@ -13,6 +13,7 @@ import {
   LAYOUT_ARENA,
   LAYOUT_COUNTERS,
   LAYOUT_DEPARTURES,
+  LAYOUT_EMITS,
   LAYOUT_FLOW_RECORDS,
   LAYOUT_FLOW_TABLE_BYTES,
   LAYOUT_FLOW6_RECORDS,
@@ -30,6 +31,7 @@ import {
   USAGE_BYTES,
 } from "./abi";
 import { departures, reserveDevices } from "./depart";
+import { emits, reserveEmits } from "./emit";
 import { forgetExpired } from "./flow/expiry";
 import { prepareStates } from "./flow/state";
 import { flowTable, isLive, recordAt, reserveTable } from "./flow/table";
@@ -54,6 +56,8 @@ export { processBatch } from "./batch";
 export * from "./capture/walk";
 export { listDepartures, placeAddress } from "./depart";
 export { digestFrames, xxh64 } from "./digest";
+export { emitCount } from "./emit";
+export * from "./pp2/codec";
 export { zoneInner, zoneOf, zoneVpcAndOuter } from "./zone";
 
 const TOUCH_BYTES_MAX: u64 = 32 << 20;
@@ -80,6 +84,7 @@ export function create(): u32 {
   reserveZones();
   reserveFragments();
   reserveDevices();
+  reserveEmits();
   store<u32>(layout, <u32>reserve(load<u32>(config, CONFIG_TABLES_BYTES)), LAYOUT_TABLES);
   store<u32>(layout, <u32>reserve(load<u32>(config, CONFIG_ARENA_BYTES)), LAYOUT_ARENA);
   const table4 = flowTable(0);
@@ -95,6 +100,7 @@ export function create(): u32 {
   store<u32>(layout, <u32>usage, LAYOUT_USAGE);
   store<u32>(layout, <u32>counters, LAYOUT_COUNTERS);
   store<u32>(layout, <u32>departures, LAYOUT_DEPARTURES);
+  store<u32>(layout, <u32>emits, LAYOUT_EMITS);
   store<u32>(layout, <u32>table4.records, LAYOUT_FLOW_RECORDS);
   store<u32>(layout, <u32>table6.records, LAYOUT_FLOW6_RECORDS);
   store<u32>(layout, <u32>bytes4, LAYOUT_FLOW_TABLE_BYTES);

@@ -5,8 +5,10 @@
  * ports are reused per destination (RFC 4787 calls it address- and port-dependent mapping).
  *
  * Source port: the client's own if it is at least PORT_MIN and free (RFC 4787 REQ-3), else up to
- * PORT_PROBES_MAX others in PORT_MIN..65535 in an order that the tuple's keyed hash gives. The
- * client's address picks the pool address that is tried first (paired pooling, REQ-2).
+ * PORT_PROBES_MAX others in PORT_MIN..65535 that have the same low six bits, in an order that the
+ * tuple's keyed hash gives. Keeping the low bits keeps parity (REQ-4), and both sides of a flow can
+ * be told apart by the same six bits of their ports. Identifiers of ICMP queries are such ports, too.
+ * The client's address picks the pool address that is tried first (paired pooling, REQ-2).
  * Work is bounded: TARGETS_TRIED_MAX targets, POOL_TRIED_MAX addresses, PORT_PROBES_MAX ports.
  */
 import {
@@ -40,7 +42,11 @@ import { ICMP_REQUEST, icmpRole, portPairOf, setTuple } from "./wire/transport";
 
 const PORTS_AND_PROTOCOL: u64 = 0x000000ffffffffff;
 const PORT_MIN: u32 = 1024;
-const PORT_COUNT: u32 = 65536 - PORT_MIN;
+/** Low bits of a port that translation keeps. */
+const PORT_KEPT_BITS: u32 = 6;
+const PORT_KEPT_MASK: u32 = (1 << PORT_KEPT_BITS) - 1;
+/** Ports from PORT_MIN on that agree in these bits: 1,008. */
+const PORT_CHOICES: u32 = (65536 - PORT_MIN) >> PORT_KEPT_BITS;
 const PORT_PROBES_MAX: u32 = 64;
 const POOL_TRIED_MAX: u32 = 16;
 const TARGETS_TRIED_MAX: u32 = 64;
@@ -202,7 +208,7 @@ function translateSource(
   return VERDICT_DROP_PORT_EXHAUSTED;
 }
 
-/** Tries the client's port, then others, with the source address already in the tuple. */
+/** Tries the client's port, then its likes, with the source address already in the tuple. */
 function allocatePort(
   table: FlowTable,
   packet: Packet,
@@ -216,23 +222,22 @@ function allocatePort(
   if (mayKeep && isTupleFree(table, portPair, protocolZone, nowMs)) return true;
   if (!isQuery && !hasPorts(packet)) return false;
   const order = hashWord(hashOfChoice(packet));
-  const start = <u32>(order >> 32) % PORT_COUNT;
-  const stride = <u32>load<u16>(strides + <usize>((<u32>order & 15) << 1));
-  let offset = start;
+  const stride = <u32>load<u8>(strides + <usize>(<u32>order & 15));
+  const lowest = PORT_MIN | (port & PORT_KEPT_MASK);
+  let choice = <u32>(((order >> 32) * <u64>PORT_CHOICES) >> 32);
   for (let probe: u32 = 0; probe < PORT_PROBES_MAX; probe++) {
-    const candidate = <u32>bswap<u16>(<u16>(PORT_MIN + offset));
-    const probed = (portPair & 0xffff0000) | candidate;
+    const candidate = lowest + (choice << PORT_KEPT_BITS);
+    const probed = (portPair & 0xffff0000) | <u32>bswap<u16>(<u16>candidate);
     if (isTupleFree(table, probed, protocolZone, nowMs)) return true;
-    offset += stride;
-    if (offset >= PORT_COUNT) offset -= PORT_COUNT;
+    choice += stride;
+    if (choice >= PORT_CHOICES) choice -= PORT_CHOICES;
   }
   return false;
 }
 
-/** Sixteen primes, none of them a factor of PORT_COUNT = 2^10 * 3^2 * 7. */
-const strides: usize = memory.data<u16>([
-  7919, 10007, 12007, 14009, 16001, 18013, 20011, 22003, 24001, 26003, 28001, 30011, 32003, 34019,
-  36007, 38011,
+/** Sixteen primes, none of them a factor of PORT_CHOICES = 2^4 * 3^2 * 7. */
+const strides: usize = memory.data<u8>([
+  101, 109, 127, 131, 137, 149, 157, 163, 173, 181, 193, 199, 211, 223, 233, 241,
 ]);
 
 /** Sets the tuple and asks whether no other flow uses it. */

@@ -24,11 +24,12 @@ static inline uint32_t zone_of(const struct tuple *tuple) { return (uint32_t)(tu
 
 /* ---- service-side tuple of a new flow ---- */
 
-enum { PORT_MIN = 1024, PORT_RANGE = 65536 - PORT_MIN, PORT_PROBES_MAX = 64, POOL_TRIED_MAX = 16 };
+enum { PORT_MIN = 1024, PORT_KEPT_BITS = 6, PORT_PROBES_MAX = 64, POOL_TRIED_MAX = 16 };
+enum { PORT_CHOICES = (65536 - PORT_MIN) >> PORT_KEPT_BITS };
 
-/* Primes, none of them a factor of PORT_RANGE. */
-static const uint16_t strides[16] = {7919,  10007, 12007, 14009, 16001, 18013, 20011, 22003,
-                                     24001, 26003, 28001, 30011, 32003, 34019, 36007, 38011};
+/* Primes, none of them a factor of PORT_CHOICES. */
+static const uint8_t strides[16] = {101, 109, 127, 131, 137, 149, 157, 163,
+                                    173, 181, 193, 199, 211, 223, 233, 241};
 
 /* The tuple under construction, and its two addresses as the sender's packet would carry them. */
 struct outside {
@@ -54,20 +55,20 @@ static bool is_tuple_free(struct outside *outside, uint32_t port_pair, uint32_t 
   return owner == NULL || forget_if_over(owner, now_ms);
 }
 
-/* Tries the client's port, then others, with the source address already in the tuple. */
+/* Tries the client's port, then its likes, with the source address already in the tuple. */
 static bool allocate_port(struct outside *outside, const struct packet *packet, uint32_t port_pair,
                           uint32_t now_ms) {
-  bool may_keep = __builtin_bswap16((uint16_t)port_pair) >= PORT_MIN;
-  if (may_keep && is_tuple_free(outside, port_pair, now_ms)) return true;
-  uint64_t choice = hash_tuple(packet->tuple.addresses, packet->tuple.rest & 0xffffffffff);
-  uint64_t order = hash_word(choice);
-  uint32_t offset = (uint32_t)(order >> 32) % PORT_RANGE;
+  uint32_t port = __builtin_bswap16((uint16_t)port_pair);
+  if (port >= PORT_MIN && is_tuple_free(outside, port_pair, now_ms)) return true;
+  uint64_t order = hash_word(hash_tuple(packet->tuple.addresses, packet->tuple.rest & 0xffffffffff));
   uint32_t stride = strides[order & 15];
+  uint32_t lowest = PORT_MIN | (port & ((1 << PORT_KEPT_BITS) - 1));
+  uint32_t choice = (uint32_t)((order >> 32) * PORT_CHOICES >> 32);
   for (int probe = 0; probe < PORT_PROBES_MAX; probe++) {
-    uint32_t candidate = __builtin_bswap16((uint16_t)(PORT_MIN + offset));
+    uint32_t candidate = __builtin_bswap16((uint16_t)(lowest + (choice << PORT_KEPT_BITS)));
     if (is_tuple_free(outside, (port_pair & 0xffff0000) | candidate, now_ms)) return true;
-    offset += stride;
-    if (offset >= PORT_RANGE) offset -= PORT_RANGE;
+    choice += stride;
+    if (choice >= PORT_CHOICES) choice -= PORT_CHOICES;
   }
   return false;
 }
