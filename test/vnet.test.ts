@@ -18,7 +18,7 @@ import {
   withPartial,
 } from "./reference/vnet.ts";
 
-const RUNS = 150;
+const RUNS = 80;
 const VNET_BYTES = 12;
 const NO_OFFLOAD: VnetHeader = { isPartial: false, checksumStart: 0, checksumOffset: 0 };
 
@@ -267,6 +267,23 @@ describe("devices", () => {
     expect(left.length).toBe(1);
     expect(pass({ engine, transit }, [answerTo(left[0] as Left)])).toEqual([]);
     expect(engine.counters().unreachable).toBe(1);
+  });
+
+  test("take frames that the engine makes, complete and with an empty header", async () => {
+    const { engine, transit } = await transitOf(true);
+    engine.setService(0, { targets: [{ address: "172.16.0.1" }], resetStrays: true });
+    const stray = raw()
+      .ip("10.0.0.1", "192.0.2.1")
+      .tcp(5000, 80, { flags: "A" })
+      .payload(pattern(8));
+    const known = raw().ip("10.0.0.2", "192.0.2.1").udp(5000, 53).payload(pattern(8));
+    const sent = [stray, known].map((packet, i) => leftToDevice(packet.bytes(), i ? 6 : 16, 2));
+    const [reset, other] = pass({ engine, transit }, sent);
+    const answer = raw().ip("192.0.2.1", "10.0.0.1", { df: true });
+    const expected = answer.tcp(80, 5000, { flags: "R", seq: 2000, ack: 0, window: 0 }).bytes();
+    expect(reset).toMatchObject({ device: 3, header: { isPartial: false, gsoType: 0 } });
+    expect(reset?.packet).toEqual(expected);
+    expect(other).toMatchObject({ device: 5, header: { isPartial: true } });
   });
 
   test("hold 4096 addresses, and say so when there is one more", async () => {
