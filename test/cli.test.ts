@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import { afterAll, describe, expect, test } from "vitest";
-import { commandLine } from "../host/cli/program.ts";
+import { commandLine, withSubcommands } from "../host/cli/program.ts";
 import type { FlowsResult } from "../host/replay/flows.ts";
 import type { ReplayResult } from "../host/replay/result.ts";
 import { readCapture } from "./reference/capture.ts";
@@ -71,7 +71,7 @@ describe("help", () => {
   });
 
   test("has no line longer than a terminal and no command without a description", () => {
-    for (const command of [commandLine(), ...commandLine().commands]) {
+    for (const command of withSubcommands(commandLine())) {
       expect(command.description()).not.toBe("");
       const lines = command.helpInformation().split("\n");
       expect(Math.max(...lines.map((line) => line.length))).toBeLessThanOrEqual(100);
@@ -99,7 +99,16 @@ describe("an error is one line and an exit status:", () => {
     [["replay", "web.pcap", "--scenario", "vpn"], 2, /'vpn' is invalid. .* nat, nlb, privatelink/],
     [["replay", "web.pcap", "--limit", "0"], 2, /--limit: "0" is not an integer of at least 1$/],
     [["replay", "web.pcap", "--repeat", "x"], 2, /--repeat: "x" is not an integer from 1 to/],
-    [["replay", "web.pcap", "--workers", "2"], 2, /--workers: 2 is not available; .* one worker/],
+    [
+      ["replay", "-", "--workers", "2"],
+      2,
+      /--workers: 2 workers each read the capture; standard input/,
+    ],
+    [
+      ["replay", "web.pcap", "--workers", "65"],
+      2,
+      /--workers: "65" is not an integer from 1 to 64/,
+    ],
     [
       ["replay", "web.pcap", "--scenario", "nlb", "--targets", "1001"],
       2,

@@ -153,7 +153,7 @@ async function teamPasses(
     const isLast = isTooSmall(captureBytes, first.counters.flows.created);
     const shares = isLast ? [] : await team.rest(options.passes ?? 1);
     const workers = shares.map((passes) => workerResult(passes[0]?.packets ?? 0, passes));
-    return { first, times: together(cold.times, shares), workers, failure };
+    return { first, times: together(cold.times, shares, options.machine.cores), workers, failure };
   } finally {
     await team.stop();
   }

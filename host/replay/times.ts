@@ -13,12 +13,22 @@ export interface PassTimes {
   writeMs: number;
 }
 
-/** Passes of a team: `first` is what the thread that restored the order took for the first one. */
-export function together(first: PassTimes, shares: readonly WorkerPass[][]): PassTimes[] {
+/**
+ * Passes of a team: `first` is what the thread that restored the order took for the first one.
+ * Workers that outnumber the cores take turns: then their time on `cores` cores counts.
+ */
+export function together(
+  first: PassTimes,
+  shares: readonly WorkerPass[][],
+  cores: number,
+): PassTimes[] {
   const count = shares[0]?.length ?? 1;
   return Array.from({ length: count }, (_, index) => {
     const pass = shares.map((share) => share[index] as WorkerPass);
-    const most = (part: "readMs" | "engineMs") => Math.max(0, ...pass.map((one) => one[part]));
+    const most = (part: "readMs" | "engineMs") => {
+      const ms = pass.map((one) => one[part]);
+      return Math.max(0, ...ms, shares.length > cores ? sum(ms) / cores : 0);
+    };
     const start = Math.min(...pass.map(({ startMs }) => startMs));
     const end = Math.max(...pass.map(({ endMs }) => endMs));
     return {
