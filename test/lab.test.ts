@@ -129,6 +129,42 @@ describe("through the engine", () => {
   });
 });
 
+describe("several workers", () => {
+  test("share the flows and nothing else: none is lost between them", async ({ skip }) => {
+    const iperf = requireTool("iperf3", skip);
+    requireTool("ping", skip);
+    await scene(async (s) => {
+      const name = uniqueName();
+      const lab = await s.lab({ ...oneTarget(name), workers: 2 });
+      s.start(`${name}-s`, [iperf, "-s"]);
+      await listening(`${name}-s`, 5201);
+      for (const address of [LISTENER, LISTENER6]) {
+        for (const way of [["-P8"], ["-P8", "-R"], ["-P8", "-u", "-b1M"]]) {
+          const words = [iperf, "-c", address, "-t", "1", "-J", ...way];
+          const { stdout } = await inside(`${name}-c`, words);
+          expect((JSON.parse(stdout) as IperfResult).error).toBeUndefined();
+        }
+        const { stdout } = await inside(`${name}-c`, ["ping", "-c2", "-i0.2", "-W5", address]);
+        expect(stdout).toContain("2 received");
+        // Nobody listens there: the port unreachable of ICMP must find the flow that it quotes.
+        const closed = [
+          "bash",
+          "-c",
+          `for n in 1 2 3 4; do echo > /dev/udp/${address}/$((9000 + n)); done`,
+        ];
+        await inside(`${name}-c`, closed);
+      }
+      const counters = await lab.plane.all("counters");
+      for (const { verdicts, flows } of counters) {
+        const { forward, ...others } = verdicts;
+        expect(forward).toBeGreaterThan(100);
+        expect(flows.tcp).toBeGreaterThan(4);
+        expect(Object.entries(others).filter(([, count]) => count > 0)).toEqual([]);
+      }
+    });
+  });
+});
+
 interface IperfResult {
   error?: string;
   end: {
