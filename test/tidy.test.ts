@@ -240,14 +240,16 @@ describe("the tree", () => {
 
   test("versions are exact", () => {
     const all = Object.entries({ ...manifest.dependencies, ...manifest.devDependencies });
-    const loose = all.filter(([, version]) => !/^\d+\.\d+\.\d+$|^file:\.ci\//.test(version));
+    const loose = all.filter(
+      ([, version]) => !/^\d+\.\d+\.\d+(-nightly\.\d+)?$|^file:\.ci\//.test(version),
+    );
     expect(loose).toEqual([]);
     expect(text("package-lock.json")).not.toContain('"resolved": "http');
   });
 
   test("every dependency is used", () => {
     const uses = IMPORTS.map(({ to }) => to);
-    const tools = ["dev-node", "typescript", "@biomejs/biome", "@types/node", "uplot"];
+    const tools = ["dev-node", "typescript", "@biomejs/biome", "binaryen", "@types/node", "uplot"];
     tools.push("@types/dns-packet");
     // Installed ahead of the modules that bring their use.
     tools.push("ioredis", "proxy-protocol-js");
@@ -260,10 +262,13 @@ describe("the tree", () => {
 
 describe("the packet path is one piece", () => {
   const folder = mkdtempSync(join(tmpdir(), "flowplane-wat-"));
-  const words = ["assembly/index.ts", "--target", "release", "--outFile", `${folder}/engine.wasm`];
-  const asc = join(ROOT, "node_modules/assemblyscript/bin/asc.js");
+  const wasm = `${folder}/engine.wasm`;
   const wat = `${folder}/engine.wat`;
-  execFileSync(process.execPath, [asc, ...words, "--textFile", wat], { cwd: ROOT });
+  const words = ["assembly/index.ts", "--target", "release", "--debug", "--outFile", wasm];
+  const [optimizer = "", ...flags] = manifest.scripts.optimize.split(" ");
+  const tool = (name: string) => join(ROOT, "node_modules/.bin", name);
+  execFileSync(process.execPath, [tool("asc"), ...words], { cwd: ROOT });
+  execFileSync(process.execPath, [tool(optimizer), wasm, ...flags, "-g", "-S", "-o", wat]);
   const pieces = readFileSync(wat, "utf8")
     .split(/^ \(func \$/m)
     .slice(1);
@@ -287,13 +292,13 @@ describe("the packet path is one piece", () => {
     }
   });
 
-  test("an established flow's packet costs three calls, and none from there", () => {
+  test("an established flow's packet costs one call, and none from there", () => {
     const way = "parsePlain setTuple4 hashTuple finishFast holds account mark rewriteFast".split(
       " ",
     );
     const left = way.filter((name) => calls.has(name));
-    expect(left).toEqual(["setTuple4", "account", "rewriteFast"]);
+    expect(left).toEqual(["rewriteFast"]);
     for (const name of left) expect(calls.get(name)).toEqual([]);
-    expect(calls.get("processBatch")).toEqual(expect.arrayContaining(["account", "rewriteFast"]));
+    expect(calls.get("processBatch")).toContain("rewriteFast");
   });
 });
