@@ -12,6 +12,7 @@ import {
   HANDLE_IPV6,
   LAYOUT_ARENA,
   LAYOUT_COUNTERS,
+  LAYOUT_DEPARTURES,
   LAYOUT_EMITS,
   LAYOUT_FLOW_RECORDS,
   LAYOUT_FLOW_TABLE_BYTES,
@@ -29,6 +30,7 @@ import {
   SERVICE_COUNT_MAX,
   USAGE_BYTES,
 } from "./abi";
+import { departures, reserveDevices } from "./depart";
 import { emits, reserveEmits } from "./emit";
 import { forgetExpired } from "./flow/expiry";
 import { prepareStates } from "./flow/state";
@@ -52,6 +54,7 @@ import { reserveZones } from "./zone";
 
 export { processBatch } from "./batch";
 export * from "./capture/walk";
+export { listDepartures, placeAddress } from "./depart";
 export { digestFrames, xxh64 } from "./digest";
 export { emitCount } from "./emit";
 export * from "./pp2/codec";
@@ -80,6 +83,7 @@ export function create(): u32 {
   begin();
   reserveZones();
   reserveFragments();
+  reserveDevices();
   reserveEmits();
   store<u32>(layout, <u32>reserve(load<u32>(config, CONFIG_TABLES_BYTES)), LAYOUT_TABLES);
   store<u32>(layout, <u32>reserve(load<u32>(config, CONFIG_ARENA_BYTES)), LAYOUT_ARENA);
@@ -95,6 +99,7 @@ export function create(): u32 {
   store<u32>(layout, <u32>services, LAYOUT_SERVICES);
   store<u32>(layout, <u32>usage, LAYOUT_USAGE);
   store<u32>(layout, <u32>counters, LAYOUT_COUNTERS);
+  store<u32>(layout, <u32>departures, LAYOUT_DEPARTURES);
   store<u32>(layout, <u32>emits, LAYOUT_EMITS);
   store<u32>(layout, <u32>table4.records, LAYOUT_FLOW_RECORDS);
   store<u32>(layout, <u32>table6.records, LAYOUT_FLOW6_RECORDS);

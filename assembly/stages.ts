@@ -11,6 +11,8 @@ import {
   FRAME_BYTES,
   FRAME_PORT,
   PORT_BYTES,
+  PORT_FLAG_VNET,
+  PORT_FLAGS,
   PORT_SIDE_CLIENT,
   PORT_SIDES,
 } from "./abi";
@@ -41,6 +43,7 @@ import {
 } from "./packet";
 import { parseFrame } from "./wire/link";
 import { parsePlain } from "./wire/plain";
+import { notePartial } from "./wire/vnet";
 
 /** A lookup: the packet's address, then the line's. */
 const LOOKUP_LINE: usize = 4;
@@ -92,7 +95,7 @@ function parseAll(count: u32): void {
     let table = flowTable(0);
     let hasTuple: bool = true;
     if (!parsePlain(descriptor, packet, port)) {
-      hasTuple = parseOther(descriptor, packet);
+      hasTuple = parseOther(descriptor, packet, port);
       table = flowTable(packet.isIpv6);
     }
     if (hasTuple) {
@@ -110,8 +113,10 @@ function parseAll(count: u32): void {
 }
 
 /** Parses a frame that is not plain; false when there is no flow to look up. */
-function parseOther(descriptor: usize, packet: Packet): bool {
+function parseOther(descriptor: usize, packet: Packet, port: usize): bool {
   parseFrame(descriptor, packet);
+  packet.partial = 0;
+  if (load<u8>(port, PORT_FLAGS) & PORT_FLAG_VNET) notePartial(descriptor, packet);
   if (packet.kind == PACKET_ERROR) parseQuote(descriptor, packet);
   return packet.kind != PACKET_DECIDED && packet.kind != PACKET_LATER;
 }

@@ -50,6 +50,8 @@ export interface PortOptions {
   service?: number;
   /** Port on which frames leave; default the port itself. */
   peer?: number;
+  /** A virtio_net_hdr of 12 bytes stands right before each frame; default false. */
+  vnetHeader?: boolean;
 }
 
 export interface Target {
@@ -113,6 +115,8 @@ export interface Counters {
     icmp: number;
     other: number;
   };
+  /** Forwarded frames whose destination no device has. */
+  unreachable: number;
   /** Frames that the engine made and sent. */
   emitted: Record<EmitName, number>;
 }

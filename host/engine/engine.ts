@@ -17,7 +17,7 @@ import type {
   Usage,
   VerdictName,
 } from "./api.ts";
-import { options as checkOptions, type OptionNames, oneOf, wholeNumber } from "./check.ts";
+import { options as checkOptions, type OptionNames, oneOf, truth, wholeNumber } from "./check.ts";
 import { configure, type Settings, settingsOf } from "./configure.ts";
 import { type EngineExports, loadEngine } from "./module.ts";
 import { readFlow } from "./records.ts";
@@ -51,6 +51,7 @@ const PORT_OPTIONS: OptionNames<PortOptions> = {
   sides: true,
   service: true,
   peer: true,
+  vnetHeader: true,
 };
 
 /** The engine's tables and clockwork behind plain methods. Made by `createEngine`. */
@@ -77,6 +78,8 @@ export class Engine {
   readonly flowTableBytes: number;
   readonly flow6TableBytes: number;
   readonly exports: EngineExports;
+  /** @internal Address of the list of departures. */
+  readonly departuresAddress: number;
   readonly #view: DataView<ArrayBuffer>;
   readonly #layout: (field: number) => number;
   readonly #services: ServiceTables;
@@ -110,6 +113,7 @@ export class Engine {
       address: this.#layout(abi.LAYOUT_ARENA),
       bytes: settings.arenaBytes,
     };
+    this.departuresAddress = this.#layout(abi.LAYOUT_DEPARTURES);
     this.flowTableBytes = this.#layout(abi.LAYOUT_FLOW_TABLE_BYTES);
     this.flow6TableBytes = this.#layout(abi.LAYOUT_FLOW6_TABLE_BYTES);
     const tables = {
@@ -223,6 +227,7 @@ export class Engine {
         ? abi.SERVICE_NONE
         : wholeNumber("service", options.service, 0, abi.SERVICE_COUNT_MAX - 1);
     const peer = wholeNumber("peer", options.peer ?? port, 0, abi.PORT_COUNT_MAX - 1);
+    const flags = truth("vnetHeader", options.vnetHeader ?? false) ? abi.PORT_FLAG_VNET : 0;
     const zone = this.#run(() => this.exports.zoneOf(vpc, 0, 0)) >>> 0;
     if (zone >= abi.ZONE_COUNT_MAX) {
       throw new RangeError(`vpc: ${vpc} is one more than the ${abi.ZONE_COUNT_MAX} zones hold`);
@@ -234,6 +239,7 @@ export class Engine {
     this.#view.setUint8(address + abi.PORT_LINK, link);
     this.#view.setUint16(address + abi.PORT_SERVICE, service, true);
     this.#view.setUint16(address + abi.PORT_PEER, peer, true);
+    this.#view.setUint8(address + abi.PORT_FLAGS, flags);
   }
 
   /**
@@ -269,7 +275,7 @@ export class Engine {
     for (const [kind, name] of EMIT_NAMES.entries()) {
       emitted[name] = read(abi.COUNTER_EMITTED + kind * 8);
     }
-    return { verdicts, flows, emitted };
+    return { verdicts, flows, emitted, unreachable: read(abi.COUNTER_UNREACHABLE) };
   }
 
   /** What has passed through a service. */
@@ -317,9 +323,11 @@ export class Engine {
     };
   }
 
-  /** Forgets every flow that is over at the clock of the last packet; returns how many. */
-  expire(): number {
-    const nowMs = this.#lastMs;
+  /**
+   * Forgets every flow that is over at `nowMs`, by default the clock of the last packet; returns
+   * how many.
+   */
+  expire(nowMs = this.#lastMs): number {
     return this.#run(() => (nowMs === undefined ? 0 : this.exports.expire(nowMs) >>> 0));
   }
 }
