@@ -41,6 +41,7 @@ import {
   Packet,
   packetAt,
 } from "./packet";
+import { clearForeseen } from "./translate";
 import { parseFrame } from "./wire/link";
 import { parsePlain } from "./wire/plain";
 import { notePartial } from "./wire/vnet";
@@ -64,6 +65,7 @@ const sink: usize = memory.data(8, 64);
 
 /** Parses the first `count` frames and leaves a candidate in every packet that may have a flow. */
 export function findCandidates(count: u32): void {
+  clearForeseen(count);
   parseAll(count);
   touch(homes + LOOKUP_LINE, homesEnd, LOOKUP_BYTES);
   touch(indexed + LOOKUP_LINE, indexedEnd, LOOKUP_BYTES);

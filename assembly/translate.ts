@@ -12,6 +12,7 @@
  * Work is bounded: TARGETS_TRIED_MAX targets, POOL_TRIED_MAX addresses, PORT_PROBES_MAX ports.
  */
 import {
+  BATCH_COUNT_MAX,
   POOL_BYTES,
   POOL6_BYTES,
   SERVICE_LISTENER_BITS,
@@ -37,7 +38,14 @@ import {
 import { forgetIfOver } from "./flow/expiry";
 import { FlowTable, findOwner } from "./flow/table";
 import { hashDigest, hashTuple, hashWord } from "./hash";
-import { Packet, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP } from "./packet";
+import {
+  indexOf,
+  Packet,
+  PROTOCOL_ICMP,
+  PROTOCOL_ICMPV6,
+  PROTOCOL_TCP,
+  PROTOCOL_UDP,
+} from "./packet";
 import { ICMP_REQUEST, icmpRole, portPairOf, setTuple } from "./wire/transport";
 
 const PORTS_AND_PROTOCOL: u64 = 0x000000ffffffffff;
@@ -55,6 +63,13 @@ const TARGETS_TRIED_MAX: u32 = 64;
 const outsidePacket: usize = memory.data(64, 64);
 const endpoints: usize = memory.data(32, 64);
 
+/** Service-side tuples of IPv4 that were foreseen for packets of the batch, and for which. */
+const foreseenTuples: usize = memory.data(32 * <i32>BATCH_COUNT_MAX, 64);
+const foreseenMarks: usize = memory.data(<i32>BATCH_COUNT_MAX, 64);
+/** Each is a Tuple, then whether it is swapped. */
+const FORESEEN_SWAPPED: usize = 24;
+const FORESEEN_BYTES: usize = 32;
+
 export function outside(): Packet {
   return changetype<Packet>(outsidePacket);
 }
@@ -70,6 +85,7 @@ export function translate(
   protocolZone: u32,
   nowMs: u32,
 ): u32 {
+  if (takeForeseen(packet, protocolZone) && isUnowned(table, nowMs)) return VERDICT_FORWARD;
   takeOver(packet);
   const portPair = portPairOf(packet);
   const targetCount = targetsOf(service, packet);
@@ -89,9 +105,15 @@ export function translate(
   return verdict;
 }
 
+/** Forgets what was foreseen for the packets of an earlier batch. */
+export function clearForeseen(count: u32): void {
+  memory.fill(foreseenMarks, 0, count);
+}
+
 /**
- * Hash of the tuple that `translate` will most probably choose: the first target, the first
- * address, the client's own port. It only serves to touch index lines before they are needed.
+ * Makes the tuple that `translate` tries first (the first target, the first address, the client's
+ * own port) and returns its hash, so that index lines can be touched before they are needed. One
+ * of IPv4 is kept for `translate`, which then need not make it again.
  */
 export function foresee(service: usize, packet: Packet, protocolZone: u32): u64 {
   takeOver(packet);
@@ -101,8 +123,36 @@ export function foresee(service: usize, packet: Packet, protocolZone: u32): u64 
   }
   const count = addressesOf(service, packet);
   if (count != 0) takeAddress(service, packet, firstAddress(packet, count));
-  setTuple(outside(), portPair, protocolZone);
-  return outside().hash;
+  const tuple = outside();
+  setTuple(tuple, portPair, protocolZone);
+  if (!packet.isIpv6 && (count == 0 || mayKeepPort(packet, portPair))) keepForeseen(packet, tuple);
+  return tuple.hash;
+}
+
+function keepForeseen(packet: Packet, tuple: Packet): void {
+  const index = <usize>indexOf(packet);
+  const to = foreseenTuples + index * FORESEEN_BYTES;
+  store<u64>(to, tuple.addresses);
+  store<u64>(to, tuple.rest, 8);
+  store<u64>(to, tuple.hash, 16);
+  store<u8>(to, tuple.swapped, FORESEEN_SWAPPED);
+  store<u8>(foreseenMarks + index, 1);
+}
+
+/** Leaves the tuple that was foreseen for the packet in `outside()`; false when there is none. */
+function takeForeseen(packet: Packet, protocolZone: u32): bool {
+  const index = <usize>indexOf(packet);
+  if (!load<u8>(foreseenMarks + index)) return false;
+  const from = foreseenTuples + index * FORESEEN_BYTES;
+  const rest = load<u64>(from, 8);
+  if (<u32>(rest >> 32) != protocolZone) return false;
+  const tuple = outside();
+  tuple.isIpv6 = 0;
+  tuple.addresses = load<u64>(from);
+  tuple.rest = rest;
+  tuple.hash = load<u64>(from, 16);
+  tuple.swapped = load<u8>(from, FORESEEN_SWAPPED);
+  return true;
 }
 
 /** Begins the tuple with the packet's own endpoints. */
@@ -216,11 +266,10 @@ function allocatePort(
   protocolZone: u32,
   nowMs: u32,
 ): bool {
-  const port = <u32>bswap<u16>(<u16>portPair);
-  const isQuery = isIcmpRequest(packet);
-  const mayKeep = isQuery || !hasPorts(packet) || port >= PORT_MIN;
+  const mayKeep = mayKeepPort(packet, portPair);
   if (mayKeep && isTupleFree(table, portPair, protocolZone, nowMs)) return true;
-  if (!isQuery && !hasPorts(packet)) return false;
+  if (!hasPortToChange(packet)) return false;
+  const port = <u32>bswap<u16>(<u16>portPair);
   const order = hashWord(hashOfChoice(packet));
   const stride = <u32>load<u8>(strides + <usize>(<u32>order & 15));
   const lowest = PORT_MIN | (port & PORT_KEPT_MASK);
@@ -242,10 +291,18 @@ const strides: usize = memory.data<u8>([
 
 /** Sets the tuple and asks whether no other flow uses it. */
 function isTupleFree(table: FlowTable, portPair: u32, protocolZone: u32, nowMs: u32): bool {
-  const tuple = outside();
-  setTuple(tuple, portPair, protocolZone);
-  const owner = findOwner(table, tuple);
+  setTuple(outside(), portPair, protocolZone);
+  return isUnowned(table, nowMs);
+}
+
+function isUnowned(table: FlowTable, nowMs: u32): bool {
+  const owner = findOwner(table, outside());
   return owner == 0 || forgetIfOver(table, owner, nowMs);
+}
+
+/** Ports from PORT_MIN on may stay, and whatever is no port. */
+function mayKeepPort(packet: Packet, portPair: u32): bool {
+  return <u32>bswap<u16>(<u16>portPair) >= PORT_MIN || !hasPorts(packet);
 }
 
 function hasPorts(packet: Packet): bool {
