@@ -3,8 +3,8 @@
  * both directions of a flow to one worker, so that workers share nothing.
  *
  * The program returns the shard of the tuple that the packet carries: the low six bits of its ports,
- * source XOR destination, which is the same for both directions, spread; the kernel takes it modulo
- * the number of queues. A source port that is translated keeps its low bits (RFC 4787 REQ-4 asks it
+ * source XOR destination, which is the same for both directions; the kernel takes it, without
+ * the lowest, modulo the number of queues. A source port that is translated keeps its low bits (RFC 4787 REQ-4 asks it
  * of the lowest), so the other side of the flow has the same shard, as long as the target's port and
  * the listener's agree in those bits. ICMP errors go with the flow that they quote. Fragments
  * and protocols without ports have shard 0.
@@ -16,11 +16,10 @@ import { steer } from "./tun.ts";
 const PROGRAM_TYPE_SOCKET_FILTER = 1;
 const SHARD_MASK = 63;
 /**
- * Linux gives connections even ports as long as it can, so low bits alone would send all of them to
- * one worker: a shard s goes to queue s * 11 / 16, modulo their number.
+ * Linux gives connections ports of one parity as long as it can, one after the other: the lowest bit
+ * would send all of them to one worker, the next one takes turns.
  */
-const SPREAD_FACTOR = 11;
-const SPREAD_SHIFT = 4;
+const PARITY_BITS = 1;
 
 const PROTOCOL_ICMP = 1;
 const PROTOCOL_TCP = 6;
@@ -37,7 +36,6 @@ const MOVE_IMMEDIATE = 0xb7;
 const ADD = 0x0f;
 const ADD_IMMEDIATE = 0x07;
 const AND_IMMEDIATE = 0x57;
-const MULTIPLY_IMMEDIATE = 0x27;
 const SHIFT_LEFT = 0x67;
 const SHIFT_RIGHT = 0x77;
 const XOR = 0xaf;
@@ -107,8 +105,7 @@ const PROGRAM: readonly Line[] = [
   { code: LOAD_HALF_AT, from: 8, value: 2 },
   { code: XOR, to: 0, from: 9 },
   { code: AND_IMMEDIATE, to: 0, value: SHARD_MASK },
-  { code: MULTIPLY_IMMEDIATE, to: 0, value: SPREAD_FACTOR },
-  { code: SHIFT_RIGHT, to: 0, value: SPREAD_SHIFT },
+  { code: SHIFT_RIGHT, to: 0, value: PARITY_BITS },
   { code: EXIT },
   "none",
   { code: MOVE_IMMEDIATE, to: 0, value: 0 },

@@ -164,6 +164,7 @@ function startPlane(plan: LabPlan, queues: LoopDevice[][], offload: Offload): Pr
     addresses,
     merges: plan.mergesDatagrams && offload === "udp",
     spinMs: plan.spinMs,
+    busyPollMs: plan.busyPollMs,
   });
 }
 
