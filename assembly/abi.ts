@@ -30,6 +30,19 @@ export const FRAME_WIRE_BYTES: u32 = 28; //       4  length on the wire
 export const FRAME_BYTES: u32 = 32;
 export const BATCH_COUNT_MAX: u32 = 256;
 
+// Emitted frames: those that the engine makes itself. Descriptors of the same layout in a list of
+// their own, in the order in which they leave, each tied to the frame of the batch that caused it:
+// VERDICT holds EMIT_*, SIDE is 1 when it leaves after the cause (0: before), RECORD is the index
+// of the cause in the batch, PORT the cause's.
+export const EMIT_PP2: u32 = 0; //   PROXY protocol header
+export const EMIT_RST: u32 = 1; //   TCP reset
+export const EMIT_ICMP: u32 = 2; //  ICMP error
+export const EMIT_COUNT: u32 = 3;
+/** Most frames that one frame of a batch may cause. */
+export const EMIT_PER_FRAME_MAX: u32 = 2;
+export const EMIT_BYTES_MAX: u32 = 1920; //  longest emitted frame, link header included
+export const EMIT_HEADROOM_BYTES: u32 = 128; // free bytes before each
+
 /** Free bytes that a source leaves before a frame where it can, so that it may grow in place. */
 export const FRAME_HEADROOM_BYTES: u32 = 128;
 
@@ -167,6 +180,7 @@ export const SERVICE_BYTES: u32 = 128;
 export const SERVICE_COUNT_MAX: u32 = 16384;
 export const SERVICE_NONE: u32 = 0xffff;
 export const SERVICE_FLAG_ADOPT: u32 = 1; //      TCP flows may begin in mid-stream
+export const SERVICE_FLAG_RESET_STRAYS: u32 = 2; // TCP segments of no flow are answered with RST
 
 export const TRAIT_NETWORK: u32 = 1; //           of network tables: leaves to SERVICE_VPC, begins anew when over
 export const TRAIT_TARGETED: u32 = 2; //          takes no flow without a target
@@ -247,6 +261,7 @@ export const COUNTER_FLOWS_ICMP: u32 = 304;
 export const COUNTER_FLOWS_OTHER: u32 = 312;
 export const COUNTER_FLOWS_SPILLED: u32 = 320; // stood outside their home group at creation
 export const COUNTER_FLOWS_REOPENED: u32 = 328; // begun again on the tuple of an ended flow
+export const COUNTER_EMITTED: u32 = 336; //       8 * EMIT_COUNT: frames that the engine made
 export const COUNTERS_BYTES: u32 = 512;
 
 // Per-service counters, all u64, one block per service.
@@ -300,6 +315,7 @@ export const LAYOUT_FLOW6_RECORDS: u32 = 32;
 export const LAYOUT_FLOW_TABLE_BYTES: u32 = 36; //   whole IPv4 flow table: tags, records, index
 export const LAYOUT_FLOW6_TABLE_BYTES: u32 = 40;
 export const LAYOUT_TOTAL_BYTES: u32 = 44;
+export const LAYOUT_EMITS: u32 = 48; //           descriptors of emitted frames
 export const LAYOUT_BYTES: u32 = 64;
 
 export const ZONE_COUNT_MAX: u32 = 65536;

@@ -16,6 +16,7 @@ import {
   CONFIG_ARENA_BYTES,
   COUNTER_VERDICTS,
   FLOW_OCTETS_SERVICE,
+  FLOW_SERVICE,
   FLOW_STATE,
   FRAME_ADDRESS,
   FRAME_BYTES,
@@ -28,10 +29,13 @@ import {
   PORT_BYTES,
   PORT_COUNT_MAX,
   PORT_PEER,
+  PORT_SERVICE,
   PORT_SIDE_CLIENT,
   PORT_SIDE_SERVICE,
   PORT_SIDES,
   SERVICE_BYTES,
+  SERVICE_FLAG_RESET_STRAYS,
+  SERVICE_FLAGS,
   SERVICE_POOL_COUNT,
   SERVICE_POOL6_COUNT,
   SIDE_CLIENT,
@@ -41,6 +45,7 @@ import {
   VERDICT_FORWARD,
 } from "./abi";
 import { countBy, countUp } from "./counters";
+import { clearEmits } from "./emit";
 import { account, countUsage, finishFast, forward } from "./established";
 import { findInOtherZones } from "./flow/asymmetric";
 import { forgetIfGone, sweep } from "./flow/expiry";
@@ -63,6 +68,7 @@ import {
   packetAt,
   quotedScratch,
 } from "./packet";
+import { resetStray } from "./reset";
 import { directionOf, rewriteAddresses, rewriteFast, rewritePacket } from "./rewrite";
 import { findCandidates } from "./stages";
 
@@ -74,6 +80,7 @@ export function processBatch(count: u32): bool {
   assert(count <= BATCH_COUNT_MAX, "process: more frames than a batch holds");
   if (count == 0) return true;
   if (!areInside(count)) return false;
+  clearEmits();
   findCandidates(count);
   finishAll(count);
   const nowMs = load<u32>(frames + <usize>((count - 1) * FRAME_BYTES), FRAME_TIME_MS);
@@ -146,14 +153,16 @@ function finishSlow(descriptor: usize, packet: Packet, port: usize): void {
       return giveVerdict(descriptor, VERDICT_DROP_NO_FLOW);
     }
     record = begin(table, packet, port, nowMs);
-    if (record == 0) return giveVerdict(descriptor, refusal);
+    if (record == 0) return refuse(descriptor, packet, load<u16>(port, PORT_SERVICE), refusal);
     side = SIDE_CLIENT;
     state = load<u8>(record, FLOW_STATE);
   } else {
     direction = directionOf(record, side, packet);
     if (isExpired(record, nowMs)) {
       const isBegun = beginAgain(record, packet, direction, nowMs);
-      if (!isBegun) return giveVerdict(descriptor, VERDICT_DROP_NO_FLOW);
+      if (!isBegun) {
+        return refuse(descriptor, packet, load<u16>(record, FLOW_SERVICE), VERDICT_DROP_NO_FLOW);
+      }
       state = load<u8>(record, FLOW_STATE);
     } else {
       state = nextState(load<u8>(record, FLOW_STATE), direction, packet.flags);
@@ -171,6 +180,15 @@ function finishSlow(descriptor: usize, packet: Packet, port: usize): void {
   if (packet.kind == PACKET_FAST) rewriteFast(packet, record, side, direction);
   else rewritePacket(packet, record, side, direction);
   forward(descriptor, handle, side, direction);
+}
+
+/** Drops a packet that may not begin a flow; a stray is answered where its service says so. */
+function refuse(descriptor: usize, packet: Packet, service: u32, verdict: u32): void {
+  if (verdict == VERDICT_DROP_NO_FLOW) {
+    const flags = load<u32>(services + <usize>(service * SERVICE_BYTES), SERVICE_FLAGS);
+    if (flags & SERVICE_FLAG_RESET_STRAYS) resetStray(descriptor, packet);
+  }
+  giveVerdict(descriptor, verdict);
 }
 
 /** SIDE_* that the last `find` found the flow by. */

@@ -12,6 +12,7 @@ import {
   HANDLE_IPV6,
   LAYOUT_ARENA,
   LAYOUT_COUNTERS,
+  LAYOUT_EMITS,
   LAYOUT_FLOW_RECORDS,
   LAYOUT_FLOW_TABLE_BYTES,
   LAYOUT_FLOW6_RECORDS,
@@ -28,6 +29,7 @@ import {
   SERVICE_COUNT_MAX,
   USAGE_BYTES,
 } from "./abi";
+import { emits, reserveEmits } from "./emit";
 import { forgetExpired } from "./flow/expiry";
 import { prepareStates } from "./flow/state";
 import { flowTable, isLive, recordAt, reserveTable } from "./flow/table";
@@ -51,6 +53,7 @@ import { reserveZones } from "./zone";
 export { processBatch } from "./batch";
 export * from "./capture/walk";
 export { digestFrames, xxh64 } from "./digest";
+export { emitCount } from "./emit";
 export { zoneInner, zoneOf, zoneVpcAndOuter } from "./zone";
 
 const TOUCH_BYTES_MAX: u64 = 32 << 20;
@@ -76,6 +79,7 @@ export function create(): u32 {
   begin();
   reserveZones();
   reserveFragments();
+  reserveEmits();
   store<u32>(layout, <u32>reserve(load<u32>(config, CONFIG_TABLES_BYTES)), LAYOUT_TABLES);
   store<u32>(layout, <u32>reserve(load<u32>(config, CONFIG_ARENA_BYTES)), LAYOUT_ARENA);
   const table4 = flowTable(0);
@@ -90,6 +94,7 @@ export function create(): u32 {
   store<u32>(layout, <u32>services, LAYOUT_SERVICES);
   store<u32>(layout, <u32>usage, LAYOUT_USAGE);
   store<u32>(layout, <u32>counters, LAYOUT_COUNTERS);
+  store<u32>(layout, <u32>emits, LAYOUT_EMITS);
   store<u32>(layout, <u32>table4.records, LAYOUT_FLOW_RECORDS);
   store<u32>(layout, <u32>table6.records, LAYOUT_FLOW6_RECORDS);
   store<u32>(layout, <u32>bytes4, LAYOUT_FLOW_TABLE_BYTES);

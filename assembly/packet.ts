@@ -7,6 +7,7 @@
  * because that is what transport checksums cover.
  */
 import { BATCH_COUNT_MAX } from "./abi";
+import { sumOf16 } from "./checksum";
 
 /** A tuple in canonical order: the smaller endpoint first, whoever sent. */
 @unmanaged
@@ -104,4 +105,12 @@ export function resolutionOf(packet: Packet): u32 {
 
 export function quotedScratch(): Packet {
   return changetype<Packet>(quotedPacket);
+}
+
+/** Sum of both addresses as transport checksums see them, unfolded. */
+export function sumAddresses(packet: Packet): u64 {
+  const source = <usize>packet.sourceAddress;
+  const destination = <usize>packet.destinationAddress;
+  if (packet.isIpv6) return sumOf16(source) + sumOf16(destination);
+  return <u64>load<u32>(source) + <u64>load<u32>(destination);
 }

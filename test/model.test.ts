@@ -21,7 +21,7 @@ import { arrivalOf, SETUPS } from "./world.ts";
 const FACTOR = Number(process.env.MODEL_RUNS ?? 1);
 const RUNS = 50 * FACTOR;
 /** Also the most that shrinking a failure may take. */
-const TIME_MS = 30_000 * FACTOR;
+const TIME_MS = 120_000 * FACTOR;
 const PACKETS_MAX = 1100;
 const OTHER_SIZES = [1, 7, 64, 256];
 

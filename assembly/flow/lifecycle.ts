@@ -57,10 +57,10 @@ import {
   VERDICT_DROP_ZONE_FULL,
   VERDICT_FORWARD,
 } from "../abi";
-import { deltaOf, sumOf16 } from "../checksum";
+import { deltaOf } from "../checksum";
 import { countUp } from "../counters";
 import { counters, ports, services, usage } from "../memory";
-import { Packet, PROTOCOL_TCP, TCP_ACK, TCP_RST, TCP_SYN } from "../packet";
+import { Packet, PROTOCOL_TCP, sumAddresses, TCP_ACK, TCP_RST, TCP_SYN } from "../packet";
 import { foresee, outside, translate } from "../translate";
 import { ZONE_NONE, zoneInner, zoneOf, zoneVpcAndOuter } from "../zone";
 import { sweepGroups } from "./expiry";
@@ -184,13 +184,6 @@ function fill(table: FlowTable, record: usize, packet: Packet, isIndexed: bool):
   store<u8>(record, <u8>(flags | FLOW_FLAG_INDEXED), FLOW_FLAGS);
   table.unindexedCount--;
   return true;
-}
-
-function sumAddresses(packet: Packet): u64 {
-  const source = <usize>packet.sourceAddress;
-  const destination = <usize>packet.destinationAddress;
-  if (packet.isIpv6) return sumOf16(source) + sumOf16(destination);
-  return <u64>load<u32>(source) + <u64>load<u32>(destination);
 }
 
 /** First state and empty counters; what the record says of service and flags stays. */

@@ -15,6 +15,7 @@ import {
 import { decide, isTcpHeaderSound, parseTransport, setTuple4, tcpFlags } from "./transport";
 
 export const IPV4_BYTES_MIN: u32 = 20;
+export const IPV4_TOTAL_LENGTH: u32 = 2;
 export const IPV4_IDENTIFICATION: u32 = 4;
 export const IPV4_FRAGMENT: u32 = 6;
 export const IPV4_PROTOCOL: u32 = 9;
@@ -36,7 +37,7 @@ export function parseIpv4(packet: Packet, ip: usize, bytes: u32, zone: u32): voi
   if (bytes < IPV4_BYTES_MIN) return decide(packet, VERDICT_DROP_TRUNCATED);
   const first = load<u8>(ip);
   const headerBytes = (<u32>(first & 15)) << 2;
-  let totalBytes = <u32>bswap<u16>(load<u16>(ip, 2));
+  let totalBytes = <u32>bswap<u16>(load<u16>(ip, IPV4_TOTAL_LENGTH));
   if (totalBytes == 0) totalBytes = bytes;
   const isMalformed =
     i32(first >> 4 != 4) | i32(headerBytes < IPV4_BYTES_MIN) | i32(totalBytes < headerBytes);

@@ -73,6 +73,11 @@ export interface ServiceOptions {
   listenerBits?: number;
   /** TCP flows may begin in mid-stream, as captures do; default false. */
   adopt?: boolean;
+  /**
+   * TCP segments that belong to no flow and may not begin one are answered with a reset, which goes
+   * back to their sender (RFC 9293 section 3.10.7.1); default false.
+   */
+  resetStrays?: boolean;
 }
 
 /** Names of verdicts as they appear in reports, by VERDICT_* value. */
@@ -90,6 +95,9 @@ export type VerdictName =
   | "drop.zone-full"
   | "drop.same-endpoint";
 
+/** Frames that the engine makes itself: PROXY headers, TCP resets, ICMP errors. */
+export type EmitName = "pp2" | "rst" | "icmp";
+
 export interface Counters {
   /** Packets by verdict; the sum is the number of packets processed. */
   verdicts: Record<VerdictName, number>;
@@ -105,6 +113,8 @@ export interface Counters {
     icmp: number;
     other: number;
   };
+  /** Frames that the engine made and sent. */
+  emitted: Record<EmitName, number>;
 }
 
 /** What passed through one service. Frame bytes as captured. */

@@ -8,6 +8,7 @@ import * as abi from "../../assembly/abi.ts";
 import { EngineError } from "../errors.ts";
 import type {
   Counters,
+  EmitName,
   EngineOptions,
   Flow,
   PortOptions,
@@ -39,6 +40,9 @@ export const VERDICT_NAMES: readonly VerdictName[] = [
   "drop.same-endpoint",
 ];
 
+/** Names of frames that the engine makes, by EMIT_* value. */
+export const EMIT_NAMES: readonly EmitName[] = ["pp2", "rst", "icmp"];
+
 const LINKS = { ethernet: 0, raw: 1, null: 2, sll: 3, sll2: 4 } as const;
 const SIDES = { client: 1, service: 2, both: 3 } as const;
 const PORT_OPTIONS: OptionNames<PortOptions> = {
@@ -61,6 +65,12 @@ export class Engine {
    * << 16, verdict | side << 16 | direction << 24, flow handle, record address, bytes on the wire.
    */
   readonly descriptors: Uint32Array<ArrayBuffer>;
+  /**
+   * Descriptors of the frames that the last batch made the engine emit, in the order in which they
+   * leave: the same words, but EMIT_NAMES index | 1 << 16 if after its cause (else before it), and
+   * the index of the cause in the batch in place of the record address. See `emitCount`.
+   */
+  readonly emits: Uint32Array<ArrayBuffer>;
   /** Address of the descriptors, for sources that fill them in WebAssembly. */
   readonly descriptorsAddress: number;
   /** Memory of the flow tables in bytes: tags, records and index. */
@@ -72,6 +82,7 @@ export class Engine {
   readonly #services: ServiceTables;
   /** Frames of the last batch, and the clock of its last packet; undefined before the first. */
   #lastCount = 0;
+  #emitCount = 0;
   #lastMs: number | undefined;
   #failure: EngineError | undefined;
 
@@ -93,6 +104,8 @@ export class Engine {
     const words = (abi.BATCH_COUNT_MAX * abi.FRAME_BYTES) / 4;
     this.descriptorsAddress = this.#layout(abi.LAYOUT_FRAMES);
     this.descriptors = new Uint32Array(buffer, this.descriptorsAddress, words);
+    const emits = this.#layout(abi.LAYOUT_EMITS);
+    this.emits = new Uint32Array(buffer, emits, words * abi.EMIT_PER_FRAME_MAX);
     this.arena = {
       address: this.#layout(abi.LAYOUT_ARENA),
       bytes: settings.arenaBytes,
@@ -123,6 +136,7 @@ export class Engine {
   process(count: number): void {
     if (this.#failure) throw this.#failure;
     wholeNumber("count", count, 0, abi.BATCH_COUNT_MAX);
+    this.#emitCount = 0;
     if (count === 0) return;
     let isDone: number;
     try {
@@ -131,9 +145,14 @@ export class Engine {
       throw this.#stopped(error);
     }
     if (isDone === 0) throw this.#badDescriptor(count);
-    this.#lastCount = count;
+    this.#emitCount = this.exports.emitCount();
     this.#lastCount = count;
     this.#lastMs = this.#word(count - 1, abi.FRAME_TIME_MS);
+  }
+
+  /** How many frames the last batch made the engine emit. */
+  get emitCount(): number {
+    return this.#emitCount;
   }
 
   /**
@@ -246,7 +265,11 @@ export class Engine {
       icmp: read(abi.COUNTER_FLOWS_ICMP),
       other: read(abi.COUNTER_FLOWS_OTHER),
     };
-    return { verdicts, flows };
+    const emitted = {} as Record<EmitName, number>;
+    for (const [kind, name] of EMIT_NAMES.entries()) {
+      emitted[name] = read(abi.COUNTER_EMITTED + kind * 8);
+    }
+    return { verdicts, flows, emitted };
   }
 
   /** What has passed through a service. */

@@ -18,6 +18,8 @@ export interface EngineExports extends WalkExports, Record<string, unknown> {
   create(): number;
   /** 0, and nothing has happened, when a frame or a port is out of range; else 1. */
   processBatch(count: number): number;
+  /** Frames that the last batch caused, in Engine.emits. */
+  emitCount(): number;
   flowAfter(handle: number): number;
   flowRecord(handle: number): number;
   expire(nowMs: number): number;
