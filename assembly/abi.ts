@@ -186,12 +186,11 @@ export const TRAIT_NETWORK: u32 = 1; //           of network tables: leaves to S
 export const TRAIT_TARGETED: u32 = 2; //          takes no flow without a target
 export const TRAIT_SEQUENCE: u32 = 4; //          targets are chosen by the SYN's sequence number, too
 export const TRAIT_STICKY: u32 = 8; //            targets are chosen by the client's address alone
-export const TRAIT_RESETS: u32 = 16; //           strays of TCP from the client's side get a RST
-export const TRAIT_UDP_FRAGMENTS: u32 = 32; //    fragments pass only if they are of UDP
-export const TRAIT_UNREACHABLE: u32 = 64; //      ICMP errors pass only if they say "unreachable"
-export const TRAIT_NAT: u32 = 128; //             TCP, UDP and ICMP queries only
-export const TRAIT_MTU_TOLD: u32 = 256; //        ICMP tells of packets that are too large
-export const TRAIT_FAIL_OPEN: u32 = 512; //       all its targets are unhealthy
+export const TRAIT_UDP_FRAGMENTS: u32 = 16; //    fragments pass only if they are of UDP
+export const TRAIT_UNREACHABLE: u32 = 32; //      ICMP errors pass only if they say "unreachable"
+export const TRAIT_NAT: u32 = 64; //             TCP, UDP and ICMP queries only
+export const TRAIT_MTU_TOLD: u32 = 128; //        ICMP tells of packets that are too large
+export const TRAIT_FAIL_OPEN: u32 = 256; //       all its targets are unhealthy
 
 // Network image: header, then whatever it points to. The host packs it, the engine reads it.
 export const IMAGE_SERVICES: u32 = 0; //          4  address of SERVICE records
@@ -199,9 +198,8 @@ export const IMAGE_DIRECTORY: u32 = 4; //         4  address of DIRECTORY entrie
 export const IMAGE_DIRECTORY_MASK: u32 = 8; //    4  their number less one; a power of two less one
 export const IMAGE_IDLE_MS_MIN: u32 = 12; //      4  shortest SERVICE_IDLE_MS, 0 = none has one
 export const IMAGE_SERVICE_COUNT: u32 = 16; //    4
+export const IMAGE_MTU_MIN: u32 = 20; //          4  smallest SERVICE_MTU_BYTES, 0 = none has one
 export const IMAGE_BYTES: u32 = 64;
-/** Image and memory: none is in use. */
-export const IMAGE_NONE: u32 = 0;
 
 // Directory: open addressing, one entry for every listener, address, VPC and prefix.
 export const DIRECTORY_ADDRESS: u32 = 0; //      16  network order; IPv4 in the first four bytes
@@ -316,6 +314,7 @@ export const LAYOUT_FLOW_TABLE_BYTES: u32 = 36; //   whole IPv4 flow table: tags
 export const LAYOUT_FLOW6_TABLE_BYTES: u32 = 40;
 export const LAYOUT_TOTAL_BYTES: u32 = 44;
 export const LAYOUT_EMITS: u32 = 48; //           descriptors of emitted frames
+export const LAYOUT_NETWORK: u32 = 52; //         two images of CONFIG_NETWORK_BYTES each
 export const LAYOUT_BYTES: u32 = 64;
 
 export const ZONE_COUNT_MAX: u32 = 65536;

@@ -10,6 +10,7 @@ import {
   CONFIG_BYTES,
   COUNTERS_BYTES,
   FRAME_BYTES,
+  IMAGE_MTU_MIN,
   IMAGE_SERVICES,
   LAYOUT_BYTES,
   PORT_BYTES,
@@ -35,10 +36,15 @@ export let services: usize = ownServices;
 /** The network image in use, 0 = none. */
 export let image: usize = 0;
 
+/** Longest IP packet that the packet path need not hold against the MTU of its service. */
+export let plainBytesMax: u32 = 0xffff;
+
 /** Swaps the network image and its services in; 0 = none, and the services of `setService`. */
 export function setImage(address: usize): void {
   image = address;
   services = address == 0 ? ownServices : <usize>load<u32>(address, IMAGE_SERVICES);
+  const mtu = address == 0 ? 0 : load<u32>(address, IMAGE_MTU_MIN);
+  plainBytesMax = mtu == 0 ? 0xffff : mtu;
 }
 
 /** Next free byte; u64 so that running past 4 GiB shows instead of wrapping. */

@@ -162,7 +162,17 @@ export function isForgettable(record: usize, nowMs: u32): bool {
   const idleMs = <i32>(nowMs - load<u32>(record, FLOW_LAST_SEEN_MS));
   const state = <u32>load<u8>(record, FLOW_STATE);
   if (idleMs <= <i32>load<u32>(holdsMin + ((<usize>state) << 2))) return false;
+  return idleMs > <i32>holdOf(record, state);
+}
+
+/** After how long idle a flow in this state may be forgotten. */
+function holdOf(record: usize, state: u32): u32 {
   const own = idleOf(record, state);
-  if (own == 0) return idleMs > <i32>load<u32>(holds + ((<usize>state) << 2));
-  return idleMs > <i32>max<u32>(own, load<u32>(config, CONFIG_TUPLE_HOLD_MS));
+  if (own == 0) return load<u32>(holds + ((<usize>state) << 2));
+  return max<u32>(own, load<u32>(config, CONFIG_TUPLE_HOLD_MS));
+}
+
+/** Instant from which on the flow may be forgotten unless a packet of it comes. */
+export function forgettableAtMs(record: usize): u32 {
+  return load<u32>(record, FLOW_LAST_SEEN_MS) + holdOf(record, load<u8>(record, FLOW_STATE)) + 1;
 }

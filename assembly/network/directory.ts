@@ -77,30 +77,30 @@ export function longestPrefix(set: usize, address: usize, isIpv6: u32): u32 {
   let lengths = load<u64>(set, PREFIXES_LENGTHS);
   while (lengths) {
     const length = <u32>(63 - clz(lengths));
-    const masked = length == 0 ? 0 : word & bswap<u32>(<u32>-1 << (32 - length));
+    const masked = length == 0 ? 0 : word & bswap<u32>((<u32>-1) << (32 - length));
     const value = lookUp(space, length, masked, 0);
     if (value != NOTHING) return value;
-    lengths &= ~(<u64>1 << length);
+    lengths &= ~((<u64>1) << length);
   }
   return NOTHING;
 }
 
 /** Bits of half an address that a prefix of `length` (at most 64) of its bits keeps. */
 function halfMask(length: u32): u64 {
-  return length == 0 ? 0 : bswap<u64>(<u64>-1 << (64 - length));
+  return length == 0 ? 0 : bswap<u64>((<u64>-1) << (64 - length));
 }
 
 function longestPrefix6(set: usize, space: u32, first: u64, last: u64): u32 {
   for (let word: i32 = 2; word >= 0; word--) {
-    let lengths = load<u64>(set + (<usize>word << 3), PREFIXES_LENGTHS6);
+    let lengths = load<u64>(set + ((<usize>word) << 3), PREFIXES_LENGTHS6);
     while (lengths) {
       const bit = <u32>(63 - clz(lengths));
-      const length = (<u32>word << 6) + bit;
+      const length = ((<u32>word) << 6) + bit;
       const high = first & halfMask(min<u32>(length, 64));
       const low = last & halfMask(length > 64 ? length - 64 : 0);
       const value = lookUp(space, length | DETAIL_IPV6, high, low);
       if (value != NOTHING) return value;
-      lengths &= ~(<u64>1 << bit);
+      lengths &= ~((<u64>1) << bit);
     }
   }
   return NOTHING;

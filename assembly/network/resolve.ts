@@ -10,13 +10,17 @@ import {
   PORT_SIDE_ROUTED,
   PORT_SIDES,
   ROUTE_BLACKHOLE,
+  SERVICE_BYTES,
   SERVICE_NONE,
+  SERVICE_TRAITS,
   SPACE_ADDRESS,
   SPACE_LISTENER,
   SPACE_VPC,
+  TRAIT_TARGETED,
   USAGE_BYTES,
   USAGE_UNINTENDED,
   VERDICT_DROP_BLACKHOLE,
+  VERDICT_DROP_NO_FLOW,
   VERDICT_DROP_NO_ROUTE,
   VERDICT_DROP_NO_SERVICE,
   VERDICT_DROP_UNINTENDED,
@@ -24,8 +28,8 @@ import {
   VPC_SUBNETS,
 } from "../abi";
 import { countUp } from "../counters";
-import { image, usage } from "../memory";
-import { keepResolution, Packet, resolutionOf } from "../packet";
+import { image, services, usage } from "../memory";
+import { keepResolution, Packet, PROTOCOL_TCP, resolutionOf, TCP_RST, TCP_SYN } from "../packet";
 import { portPairOf } from "../wire/transport";
 import { zoneVpcAndOuter } from "../zone";
 import { longestPrefix, lookUp, lookUpAddress, NOTHING } from "./directory";
@@ -55,7 +59,7 @@ function resolve(packet: Packet): u32 {
   const isIpv6 = <u32>packet.isIpv6;
   const destination = <usize>packet.destinationAddress;
   const port = <u32>bswap<u16>(<u16>(portPairOf(packet) >> 16));
-  const wanted = (<u32>packet.protocol << 16) | port;
+  const wanted = ((<u32>packet.protocol) << 16) | port;
   const listener = lookUpAddress((SPACE_LISTENER << 24) | vpc, wanted, destination, isIpv6);
   if (listener != NOTHING) return listener;
   const owner = lookUpAddress((SPACE_ADDRESS << 24) | vpc, 0, destination, isIpv6);
@@ -71,11 +75,26 @@ function resolve(packet: Packet): u32 {
   return table == 0 ? NOTHING : longestPrefix(table, destination, isIpv6);
 }
 
-/** The verdict on a packet that no service takes; counts it where somebody is to be told. */
-export function refusalOf(resolved: u32): u32 {
+/** The service that an answer is about, if any: its own, or the owner of the address. */
+export function serviceOwning(resolved: u32): u32 {
+  if (resolved < ROUTE_BLACKHOLE) return resolved;
+  const isOwned = (resolved & RESOLVED_UNINTENDED) != 0 && resolved != NOTHING;
+  return isOwned ? resolved & 0xffff : SERVICE_NONE;
+}
+
+/**
+ * The verdict on a packet that no service takes. At an address of a load balancer, segments of TCP
+ * that begin nothing may be a target's, sent after its flow has ended: they are strays.
+ */
+export function refusalOf(resolved: u32, packet: Packet): u32 {
   if (resolved == SERVICE_NONE) return VERDICT_DROP_NO_SERVICE;
   if (resolved == NOTHING) return VERDICT_DROP_NO_ROUTE;
   if (resolved == ROUTE_BLACKHOLE) return VERDICT_DROP_BLACKHOLE;
-  countUp(usage + <usize>((resolved & 0xffff) * USAGE_BYTES + USAGE_UNINTENDED));
+  const owner = resolved & 0xffff;
+  const service = services + <usize>(owner * SERVICE_BYTES);
+  const isBalancer = (load<u32>(service, SERVICE_TRAITS) & TRAIT_TARGETED) != 0;
+  const isLate = packet.protocol == PROTOCOL_TCP && (packet.flags & (TCP_SYN | TCP_RST)) == 0;
+  if (isBalancer && isLate) return VERDICT_DROP_NO_FLOW;
+  countUp(usage + <usize>(owner * USAGE_BYTES + USAGE_UNINTENDED));
   return VERDICT_DROP_UNINTENDED;
 }
