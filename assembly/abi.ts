@@ -10,7 +10,7 @@
  */
 
 /** Bumped on any change of this file; checked by the host at load. */
-export const ABI_VERSION: u32 = 2;
+export const ABI_VERSION: u32 = 3;
 
 // Descriptor: one frame of a batch. The host or the record walk fills the first part, the
 // engine the second. Frames stay where they are and are rewritten in place.
@@ -371,3 +371,30 @@ export const INTERFACE_BYTES: u32 = 32;
 export const INTERFACE_CLOCK_MULTIPLY: u32 = 0;
 export const INTERFACE_CLOCK_DIVIDE: u32 = 1;
 export const INTERFACE_CLOCK_BINARY: u32 = 2; //  units of 2^-exponent s
+
+// PROXY protocol v2: what the codec read. Offsets count from the begin of the header.
+export const PP2_BYTE: u32 = 0; //                4  offset at which the header is wrong
+export const PP2_DETAIL: u32 = 4; //              4  the number that the status is about
+export const PP2_HEADER_BYTES: u32 = 8; //        4  all of the header
+export const PP2_TLVS: u32 = 12; //               4  offset of the first TLV; HEADER_BYTES = none
+export const PP2_CRC: u32 = 16; //                4  offset of the CRC32C, 0 = none
+export const PP2_RESULT_BYTES: u32 = 32;
+/** The longest header that there can be. */
+export const PP2_BUFFER_BYTES: u32 = 65552;
+/** The longest header that is written: below 1 KiB. */
+export const PP2_HEADER_BYTES_MAX: u32 = 1023;
+
+export const PP2_STATUS_OK: u32 = 0;
+export const PP2_STATUS_INCOMPLETE: u32 = 1; //   DETAIL bytes are needed
+export const PP2_STATUS_SIGNATURE: u32 = 2;
+export const PP2_STATUS_VERSION: u32 = 3;
+export const PP2_STATUS_COMMAND: u32 = 4;
+export const PP2_STATUS_FAMILY: u32 = 5;
+export const PP2_STATUS_ADDRESSES: u32 = 6; //    the addresses take DETAIL bytes, more than there are
+export const PP2_STATUS_TLV_STRAY: u32 = 7; //    DETAIL bytes where a TLV takes three
+export const PP2_STATUS_TLV_OVERRUN: u32 = 8; //  a value of DETAIL bytes ends behind the header
+export const PP2_STATUS_TLV_LONG: u32 = 9; //     a value of DETAIL bytes is longer than its type may be
+export const PP2_STATUS_TLV_SHORT: u32 = 10;
+export const PP2_STATUS_CRC_BYTES: u32 = 11; //   a CRC32C of DETAIL bytes
+export const PP2_STATUS_CRC_TWICE: u32 = 12; //   the other one is at DETAIL
+export const PP2_STATUS_CRC: u32 = 13; //         the header's CRC32C is DETAIL

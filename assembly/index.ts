@@ -58,6 +58,7 @@ export { processBatch } from "./batch";
 export * from "./capture/walk";
 export { digestFrames, xxh64 } from "./digest";
 export { emitCount } from "./emit";
+export * from "./pp2/codec";
 export { zoneInner, zoneOf, zoneVpcAndOuter } from "./zone";
 
 const TOUCH_BYTES_MAX: u64 = 32 << 20;

@@ -26,4 +26,23 @@ export { createEngine, EMIT_NAMES, type Engine, VERDICT_NAMES } from "./engine/e
 export { type Departure, Frames } from "./engine/frames.ts";
 export type { EngineExports } from "./engine/module.ts";
 export type * from "./engine/network.ts";
-export { CaptureError, EngineError, FlowplaneError } from "./errors.ts";
+export { CaptureError, EngineError, FlowplaneError, HeaderError } from "./errors.ts";
+export {
+  createHeaderCodec,
+  type HeaderCodec,
+  type HeaderOptions,
+  type ProxyHeader,
+} from "./pp2/codec.ts";
+export {
+  awsEndpoint,
+  azureLink,
+  gcpConnection,
+  type SslState,
+  sslState,
+  sslTlv,
+  TLV_TYPES,
+  type Tlv,
+  type TlvName,
+  tlvName,
+  tlvText,
+} from "./pp2/tlv.ts";

@@ -7,7 +7,7 @@ import { createCapture, openCapture } from "../capture/file.ts";
 import type { CaptureReader } from "../capture/reader.ts";
 import type { FrameSource } from "../capture/source.ts";
 import type { Engine } from "../engine/engine.ts";
-import { UsageError } from "../errors.ts";
+import { ConfigError, UsageError } from "../errors.ts";
 import { DropsRecorder, MapRecorder, WriteRecorder } from "../replay/recorders.ts";
 import { type Recorder, type ReplayOptions, replay } from "../replay/replay.ts";
 import type { ReplayResult } from "../replay/result.ts";
@@ -62,7 +62,11 @@ export async function runReplay(capture: string, flags: ReplayFlags): Promise<vo
 async function scenarioOf(flags: ReplayFlags): Promise<Scenario> {
   if (flags.config !== undefined) {
     const { parseConfig } = await import("../config/config.ts");
-    return configuredScenario(parseConfig(readConfig(flags.config), flags.config));
+    const { isNetwork } = await import("../config/schema.ts");
+    const config = parseConfig(readConfig(flags.config), flags.config);
+    if (isNetwork(config))
+      throw new ConfigError(`${flags.config}: a replay takes a scenario for now, no network`);
+    return configuredScenario(config);
   }
   const name = flags.scenario ?? "nat";
   if (flags.targets !== undefined && name === "nat") {

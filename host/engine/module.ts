@@ -32,6 +32,14 @@ export interface EngineExports extends WalkExports, Record<string, unknown> {
   zoneInner(zone: number): number;
   xxh64(start: number, bytes: number, seed: bigint): bigint;
   digestFrames(count: number, digest: bigint): bigint;
+  pp2Buffer(): number;
+  pp2Result(): number;
+  pp2Begin(isProxy: number, family: number, addressBytes: number, hasCrc: number): void;
+  /** Address at which the value belongs, 0 when there is no room. */
+  pp2Append(type: number, bytes: number): number;
+  pp2Finish(padTo: number): number;
+  /** PP2_STATUS_*. */
+  pp2Decode(bytes: number): number;
 }
 
 /** Where the module lies: beside host/ in the sources, beside dist/ in the package. */
