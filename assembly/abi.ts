@@ -139,12 +139,40 @@ export const PORT_SIDES: u32 = 6; //              1  PORT_SIDE_*: which tuples i
 export const PORT_LINK: u32 = 7; //               1  LINK_*
 export const PORT_SERVICE: u32 = 8; //            2  service behind the port, 0xffff = none
 export const PORT_PEER: u32 = 10; //              2  port on the other side
+export const PORT_FLAGS: u32 = 12; //             1  PORT_FLAG_*
+export const PORT_DEVICE: u32 = 14; //            2  device on which frames leave, plus one; 0 = told by address
 export const PORT_BYTES: u32 = 16;
 export const PORT_COUNT_MAX: u32 = 4096;
 export const PORT_SIDE_CLIENT: u32 = 1;
 export const PORT_SIDE_SERVICE: u32 = 2;
 /** New flows are resolved by the network tables; frames leave on the port of the VPC they go to. */
 export const PORT_SIDE_ROUTED: u32 = 4;
+
+export const PORT_FLAG_VNET: u32 = 1; //          a virtio_net_hdr stands in front of each frame
+
+// virtio_net_hdr (virtio 1.2 section 5.1.6), little-endian, right before a frame's first byte.
+export const VNET_FLAGS: u32 = 0; //              1  VNET_FLAG_*
+export const VNET_GSO_TYPE: u32 = 1; //           1  VNET_GSO_*
+export const VNET_HEADER_BYTES: u32 = 2; //       2  headers of a super-packet
+export const VNET_SEGMENT_BYTES: u32 = 4; //      2  payload of each segment of a super-packet
+export const VNET_CHECKSUM_START: u32 = 6; //     2  from the frame's first byte
+export const VNET_CHECKSUM_OFFSET: u32 = 8; //    2  of the field, from the start
+export const VNET_BYTES: u32 = 12;
+export const VNET_FLAG_PARTIAL: u32 = 1; //       NEEDS_CSUM: the field holds the pseudo-header's sum
+export const VNET_FLAG_VALID: u32 = 2; //         DATA_VALID: the checksum was verified
+export const VNET_GSO_NONE: u32 = 0;
+export const VNET_GSO_TCP4: u32 = 1;
+export const VNET_GSO_TCP6: u32 = 4;
+export const VNET_GSO_UDP: u32 = 5; //            UDP_L4: each segment a datagram
+
+// Departure: a frame with its virtio_net_hdr, ready to be written to a device.
+export const DEPARTURE_ADDRESS: u32 = 0; //       4  where the virtio_net_hdr begins
+export const DEPARTURE_LENGTH: u32 = 4; //        4  bytes from there on
+export const DEPARTURE_DEVICE: u32 = 8; //        4
+export const DEPARTURE_DATAGRAMS: u32 = 12; //    4  frames of the batch that it carries
+export const DEPARTURE_BYTES: u32 = 16;
+export const DEPARTURE_FLAG_MERGE: u32 = 1; //    datagrams of one flow may leave as one super-packet
+export const DEVICE_ADDRESS_COUNT_MAX: u32 = 4096;
 
 export const LINK_ETHERNET: u32 = 0;
 export const LINK_RAW: u32 = 1; //   the IP version nibble tells
@@ -259,6 +287,7 @@ export const COUNTER_FLOWS_ICMP: u32 = 304;
 export const COUNTER_FLOWS_OTHER: u32 = 312;
 export const COUNTER_FLOWS_SPILLED: u32 = 320; // stood outside their home group at creation
 export const COUNTER_FLOWS_REOPENED: u32 = 328; // begun again on the tuple of an ended flow
+export const COUNTER_UNREACHABLE: u32 = 384; //   forwarded to an address that no device has
 export const COUNTER_EMITTED: u32 = 336; //       8 * EMIT_COUNT: frames that the engine made
 export const COUNTERS_BYTES: u32 = 512;
 
@@ -313,6 +342,7 @@ export const LAYOUT_FLOW6_RECORDS: u32 = 32;
 export const LAYOUT_FLOW_TABLE_BYTES: u32 = 36; //   whole IPv4 flow table: tags, records, index
 export const LAYOUT_FLOW6_TABLE_BYTES: u32 = 40;
 export const LAYOUT_TOTAL_BYTES: u32 = 44;
+export const LAYOUT_DEPARTURES: u32 = 60; //      entries of DEPARTURE_BYTES
 export const LAYOUT_EMITS: u32 = 48; //           descriptors of emitted frames
 export const LAYOUT_NETWORK: u32 = 52; //         two images of CONFIG_NETWORK_BYTES each
 export const LAYOUT_BYTES: u32 = 64;

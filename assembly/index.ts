@@ -13,6 +13,7 @@ import {
   HANDLE_IPV6,
   LAYOUT_ARENA,
   LAYOUT_COUNTERS,
+  LAYOUT_DEPARTURES,
   LAYOUT_EMITS,
   LAYOUT_FLOW_RECORDS,
   LAYOUT_FLOW_TABLE_BYTES,
@@ -31,6 +32,7 @@ import {
   SERVICE_COUNT_MAX,
   USAGE_BYTES,
 } from "./abi";
+import { departures, reserveDevices } from "./depart";
 import { emits, reserveEmits } from "./emit";
 import { forgetExpired, terminateIn } from "./flow/expiry";
 import { forgetExhausted } from "./flow/port";
@@ -56,6 +58,7 @@ import { nameZonePorts, reserveZones } from "./zone";
 
 export { processBatch } from "./batch";
 export * from "./capture/walk";
+export { listDepartures, placeAddress } from "./depart";
 export { digestFrames, xxh64 } from "./digest";
 export { emitCount } from "./emit";
 export * from "./pp2/codec";
@@ -85,6 +88,7 @@ export function create(): u32 {
   begin();
   reserveZones();
   reserveFragments();
+  reserveDevices();
   reserveEmits();
   store<u32>(layout, <u32>reserve(load<u32>(config, CONFIG_TABLES_BYTES)), LAYOUT_TABLES);
   store<u32>(layout, <u32>reserve(load<u32>(config, CONFIG_ARENA_BYTES)), LAYOUT_ARENA);
@@ -102,6 +106,7 @@ export function create(): u32 {
   store<u32>(layout, <u32>ownServices, LAYOUT_SERVICES);
   store<u32>(layout, <u32>usage, LAYOUT_USAGE);
   store<u32>(layout, <u32>counters, LAYOUT_COUNTERS);
+  store<u32>(layout, <u32>departures, LAYOUT_DEPARTURES);
   store<u32>(layout, <u32>emits, LAYOUT_EMITS);
   store<u32>(layout, <u32>table4.records, LAYOUT_FLOW_RECORDS);
   store<u32>(layout, <u32>table6.records, LAYOUT_FLOW6_RECORDS);

@@ -48,8 +48,8 @@ export class Packet extends Tuple {
   isIpv6: u8;
   /** Verdict of PACKET_DECIDED. */
   verdict: u8;
-  /** 1 when the tables have been asked already which service the flow would have. */
-  isResolved: u8;
+  /** Offset in the transport header of a checksum that the sender left to the device; else 0. */
+  partial: u8;
 }
 if (offsetof<Packet>() > 64) ERROR("Packet does not fit one cache line");
 
@@ -81,9 +81,6 @@ const packets: usize = memory.data(64 * <i32>BATCH_COUNT_MAX, 64);
 /** The packet quoted in an ICMP error; one at a time is enough. */
 const quotedPacket: usize = memory.data(64, 64);
 
-/** What the tables answered, by packet. */
-const resolutions: usize = memory.data(4 * <i32>BATCH_COUNT_MAX, 64);
-
 export function packetAt(index: u32): Packet {
   return changetype<Packet>(packets + <usize>index * PACKET_BYTES);
 }
@@ -91,16 +88,6 @@ export function packetAt(index: u32): Packet {
 /** Index of the descriptor that a packet belongs to. */
 export function indexOf(packet: Packet): u32 {
   return <u32>((changetype<usize>(packet) - packets) / PACKET_BYTES);
-}
-
-/** Keeps for `resolutionOf` which service the packet's flow would have. */
-export function keepResolution(packet: Packet, service: u32): void {
-  store<u32>(resolutions + ((<usize>indexOf(packet)) << 2), service);
-  packet.isResolved = 1;
-}
-
-export function resolutionOf(packet: Packet): u32 {
-  return load<u32>(resolutions + ((<usize>indexOf(packet)) << 2));
 }
 
 export function quotedScratch(): Packet {

@@ -10,6 +10,7 @@
  * Work is bounded: TARGETS_TRIED_MAX targets, POOL_TRIED_MAX addresses, and the ports of each.
  */
 import {
+  BATCH_COUNT_MAX,
   POOL_BYTES,
   POOL6_BYTES,
   SERVICE_LISTENER_BITS,
@@ -41,7 +42,14 @@ import {
 import { allocatePort, isFree } from "./flow/port";
 import { FlowTable } from "./flow/table";
 import { hashDigest, hashTuple, hashWord } from "./hash";
-import { Packet, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP } from "./packet";
+import {
+  indexOf,
+  Packet,
+  PROTOCOL_ICMP,
+  PROTOCOL_ICMPV6,
+  PROTOCOL_TCP,
+  PROTOCOL_UDP,
+} from "./packet";
 import { ICMP_REQUEST, icmpRole, portPairOf, setTuple } from "./wire/transport";
 
 const PORTS_AND_PROTOCOL: u64 = 0x000000ffffffffff;
@@ -53,6 +61,13 @@ const TARGETS_TRIED_MAX: u32 = 64;
 /** The service-side tuple under construction; its addresses lie in `endpoints`. */
 const outsidePacket: usize = memory.data(64, 64);
 const endpoints: usize = memory.data(32, 64);
+
+/** Service-side tuples of IPv4 that were foreseen for packets of the batch, and for which. */
+const foreseenTuples: usize = memory.data(32 * <i32>BATCH_COUNT_MAX, 64);
+const foreseenMarks: usize = memory.data(<i32>BATCH_COUNT_MAX, 64);
+/** Each is a Tuple, then whether it is swapped. */
+const FORESEEN_SWAPPED: usize = 24;
+const FORESEEN_BYTES: usize = 32;
 
 export function outside(): Packet {
   return changetype<Packet>(outsidePacket);
@@ -69,6 +84,7 @@ export function translate(
   protocolZone: u32,
   nowMs: u32,
 ): u32 {
+  if (takeForeseen(packet, protocolZone) && isFree(table, outside(), nowMs)) return VERDICT_FORWARD;
   takeOver(packet);
   const portPair = portPairOf(packet);
   const targetCount = targetsOf(service, packet);
@@ -89,20 +105,61 @@ export function translate(
   return verdict;
 }
 
+/** Forgets what was foreseen for the packets of an earlier batch. */
+export function clearForeseen(count: u32): void {
+  memory.fill(foreseenMarks, 0, count);
+}
+
 /**
- * Hash of the tuple that `translate` will most probably choose: the first target, the first
- * address, the client's own port. It only serves to touch index lines before they are needed.
+ * Makes the tuple that `translate` tries first (the first target, the first address, the client's
+ * own port) and returns its hash, so that index lines can be touched before they are needed. One
+ * of IPv4 is kept for `translate`, which then need not make it again.
  */
 export function foresee(service: usize, packet: Packet, protocolZone: u32): u64 {
   takeOver(packet);
   let portPair = portPairOf(packet);
   if (targetsOf(service, packet) != 0) {
     portPair = aimAt(service, packet, firstTarget(service, packet), portPair);
+  } else if (load<u32>(service, SERVICE_TRAITS) & TRAIT_TARGETED) {
+    return 0;
   }
   const count = addressesOf(service, packet);
   if (count != 0) takeAddress(service, packet, firstAddress(packet, count));
-  setTuple(outside(), portPair, protocolZone);
-  return outside().hash;
+  const tuple = outside();
+  setTuple(tuple, portPair, protocolZone);
+  if (!packet.isIpv6 && (count == 0 || mayKeepPort(service, packet, portPair)))
+    keepForeseen(packet, tuple);
+  return tuple.hash;
+}
+
+function keepForeseen(packet: Packet, tuple: Packet): void {
+  const index = <usize>indexOf(packet);
+  const to = foreseenTuples + index * FORESEEN_BYTES;
+  store<u64>(to, tuple.addresses);
+  store<u64>(to, tuple.rest, 8);
+  store<u64>(to, tuple.hash, 16);
+  store<u8>(to, tuple.swapped, FORESEEN_SWAPPED);
+  store<u8>(foreseenMarks + index, 1);
+}
+
+/** Leaves the tuple that was foreseen for the packet in `outside()`; false when there is none. */
+function takeForeseen(packet: Packet, protocolZone: u32): bool {
+  const index = <usize>indexOf(packet);
+  if (!load<u8>(foreseenMarks + index)) return false;
+  const from = foreseenTuples + index * FORESEEN_BYTES;
+  const rest = load<u64>(from, 8);
+  if (<u32>(rest >> 32) != protocolZone) return false;
+  const tuple = outside();
+  tuple.isIpv6 = 0;
+  tuple.addresses = load<u64>(from);
+  tuple.rest = rest;
+  tuple.hash = load<u64>(from, 16);
+  const swapped = load<u8>(from, FORESEEN_SWAPPED);
+  tuple.swapped = swapped;
+  tuple.sourceAddress = <u32>endpoints + select<u32>(4, 0, swapped != 0);
+  tuple.destinationAddress = <u32>endpoints + select<u32>(0, 4, swapped != 0);
+  store<u64>(endpoints, tuple.addresses);
+  return true;
 }
 
 /** Begins the tuple with the packet's own endpoints. */
@@ -236,15 +293,29 @@ function allocate(
   protocolZone: u32,
   nowMs: u32,
 ): bool {
-  const own = <u32>load<u16>(service, SERVICE_PORT_MIN);
-  const portMin = own == 0 ? PORT_MIN : own;
-  const port = <u32>bswap<u16>(<u16>portPair);
-  const hasPort = hasPortToChange(packet);
-  const isKept = !hasPort || port >= portMin || (own == 0 && !hasPorts(packet));
-  if (isKept && isTupleFree(table, portPair, protocolZone, nowMs)) return true;
-  if (!hasPort) return false;
+  const mayKeep = mayKeepPort(service, packet, portPair);
+  if (mayKeep && isTupleFree(table, portPair, protocolZone, nowMs)) return true;
+  if (!hasPortToChange(packet)) return false;
   const order = hashWord(hashOfChoice(packet));
-  return allocatePort(table, outside(), portPair, protocolZone, portMin, own != 0, order, nowMs);
+  const isExact = load<u16>(service, SERVICE_PORT_MIN) != 0;
+  const portMin = lowestPort(service);
+  return allocatePort(table, outside(), portPair, protocolZone, portMin, isExact, order, nowMs);
+}
+
+/** Lowest source port that the service assigns. */
+function lowestPort(service: usize): u32 {
+  const own = <u32>load<u16>(service, SERVICE_PORT_MIN);
+  return own == 0 ? PORT_MIN : own;
+}
+
+/**
+ * Ports that are high enough may stay, and whatever is no port; identifiers of ICMP count as ports
+ * where the number of flows is limited.
+ */
+function mayKeepPort(service: usize, packet: Packet, portPair: u32): bool {
+  const isLimited = load<u16>(service, SERVICE_PORT_MIN) != 0;
+  const counts = isLimited ? hasPortToChange(packet) : hasPorts(packet);
+  return !counts || <u32>bswap<u16>(<u16>portPair) >= lowestPort(service);
 }
 
 function hasPorts(packet: Packet): bool {

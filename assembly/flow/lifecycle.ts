@@ -237,21 +237,25 @@ function fill(table: FlowTable, record: usize, packet: Packet, isIndexed: bool):
   storeSide(record, SIDE_SERVICE, tuple);
   let flags = <u32>load<u8>(record, FLOW_FLAGS) & FLOW_FLAG_SPILLED;
   if (flags) countUp(counters + COUNTER_FLOWS_SPILLED);
-  if (packet.swapped) flags |= FLOW_FLAG_CLIENT_HIGH;
-  if (tuple.swapped) flags |= FLOW_FLAG_SERVICE_HIGH;
-  store<u8>(record, <u8>flags, FLOW_FLAGS);
-  const before = sumAddresses(packet);
-  const after = sumAddresses(tuple);
+  flags |= select<u32>(FLOW_FLAG_CLIENT_HIGH, 0, packet.swapped);
+  flags |= select<u32>(FLOW_FLAG_SERVICE_HIGH, 0, tuple.swapped);
+  const before = sumSide(packet);
+  const after = sumSide(tuple);
   store<u16>(record, <u16>deltaOf(before, after), FLOW_NETWORK_DELTA);
   const beforePorts = before + (packet.rest & 0xffffffff);
   const afterPorts = after + (tuple.rest & 0xffffffff);
   store<u16>(record, <u16>deltaOf(beforePorts, afterPorts), FLOW_TRANSPORT_DELTA);
-  table.unindexedCount++;
-  if (!isIndexed) return true;
-  if (!addToIndex(table, tuple.hash, slotOf(table, record))) return false;
-  store<u8>(record, <u8>(flags | FLOW_FLAG_INDEXED), FLOW_FLAGS);
-  table.unindexedCount--;
-  return true;
+  const hasCell = isIndexed && addToIndex(table, tuple.hash, slotOf(table, record));
+  if (hasCell) flags |= FLOW_FLAG_INDEXED;
+  else table.unindexedCount++;
+  store<u8>(record, <u8>flags, FLOW_FLAGS);
+  return hasCell || !isIndexed;
+}
+
+/** Sum of both addresses of a tuple, unfolded. */
+function sumSide(tuple: Packet): u64 {
+  const addresses = tuple.addresses;
+  return tuple.isIpv6 ? sumAddresses(tuple) : (addresses & 0xffffffff) + (addresses >> 32);
 }
 
 /** First state and empty counters; what the record says of service and flags stays. */

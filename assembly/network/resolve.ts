@@ -6,6 +6,7 @@
  * the answer that a stage has asked for in advance is still right when the flow begins.
  */
 import {
+  BATCH_COUNT_MAX,
   PORT_SERVICE,
   PORT_SIDE_ROUTED,
   PORT_SIDES,
@@ -29,13 +30,22 @@ import {
 } from "../abi";
 import { countUp } from "../counters";
 import { image, services, usage } from "../memory";
-import { keepResolution, Packet, PROTOCOL_TCP, resolutionOf, TCP_RST, TCP_SYN } from "../packet";
+import { indexOf, Packet, PROTOCOL_TCP, TCP_RST, TCP_SYN } from "../packet";
 import { portPairOf } from "../wire/transport";
 import { zoneVpcAndOuter } from "../zone";
 import { longestPrefix, lookUp, lookUpAddress, NOTHING } from "./directory";
 
 /** Instead of a service: the address belongs to the service in the low half, but nothing listens. */
 export const RESOLVED_UNINTENDED: u32 = 0x80000000;
+
+/** What was asked in advance for packets of the batch, and for which. */
+const answers: usize = memory.data(4 * <i32>BATCH_COUNT_MAX, 64);
+const marks: usize = memory.data(<i32>BATCH_COUNT_MAX, 64);
+
+/** Forgets what was asked for an earlier batch. */
+export function clearAnswers(count: u32): void {
+  memory.fill(marks, 0, count);
+}
 
 /**
  * Number of the service that the flow which `packet` begins would belong to; SERVICE_NONE,
@@ -44,13 +54,16 @@ export const RESOLVED_UNINTENDED: u32 = 0x80000000;
 export function serviceFor(packet: Packet, port: usize): u32 {
   if ((load<u8>(port, PORT_SIDES) & PORT_SIDE_ROUTED) == 0) return load<u16>(port, PORT_SERVICE);
   if (image == 0) return NOTHING;
-  return packet.isResolved ? resolutionOf(packet) : resolve(packet);
+  const index = <usize>indexOf(packet);
+  return load<u8>(marks + index) ? load<u32>(answers + (index << 2)) : resolve(packet);
 }
 
 /** Asks in advance, and keeps the answer for `serviceFor`. */
 export function foreseeService(packet: Packet, port: usize): u32 {
   const service = serviceFor(packet, port);
-  if (load<u8>(port, PORT_SIDES) & PORT_SIDE_ROUTED) keepResolution(packet, service);
+  const index = <usize>indexOf(packet);
+  store<u32>(answers + (index << 2), service);
+  store<u8>(marks + index, 1);
   return service;
 }
 

@@ -34,7 +34,6 @@ export function parseIpv4(packet: Packet, ip: usize, bytes: u32, zone: u32): voi
   packet.flags = 0;
   packet.candidate = 0;
   packet.quoted = 0;
-  packet.isResolved = 0;
   if (bytes < IPV4_BYTES_MIN) return decide(packet, VERDICT_DROP_TRUNCATED);
   const first = load<u8>(ip);
   const headerBytes = (<u32>(first & 15)) << 2;

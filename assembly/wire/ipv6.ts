@@ -45,7 +45,6 @@ export function parseIpv6(packet: Packet, ip: usize, bytes: u32, zone: u32): voi
   packet.flags = 0;
   packet.candidate = 0;
   packet.quoted = 0;
-  packet.isResolved = 0;
   packet.fragment = FRAGMENT_NONE;
   if (bytes < IPV6_BYTES) return decide(packet, VERDICT_DROP_TRUNCATED);
   if (load<u8>(ip) >> 4 != 6) return decide(packet, VERDICT_DROP_MALFORMED);

@@ -57,6 +57,8 @@ export interface PortOptions {
    * of the VPC that they are bound for; default false.
    */
   routed?: boolean;
+  /** A virtio_net_hdr of 12 bytes stands right before each frame; default false. */
+  vnetHeader?: boolean;
 }
 
 export interface Target {
@@ -127,6 +129,8 @@ export interface Counters {
     icmp: number;
     other: number;
   };
+  /** Forwarded frames whose destination no device has. */
+  unreachable: number;
   /** Frames that the engine made and sent. */
   emitted: Record<EmitName, number>;
 }

@@ -62,6 +62,7 @@ const PORT_OPTIONS: OptionNames<PortOptions> = {
   service: true,
   peer: true,
   routed: true,
+  vnetHeader: true,
 };
 
 /** The engine's tables and clockwork behind plain methods. Made by `createEngine`. */
@@ -88,6 +89,8 @@ export class Engine {
   readonly flowTableBytes: number;
   readonly flow6TableBytes: number;
   readonly exports: EngineExports;
+  /** @internal Address of the list of departures. */
+  readonly departuresAddress: number;
   readonly #view: DataView<ArrayBuffer>;
   readonly #layout: (field: number) => number;
   readonly #services: ServiceTables;
@@ -122,6 +125,7 @@ export class Engine {
       address: this.#layout(abi.LAYOUT_ARENA),
       bytes: settings.arenaBytes,
     };
+    this.departuresAddress = this.#layout(abi.LAYOUT_DEPARTURES);
     this.flowTableBytes = this.#layout(abi.LAYOUT_FLOW_TABLE_BYTES);
     this.flow6TableBytes = this.#layout(abi.LAYOUT_FLOW6_TABLE_BYTES);
     const tables = {
@@ -251,6 +255,7 @@ export class Engine {
         ? abi.SERVICE_NONE
         : wholeNumber("service", options.service, 0, abi.SERVICE_COUNT_MAX - 1);
     const peer = wholeNumber("peer", options.peer ?? port, 0, abi.PORT_COUNT_MAX - 1);
+    const flags = truth("vnetHeader", options.vnetHeader ?? false) ? abi.PORT_FLAG_VNET : 0;
     const zone = this.#run(() => this.exports.zoneOf(vpc, 0, 0)) >>> 0;
     if (zone >= abi.ZONE_COUNT_MAX) {
       throw new RangeError(`vpc: ${vpc} is one more than the ${abi.ZONE_COUNT_MAX} zones hold`);
@@ -262,6 +267,7 @@ export class Engine {
     this.#view.setUint8(address + abi.PORT_LINK, link);
     this.#view.setUint16(address + abi.PORT_SERVICE, service, true);
     this.#view.setUint16(address + abi.PORT_PEER, peer, true);
+    this.#view.setUint8(address + abi.PORT_FLAGS, flags);
   }
 
   /**
@@ -338,7 +344,7 @@ export class Engine {
     for (const [kind, name] of EMIT_NAMES.entries()) {
       emitted[name] = read(abi.COUNTER_EMITTED + kind * 8);
     }
-    return { verdicts, flows, emitted };
+    return { verdicts, flows, emitted, unreachable: read(abi.COUNTER_UNREACHABLE) };
   }
 
   /** What has passed through a service. */
@@ -376,9 +382,11 @@ export class Engine {
     };
   }
 
-  /** Forgets every flow that is over at the clock of the last packet; returns how many. */
-  expire(): number {
-    const nowMs = this.#lastMs;
+  /**
+   * Forgets every flow that is over at `nowMs`, by default the clock of the last packet; returns
+   * how many.
+   */
+  expire(nowMs = this.#lastMs): number {
     return this.#run(() => (nowMs === undefined ? 0 : this.exports.expire(nowMs) >>> 0));
   }
 }

@@ -18,6 +18,10 @@ export interface EngineExports extends WalkExports, Record<string, unknown> {
   create(): number;
   /** 0, and nothing has happened, when a frame or a port is out of range; else 1. */
   processBatch(count: number): number;
+  /** Frames of the last batch that leave through devices; DEPARTURE_* entries. */
+  listDepartures(count: number, flags: number): number;
+  /** 0 when there is no room for the address. */
+  placeAddress(port: number, address: number, device: number): number;
   /** Frames that the last batch caused, in Engine.emits. */
   emitCount(): number;
   flowAfter(handle: number): number;
