@@ -94,12 +94,13 @@ const PLANS: Record<Mode, Plan> = {
 
 export async function runBench(flags: BenchFlags): Promise<void> {
   const terminal = new Terminal(flags);
-  const mode = flags.smoke ? "smoke" : flags.full ? "full" : "canonical";
+  const mode: Mode = flags.smoke ? "smoke" : flags.full ? "full" : "canonical";
   const say = (line: string) => terminal.progress(line);
   const parts = partsOf(flags);
   const more = await measureParts(parts, flags, say);
   const engine = parts.includes("engine") ? await measure(mode, say) : undefined;
-  const result = { schema: "flowplane.bench/1", mode, machine: machine(), ...engine, ...more };
+  const schema = "flowplane.bench/1" as const;
+  const result = { schema, mode, machine: machine(), ...engine, ...more };
   if (flags.html !== undefined) await writePage(flags.html, result);
   const text = () => [...(engine ? [benchReport(engine)] : []), ...partsReport(more)].join("\n\n");
   terminal.result(flags.json ? jsonReport(result) : text());

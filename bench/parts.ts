@@ -23,11 +23,11 @@ import { measureScaling, SCALING_EFFORT, SCALING_SMOKE } from "./scaling.ts";
 const FLOW_BYTES = 80;
 const FLOWS_SMOKE = 100_000;
 
-/** Named parts; else those that a run of this size has. */
+/** Named parts; else all of them in a full run, and the engine alone in others. */
 export function partsOf(flags: BenchFlags): BenchPart[] {
   if (flags.part) return flags.part;
-  const parts: BenchPart[] = ["engine", "workers", "latency"];
-  return flags.full || flags.smoke || flags.flows !== undefined ? [...parts, "flows"] : parts;
+  if (flags.full) return ["engine", "workers", "latency", "flows"];
+  return flags.flows === undefined ? ["engine"] : ["flows"];
 }
 
 export async function measureParts(

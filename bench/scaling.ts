@@ -13,6 +13,7 @@ import { compileEngine } from "../host/engine/module.ts";
 import { type ReplayOptions, replay } from "../host/replay/replay.ts";
 import { startTeam } from "../host/replay/team.ts";
 import { defaultScenario } from "../host/scenario/scenario.ts";
+import { flowsText } from "./goals.ts";
 import { writeImix } from "./imix.ts";
 import type { ScalingCurve, ScalingResult } from "./result.ts";
 import type { ScalingAnswer } from "./scaling-worker.ts";
@@ -88,7 +89,7 @@ async function measureEngines(counts: readonly number[], effort: Effort): Promis
         mpps[index]?.push(rates.reduce((sum, rate) => sum + rate, 0));
       }
     }
-    return curveOf("engines, 64 bytes, 1 M flows each", counts, mpps, 64);
+    return curveOf(`engines, 64 bytes, ${flowsText(effort.flows)} flows each`, counts, mpps, 64);
   } finally {
     await Promise.all(threads.map((thread) => thread.terminate()));
   }
