@@ -6,9 +6,12 @@ import {
   FRAME_ADDRESS,
   FRAME_BYTES,
   FRAME_CAPTURED_BYTES,
+  FRAME_RECORD,
+  FRAME_SIDE,
   FRAME_VERDICT,
   VERDICT_PASS_NON_IP,
 } from "./abi";
+import { emitCount, emits } from "./emit";
 import { frames } from "./memory";
 
 const P1: u64 = 0x9e3779b185ebca87;
@@ -62,14 +65,33 @@ export function xxh64(start: usize, bytes: u32, seed: u64): u64 {
   return hash ^ (hash >> 32);
 }
 
-/** Chains the digest over the frames of the batch that go out. */
+/** Chains the digest over all frames of the batch that go out, emitted ones where they leave. */
 export function digestFrames(count: u32, digest: u64): u64 {
   let chained = digest;
+  let emitted = emits;
+  const end = emits + <usize>(emitCount() * FRAME_BYTES);
   for (let index: u32 = 0; index < count; index++) {
     const descriptor = frames + <usize>(index * FRAME_BYTES);
-    if (load<u16>(descriptor, FRAME_VERDICT) > VERDICT_PASS_NON_IP) continue;
-    const start = <usize>load<u32>(descriptor, FRAME_ADDRESS);
-    chained = xxh64(start, load<u32>(descriptor, FRAME_CAPTURED_BYTES), chained);
+    for (; leavesWith(emitted, end, index, 0); emitted += FRAME_BYTES) {
+      chained = digestFrame(emitted, chained);
+    }
+    if (load<u16>(descriptor, FRAME_VERDICT) <= VERDICT_PASS_NON_IP) {
+      chained = digestFrame(descriptor, chained);
+    }
+    for (; leavesWith(emitted, end, index, 1); emitted += FRAME_BYTES) {
+      chained = digestFrame(emitted, chained);
+    }
   }
   return chained;
+}
+
+/** Whether the emitted frame is there and leaves before (0) or after (1) frame `index`. */
+function leavesWith(emitted: usize, end: usize, index: u32, isAfter: u32): bool {
+  if (emitted >= end || load<u32>(emitted, FRAME_RECORD) != index) return false;
+  return load<u8>(emitted, FRAME_SIDE) == isAfter;
+}
+
+function digestFrame(descriptor: usize, digest: u64): u64 {
+  const start = <usize>load<u32>(descriptor, FRAME_ADDRESS);
+  return xxh64(start, load<u32>(descriptor, FRAME_CAPTURED_BYTES), digest);
 }

@@ -12,8 +12,15 @@ import {
   VERDICT_DROP_MALFORMED,
   VERDICT_DROP_NO_FLOW,
 } from "./abi";
-import { deltaOf, sumOf, sumOf16, updated } from "./checksum";
-import { PACKET_DECIDED, PACKET_ERROR, PACKET_LATER, Packet, quotedScratch } from "./packet";
+import { deltaOf, sumOf, updated } from "./checksum";
+import {
+  PACKET_DECIDED,
+  PACKET_ERROR,
+  PACKET_LATER,
+  Packet,
+  quotedScratch,
+  sumAddresses,
+} from "./packet";
 import { addressOf, rewritePacket } from "./rewrite";
 import { IPV4_CHECKSUM, parseIpv4 } from "./wire/ipv4";
 import { parseIpv6 } from "./wire/ipv6";
@@ -80,13 +87,6 @@ export function rewriteError(
   }
   const delta = deltaOf(before + addressesBefore, after + addressesAfter);
   store<u16>(icmp, <u16>updated(load<u16>(icmp, ICMP_CHECKSUM), delta), ICMP_CHECKSUM);
-}
-
-function sumAddresses(packet: Packet): u64 {
-  const source = <usize>packet.sourceAddress;
-  const destination = <usize>packet.destinationAddress;
-  if (packet.isIpv6) return sumOf16(source) + sumOf16(destination);
-  return <u64>load<u32>(source) + <u64>load<u32>(destination);
 }
 
 /**

@@ -7,6 +7,7 @@
  * because that is what transport checksums cover.
  */
 import { BATCH_COUNT_MAX } from "./abi";
+import { sumOf16 } from "./checksum";
 
 /** A tuple in canonical order: the smaller endpoint first, whoever sent. */
 @unmanaged
@@ -47,8 +48,8 @@ export class Packet extends Tuple {
   isIpv6: u8;
   /** Verdict of PACKET_DECIDED. */
   verdict: u8;
-  /** Empty slot of the home group seen while probing, plus one. */
-  spare: u8;
+  /** Offset in the transport header of a checksum that the sender left to the device; else 0. */
+  partial: u8;
 }
 if (offsetof<Packet>() > 64) ERROR("Packet does not fit one cache line");
 
@@ -91,4 +92,12 @@ export function indexOf(packet: Packet): u32 {
 
 export function quotedScratch(): Packet {
   return changetype<Packet>(quotedPacket);
+}
+
+/** Sum of both addresses as transport checksums see them, unfolded. */
+export function sumAddresses(packet: Packet): u64 {
+  const source = <usize>packet.sourceAddress;
+  const destination = <usize>packet.destinationAddress;
+  if (packet.isIpv6) return sumOf16(source) + sumOf16(destination);
+  return <u64>load<u32>(source) + <u64>load<u32>(destination);
 }

@@ -30,3 +30,17 @@ export class ConfigError extends FlowplaneError {
 export class EngineError extends FlowplaneError {
   override readonly exitCode = 1;
 }
+
+/** A PROXY protocol v2 header that a receiver must refuse, or that is not all there. */
+export class HeaderError extends FlowplaneError {
+  override readonly exitCode = 1;
+  /** Byte at which it is wrong, counted from the header's begin. */
+  readonly byte: number;
+  /** When bytes are missing: how many the header takes, as far as can be told. */
+  readonly needed: number | undefined;
+  constructor(byte: number, reason: string, options: { needed?: number | undefined } = {}) {
+    super(`byte ${byte}: ${reason}`);
+    this.byte = byte;
+    this.needed = options.needed;
+  }
+}

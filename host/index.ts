@@ -22,7 +22,27 @@ export type {
 export { CaptureWriter } from "./capture/writer.ts";
 export type * from "./engine/api.ts";
 export { TIMEOUTS_DEFAULT } from "./engine/configure.ts";
-export { createEngine, type Engine, VERDICT_NAMES } from "./engine/engine.ts";
+export { createEngine, EMIT_NAMES, type Engine, VERDICT_NAMES } from "./engine/engine.ts";
 export { type Departure, Frames } from "./engine/frames.ts";
 export type { EngineExports } from "./engine/module.ts";
-export { CaptureError, EngineError, FlowplaneError } from "./errors.ts";
+export type * from "./engine/network.ts";
+export { CaptureError, EngineError, FlowplaneError, HeaderError } from "./errors.ts";
+export {
+  createHeaderCodec,
+  type HeaderCodec,
+  type HeaderOptions,
+  type ProxyHeader,
+} from "./pp2/codec.ts";
+export {
+  awsEndpoint,
+  azureLink,
+  gcpConnection,
+  type SslState,
+  sslState,
+  sslTlv,
+  TLV_TYPES,
+  type Tlv,
+  type TlvName,
+  tlvName,
+  tlvText,
+} from "./pp2/tlv.ts";

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import { afterAll, describe, expect, test } from "vitest";
-import { commandLine } from "../host/cli/program.ts";
+import { commandLine, withSubcommands } from "../host/cli/program.ts";
 import type { FlowsResult } from "../host/replay/flows.ts";
 import type { ReplayResult } from "../host/replay/result.ts";
 import { readCapture } from "./reference/capture.ts";
@@ -71,7 +71,7 @@ describe("help", () => {
   });
 
   test("has no line longer than a terminal and no command without a description", () => {
-    for (const command of [commandLine(), ...commandLine().commands]) {
+    for (const command of withSubcommands(commandLine())) {
       expect(command.description()).not.toBe("");
       const lines = command.helpInformation().split("\n");
       expect(Math.max(...lines.map((line) => line.length))).toBeLessThanOrEqual(100);

@@ -1,6 +1,11 @@
 import { describe, expect, test } from "vitest";
 import { parseConfig } from "../host/config/config.ts";
-import { configJsonSchema } from "../host/config/schema.ts";
+import {
+  configJsonSchema,
+  isNetwork,
+  networkSchema,
+  type ScenarioConfig,
+} from "../host/config/schema.ts";
 import { ConfigError } from "../host/errors.ts";
 import { configuredScenario, DEFAULT_SEED, defaultScenario } from "../host/scenario/scenario.ts";
 
@@ -130,21 +135,33 @@ describe("a configuration", () => {
   });
 });
 
-test("the JSON Schema has the same keys and ranges as the checks", () => {
-  const schema = configJsonSchema() as {
+test("the JSON Schema has the same keys and ranges as the checks, for both forms", () => {
+  interface Form {
     required: string[];
     additionalProperties: boolean;
     properties: Record<string, { properties: Record<string, object> }>;
-  };
-  expect(schema.required).toEqual(["scenario"]);
-  expect(schema.additionalProperties).toBe(false);
-  expect(schema.properties.timeouts?.properties["tcp.idle_timeout.seconds"]).toMatchObject({
-    type: "integer",
-    minimum: 60,
-    maximum: 6000,
-    default: 350,
-  });
+  }
+  const [scenario, network] = (configJsonSchema() as { anyOf: Form[] }).anyOf;
+  expect(scenario?.required).toEqual(["scenario"]);
+  expect(network?.required).toEqual(["vpcs"]);
+  for (const form of [scenario, network]) {
+    expect(form?.additionalProperties).toBe(false);
+    expect(form?.properties.timeouts?.properties["tcp.idle_timeout.seconds"]).toMatchObject({
+      type: "integer",
+      minimum: 60,
+      maximum: 6000,
+      default: 350,
+    });
+  }
+  expect(Object.keys(network?.properties ?? {})).toEqual(Object.keys(networkSchema.shape));
 });
+
+/** The configuration in a text of the form that has a scenario. */
+function parseScenario(text: string): ScenarioConfig {
+  const config = parseConfig(text, "lab.yaml");
+  if (isNetwork(config)) throw new TypeError("has no scenario");
+  return config;
+}
 
 describe("a scenario", () => {
   test("nat replaces sources by eight addresses of each family, and adopts", () => {
@@ -179,17 +196,16 @@ describe("a scenario", () => {
     expect(DEFAULT_SEED.length).toBe(16);
     expect(defaultScenario("nat").engine.seed).toBe(DEFAULT_SEED);
     const seed = "000102030405060708090A0b0c0d0e0f";
-    const config = parseConfig(`{"scenario": "nat", "flow_table": {"seed": "${seed}"}}`, "a.json");
+    const config = parseScenario(`{"scenario": "nat", "flow_table": {"seed": "${seed}"}}`);
     expect(configuredScenario(config).engine.seed).toEqual(
       Uint8Array.from({ length: 16 }, (_, index) => index),
     );
   });
 
   test("takes time-outs and table sizes from its configuration and does not adopt", () => {
-    const config = parseConfig(
+    const config = parseScenario(
       "scenario: nlb\ntimeouts: {udp_seconds: 7}\nflow_table: {ipv4_flows: 16}\n" +
         "nlb: {targets: [{address: 10.0.0.1}, {address: 10.0.0.2, port: 80}]}",
-      "lab.yaml",
     );
     const scenario = configuredScenario(config);
     expect(scenario.engine.timeouts).toEqual({

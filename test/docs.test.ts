@@ -4,7 +4,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
-import { commandLine } from "../host/cli/program.ts";
+import { commandLine, withSubcommands } from "../host/cli/program.ts";
 import manifest from "../package.json" with { type: "json" };
 import { chapters } from "./setup/docs.ts";
 
@@ -45,7 +45,7 @@ describe.each(DOCUMENTS)("%s", (document) => {
     const known = program.commands.map((command) => command.name());
     const uses = [...content.matchAll(/`flowplane ([a-z]\w*)([^`]*)`/g)];
     expect(uses.map(([, name = ""]) => name).filter((name) => !known.includes(name))).toEqual([]);
-    const options = program.commands.flatMap((command) => command.options);
+    const options = withSubcommands(program).flatMap((command) => command.options);
     const flags = new Set(options.map((option) => option.long));
     const named = [...content.matchAll(/`(--[a-z]+)( [^`]*)?`/g)].map(([, flag = ""]) => flag);
     const others = ["--help", "--version", "--runtime", "--smoke"];

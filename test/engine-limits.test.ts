@@ -8,10 +8,14 @@ import { CLIENT, NAT, nat, nlb, play, SERVER, TARGET } from "./cases.ts";
 import { send, smallEngine } from "./harness.ts";
 
 describe("when there is no room", () => {
-  const udpFrom = (i: number): Packet =>
+  const udpFrom = (i: number, port = 5000): Packet =>
     eth()
       .ipv4(`10.${i >> 16}.${(i >> 8) & 0xff}.${i & 0xff}`, SERVER)
-      .udp(5000, 53);
+      .udp(port, 53);
+  const pingFrom = (i: number, identifier: number): Packet =>
+    eth()
+      .ipv4(`10.${i >> 16}.${(i >> 8) & 0xff}.${i & 0xff}`, SERVER)
+      .icmpQuery(8, identifier);
 
   test("a protocol without ports has one flow per NAT address and server", async () => {
     const gre = (from: string) => eth().ipv4(from, SERVER).protocol(47, new Uint8Array(8));
@@ -40,7 +44,7 @@ describe("when there is no room", () => {
     const engine = await smallEngine(nat(), 70_000);
     const out = send(
       engine,
-      Array.from({ length: 64_600 }, (_, i) => ({ frame: udpFrom(i) })),
+      Array.from({ length: 64_600 }, (_, i) => ({ frame: udpFrom(i, 5000 + (i % 64)) })),
     );
     const first = out.findIndex((departure) => departure.verdict !== "forward");
     expect(first).toBeGreaterThan(50_000);
@@ -48,6 +52,27 @@ describe("when there is no room", () => {
     const ports = [...engine.flows()].map((flow) => flow.translatedClient.port);
     expect(new Set(ports).size).toBe(ports.length);
     expect(Math.min(...ports)).toBeGreaterThanOrEqual(1024);
+  });
+
+  test.each([
+    ["a UDP port", 5000, udpFrom],
+    ["a UDP port below 1024", 123, udpFrom],
+    ["an ICMP identifier", 77, pingFrom],
+  ] as const)("%s is changed to one with the same low six bits", async (_, own, from) => {
+    const engine = await smallEngine(nat(), 5_000);
+    const out = send(
+      engine,
+      Array.from({ length: 1_100 }, (_, i) => ({ frame: from(i, own) })),
+    );
+    const first = out.findIndex((departure) => departure.verdict !== "forward");
+    expect(first).toBeGreaterThan(800);
+    expect(out.at(first)?.verdict).toBe("drop.port-exhausted");
+    const ports = [...engine.flows()].map((flow) => flow.translatedClient.port);
+    expect(new Set(ports).size).toBe(ports.length);
+    expect(new Set(ports.map((port) => port % 64))).toEqual(new Set([own % 64]));
+    expect(ports.filter((port) => port < 1024)).toEqual(own === 77 ? [77] : []);
+    const [other] = send(engine, [{ frame: from(0, own + 1) }]);
+    expect(other?.verdict).toBe("forward");
   });
 
   test("two listeners with one target cannot both have one client's tuple", async () => {

@@ -5,8 +5,14 @@
 import { expect } from "vitest";
 import { addressBytes } from "../fixtures/bytes.ts";
 import type { Packet } from "../fixtures/packets.ts";
-import type { Flow, PortOptions, ServiceOptions, VerdictName } from "../host/engine/api.ts";
-import { createEngine, type Engine, VERDICT_NAMES } from "../host/engine/engine.ts";
+import type {
+  EmitName,
+  Flow,
+  PortOptions,
+  ServiceOptions,
+  VerdictName,
+} from "../host/engine/api.ts";
+import { createEngine, EMIT_NAMES, type Engine, VERDICT_NAMES } from "../host/engine/engine.ts";
 import type { Direction, Outcome, Side, TwinFlow } from "./reference/engine.ts";
 import { Twin } from "./reference/engine.ts";
 import { mirror, parseFrame, type Tuple } from "./reference/parse.ts";
@@ -24,6 +30,15 @@ export interface Departure {
   side: Side;
   direction: Direction;
   flow: number;
+  /** What the engine made because of the frame. */
+  made: Made[];
+}
+
+export interface Made {
+  kind: EmitName;
+  isAfter: boolean;
+  frame: Uint8Array;
+  portOut: number;
 }
 
 export interface Setup {
@@ -116,7 +131,20 @@ function depart(engine: Engine, index: number, start: number, length: number): D
     side: (verdict >>> 16) & 0xff ? "service" : "client",
     direction: verdict >>> 24 ? "from-service" : "from-client",
     flow,
+    made: madeBy(engine, index),
   };
+}
+
+/** What frame `index` of the last batch made the engine emit. */
+function madeBy({ bytes, emits, emitCount }: Engine, index: number): Made[] {
+  const all = Array.from({ length: emitCount }, (_, at) => [...emits.subarray(at * 8, at * 8 + 8)]);
+  const caused = all.filter((words) => words[6] === index);
+  return caused.map(([address = 0, length = 0, , ports = 0, kind = 0]) => ({
+    kind: EMIT_NAMES[kind & 0xffff] as EmitName,
+    isAfter: ((kind >>> 16) & 0xff) === 1,
+    frame: bytes.slice(address, address + length),
+    portOut: ports >>> 16,
+  }));
 }
 
 /** The tuple that the engine gave a frame, for the twin to judge; or why it gave none. */
@@ -134,7 +162,11 @@ export function expectAsTwin(twin: Twin, arrival: Arrival, departure: Departure)
   const frame = bytesOf(arrival.frame);
   const choose = () => choiceOf(twin, arrival, departure);
   const outcome = twin.process(frame, arrival.port ?? 0, arrival.timeMs ?? 0, choose);
-  const { verdict, side, direction, portOut } = outcome;
+  const { verdict, side, direction, portOut, reset } = outcome;
+  const resets = reset
+    ? [{ kind: "rst", isAfter: true, frame: reset, portOut: arrival.port ?? 0 }]
+    : [];
+  expect(departure.made).toEqual(resets);
   const told = { verdict: departure.verdict, portOut: departure.portOut };
   if (verdict !== "forward") {
     expect({ ...told, frame: departure.frame }).toEqual({ verdict, portOut, frame });

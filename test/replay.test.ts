@@ -10,7 +10,7 @@ import { CaptureWriter } from "../host/capture/writer.ts";
 import type { Engine } from "../host/engine/engine.ts";
 import { WORD_CAPTURED, WORD_FLOW, WORD_TIME, WORD_WIRE, WORDS } from "../host/replay/batch.ts";
 import { Course, Meter } from "../host/replay/meter.ts";
-import { DropsRecorder, MapRecorder } from "../host/replay/recorders.ts";
+import { DropsRecorder, MapRecorder, WriteRecorder } from "../host/replay/recorders.ts";
 import { type ReplayOptions, replay } from "../host/replay/replay.ts";
 import { defaultScenario, type Scenario } from "../host/scenario/scenario.ts";
 import { readCapture } from "./reference/capture.ts";
@@ -33,7 +33,13 @@ async function run(file: Uint8Array, options: Partial<ReplayOptions> = {}) {
     recorders: [
       (engine) => new MapRecorder(engine, map),
       (engine, source) => new DropsRecorder(engine, source, drops),
-      (_, source) => new CaptureWriter(source as CaptureReader, written),
+      (engine, source) => {
+        return new WriteRecorder(
+          engine,
+          source,
+          new CaptureWriter(source as CaptureReader, written),
+        );
+      },
     ],
     machine: MACHINE,
     ...options,
@@ -87,6 +93,37 @@ describe("a replay", () => {
       }
     }
   });
+
+  test.each(["web.pcap", "icmp-errors.pcapng", "live.pcapng", "snaplen.pcap"])(
+    "of %s writes the resets that answer strays, where they leave",
+    async (name) => {
+      const file = fixture(name);
+      // A small table has no room for most flows: all that follows their SYN is stray.
+      const scenario = { ...tinyScenario(), services: [{ resetStrays: true }] };
+      const { result, output, map } = await run(file, { scenario });
+      const before = readCapture(file);
+      const after = readCapture(output);
+      const { rst, pp2, icmp } = result.output.inserted;
+      expect({ pp2, icmp }).toEqual({ pp2: 0, icmp: 0 });
+      expect(rst).toBe(map.filter(([, , verdict]) => verdict === "made.rst").length);
+      expect(result.output.packets).toBe(after.length);
+      expect(result.output.bytes).toBe(after.reduce((sum, { bytes }) => sum + bytes.length, 0));
+      const digest = after.reduce((chain, { bytes }) => xxh64(bytes, chain), 0n);
+      expect(result.digest).toBe(digest.toString(16).padStart(16, "0"));
+      const outputs = map.map(([, number]) => Number(number)).filter((number) => number > 0);
+      expect(outputs).toEqual(after.map((_, index) => index + 1));
+      let cause = 0;
+      for (const [input, number, verdict] of map) {
+        if (verdict !== "made.rst") cause = Number(input);
+        else {
+          expect(input).toBe("0");
+          expect(map[map.findIndex(([at]) => at === `${cause}`)]?.[2]).toBe("drop.no-flow");
+          expect(after[Number(number) - 1]?.timeNs).toBe(before[cause - 1]?.timeNs);
+        }
+      }
+      if (name === "live.pcapng" || name === "web.pcap") expect(rst).toBeGreaterThan(0);
+    },
+  );
 
   test("gives the same verdicts and digest every time, in batches of any size", async () => {
     const file = fixture("web.pcap");

@@ -29,7 +29,7 @@ const OUTSIDE: PortOptions = { sides: "service", peer: 0 };
 /** The arrangements that the model is run in. */
 export const SETUPS: Record<string, Setup> = {
   "source NAT between two ports": {
-    services: [{ sourceAddresses: POOL }],
+    services: [{ sourceAddresses: POOL, resetStrays: true }],
     ports: [{ service: 0, peer: 1 }, OUTSIDE],
   },
   "source NAT that adopts flows, replayed on one port": {
@@ -37,7 +37,7 @@ export const SETUPS: Record<string, Setup> = {
     ports: [{ service: 0 }],
   },
   "targets between two ports": {
-    services: [{ targets: TARGETS }],
+    services: [{ targets: TARGETS, resetStrays: true }],
     ports: [{ service: 0, peer: 1 }, OUTSIDE],
   },
   "targets that adopt flows, replayed on one port": {

@@ -3,6 +3,7 @@
  * A total length of 0 is what offloads leave in captured super-packets: the captured length counts.
  */
 import { VERDICT_DROP_MALFORMED, VERDICT_DROP_TRUNCATED } from "../abi";
+import { plainBytesMax } from "../memory";
 import {
   FRAGMENT_FIRST,
   FRAGMENT_LATER,
@@ -15,6 +16,7 @@ import {
 import { decide, isTcpHeaderSound, parseTransport, setTuple4, tcpFlags } from "./transport";
 
 export const IPV4_BYTES_MIN: u32 = 20;
+export const IPV4_TOTAL_LENGTH: u32 = 2;
 export const IPV4_IDENTIFICATION: u32 = 4;
 export const IPV4_FRAGMENT: u32 = 6;
 export const IPV4_PROTOCOL: u32 = 9;
@@ -35,7 +37,7 @@ export function parseIpv4(packet: Packet, ip: usize, bytes: u32, zone: u32): voi
   if (bytes < IPV4_BYTES_MIN) return decide(packet, VERDICT_DROP_TRUNCATED);
   const first = load<u8>(ip);
   const headerBytes = (<u32>(first & 15)) << 2;
-  let totalBytes = <u32>bswap<u16>(load<u16>(ip, 2));
+  let totalBytes = <u32>bswap<u16>(load<u16>(ip, IPV4_TOTAL_LENGTH));
   if (totalBytes == 0) totalBytes = bytes;
   const isMalformed =
     i32(first >> 4 != 4) | i32(headerBytes < IPV4_BYTES_MIN) | i32(totalBytes < headerBytes);
@@ -54,6 +56,7 @@ export function parseIpv4(packet: Packet, ip: usize, bytes: u32, zone: u32): voi
   const isTcp = protocol == PROTOCOL_TCP;
   const isPlain =
     i32(fragment == 0) &
+    i32(totalBytes <= plainBytesMax) &
     (i32(isTcp) | i32(protocol == PROTOCOL_UDP)) &
     i32(present >= select<u32>(20, 8, isTcp)) &
     (i32(!isTcp) | i32(isTcpHeaderSound(transport, totalBytes - headerBytes)));

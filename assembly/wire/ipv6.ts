@@ -12,9 +12,9 @@ import { FRAGMENT_FIRST, FRAGMENT_LATER, FRAGMENT_NONE, Packet } from "../packet
 import { decide, parseTransport } from "./transport";
 
 export const IPV6_BYTES: u32 = 40;
-const IPV6_PAYLOAD_LENGTH: u32 = 4;
+export const IPV6_PAYLOAD_LENGTH: u32 = 4;
 const IPV6_NEXT_HEADER: u32 = 6;
-const IPV6_SOURCE: u32 = 8;
+export const IPV6_SOURCE: u32 = 8;
 const IPV6_DESTINATION: u32 = 24;
 
 const EXTENSION_COUNT_MAX: u32 = 8;

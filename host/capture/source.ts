@@ -111,8 +111,8 @@ export interface ByteOutput {
 export interface InsertOptions {
   /** In ns since 1970-01-01 UTC. */
   timeNs: bigint;
-  /** Index of a pcapng interface in its section; default 0. */
-  interface?: number;
+  /** Ingress port whose interface the frame is written under; default the section's first. */
+  port?: number;
   /** Default: all of it was captured. */
   wireBytes?: number;
 }

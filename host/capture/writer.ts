@@ -70,7 +70,7 @@ export class CaptureWriter implements FrameSink {
     if (layout.format === "pcap") {
       this.#between(buildPcapRecord(layout, { timeNs, bytes: frame, wireBytes }));
     } else {
-      const taken = options.interface ?? 0;
+      const taken = options.port === undefined ? 0 : this.#interfaceOf(options.port);
       const entry = this.#get(abi.WALK_INTERFACES) + taken * abi.INTERFACE_BYTES;
       const units = unitsOf(this.#view, entry, timeNs);
       const block = { interface: taken, units, bytes: frame, wireBytes };
@@ -78,6 +78,16 @@ export class CaptureWriter implements FrameSink {
     }
     this.#inserted++;
     this.#insertedBytes += frame.length;
+  }
+
+  /** Index in its section of the interface that has an ingress port. */
+  #interfaceOf(port: number): number {
+    const entries = this.#get(abi.WALK_INTERFACES);
+    for (let index = 0; index < this.#get(abi.WALK_INTERFACE_COUNT); index++) {
+      const entry = entries + index * abi.INTERFACE_BYTES;
+      if (this.#view.getUint16(entry + abi.INTERFACE_PORT, true) === port) return index;
+    }
+    throw new RangeError(`port: ${port} is not an interface of this section`);
   }
 
   /** Before the source is closed. Totals stay readable afterwards. */

@@ -50,25 +50,46 @@ export interface ShardFlags extends CommonOptions {
   html?: string;
 }
 
+export interface Pp2EncodeFlags extends CommonOptions {
+  source?: string;
+  destination?: string;
+  vpce?: string;
+  tlv: string[];
+  udp?: boolean;
+  local?: boolean;
+  pad: number;
+  hex?: boolean;
+}
+
+export interface Pp2DecodeFlags extends CommonOptions {
+  json?: boolean;
+}
+
 /** A fresh command line that reports through exceptions and never ends the process. */
 export function commandLine(): Command {
   const program = new Command("flowplane")
     .description("The L4 flow engine behind load balancers, NAT gateways and private endpoints.")
     .version(packageVersion(), "-V, --version", "print the version")
-    .helpOption("-h, --help", "print this help")
     .helpCommand("help [command]", "print help for a command")
     .addHelpText("after", EXIT_STATUS);
   program.addCommand(replayCommand());
   program.addCommand(flowsCommand());
   program.addCommand(shardCommand());
+  program.addCommand(pp2Command());
   program.addCommand(benchCommand());
-  for (const command of [program, ...program.commands]) {
+  for (const command of withSubcommands(program)) {
     command
+      .helpOption("-h, --help", "print this help")
       .exitOverride()
       .configureOutput({ writeErr: () => undefined })
       .configureHelp({ helpWidth: 100 });
   }
   return program;
+}
+
+/** The command and all commands below it. */
+export function withSubcommands(command: Command): Command[] {
+  return [command, ...command.commands.flatMap(withSubcommands)];
 }
 
 function replayCommand(): Command {
@@ -187,6 +208,53 @@ function benchCommand(): Command {
   return withCommonOptions(command).action(async (flags: BenchFlags) => {
     const { runBench } = await import("./bench.ts");
     await runBench(flags);
+  });
+}
+
+function pp2Command(): Command {
+  return new Command("pp2")
+    .description("write and read PROXY protocol v2 headers")
+    .helpCommand(false)
+    .addCommand(pp2EncodeCommand())
+    .addCommand(pp2DecodeCommand())
+    .action(() => {
+      throw new UsageError("pp2: what to do is missing, encode or decode");
+    });
+}
+
+function pp2EncodeCommand(): Command {
+  const command = new Command("encode")
+    .description("write a header as AWS lays it out: CRC32C, endpoint id, TLVs, padding")
+    .option("--source <ip:port>", "the client; an IPv6 address in brackets")
+    .option("--destination <ip:port>", "what the client spoke to: load balancer or endpoint")
+    .option("--vpce <id>", "endpoint id of PrivateLink (TLV 0xEA)")
+    .addOption(
+      new Option("--tlv <type=hex>", "a TLV, type as number or name; may be given several times")
+        .argParser((word: string, before: string[]) => [...before, word])
+        .default([], "none"),
+    )
+    .option("--udp", "the connection is UDP; without it TCP")
+    .option("--local", "the sender speaks for itself, as in health checks: no addresses")
+    .addOption(
+      new Option("--pad <n>", "pad to so many bytes; 0 does not")
+        .argParser(integer("--pad", 0, 1023))
+        .default(100),
+    )
+    .option("--hex", "print hex digits instead of bytes");
+  return withCommonOptions(command).action(async (flags: Pp2EncodeFlags) => {
+    const { runEncode } = await import("./pp2.ts");
+    await runEncode(flags);
+  });
+}
+
+function pp2DecodeCommand(): Command {
+  const command = new Command("decode")
+    .description("read a header: every field and TLV named, CRC32C checked")
+    .argument("<header>", "file of bytes or of hex digits, or hex digits; - is standard input")
+    .option("--json", "print the header as JSON (schema flowplane.pp2/1)");
+  return withCommonOptions(command).action(async (header: string, flags: Pp2DecodeFlags) => {
+    const { runDecode } = await import("./pp2.ts");
+    await runDecode(header, flags);
   });
 }
 

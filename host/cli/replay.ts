@@ -7,8 +7,8 @@ import { createCapture, openCapture } from "../capture/file.ts";
 import type { CaptureReader } from "../capture/reader.ts";
 import type { FrameSource } from "../capture/source.ts";
 import type { Engine } from "../engine/engine.ts";
-import { UsageError } from "../errors.ts";
-import { DropsRecorder, MapRecorder } from "../replay/recorders.ts";
+import { ConfigError, UsageError } from "../errors.ts";
+import { DropsRecorder, MapRecorder, WriteRecorder } from "../replay/recorders.ts";
 import { type Recorder, type ReplayOptions, replay } from "../replay/replay.ts";
 import type { ReplayResult } from "../replay/result.ts";
 import { jsonReport } from "../report/json.ts";
@@ -62,7 +62,11 @@ export async function runReplay(capture: string, flags: ReplayFlags): Promise<vo
 async function scenarioOf(flags: ReplayFlags): Promise<Scenario> {
   if (flags.config !== undefined) {
     const { parseConfig } = await import("../config/config.ts");
-    return configuredScenario(parseConfig(readConfig(flags.config), flags.config));
+    const { isNetwork } = await import("../config/schema.ts");
+    const config = parseConfig(readConfig(flags.config), flags.config);
+    if (isNetwork(config))
+      throw new ConfigError(`${flags.config}: a replay takes a scenario for now, no network`);
+    return configuredScenario(config);
   }
   const name = flags.scenario ?? "nat";
   if (flags.targets !== undefined && name === "nat") {
@@ -78,17 +82,23 @@ function recordersOf({ map, drops, write }: ReplayFlags): NonNullable<ReplayOpti
   if (drops) {
     makers.push((engine, source) => new DropsRecorder(engine, source, new SyncOutput(drops)));
   }
-  if (write) makers.push((_, source) => createCapture(write, source as CaptureReader));
+  if (write) {
+    makers.push((engine, source) => {
+      return new WriteRecorder(engine, source, createCapture(write, source as CaptureReader));
+    });
+  }
   return makers;
 }
 
 function written(flags: ReplayFlags, result: ReplayResult): string[] {
-  const { packets } = result.output;
+  const { packets, inserted } = result.output;
+  const made = inserted.pp2 + inserted.rst + inserted.icmp;
   const lines: string[] = [];
   if (flags.write) lines.push(`wrote ${flags.write}: ${counted(packets, "packet")}`);
-  if (flags.map) lines.push(`wrote ${flags.map}: ${counted(result.capture.packets, "line")}`);
+  if (flags.map)
+    lines.push(`wrote ${flags.map}: ${counted(result.capture.packets + made, "line")}`);
   if (flags.drops) {
-    lines.push(`wrote ${flags.drops}: ${count(result.capture.packets - packets)} dropped`);
+    lines.push(`wrote ${flags.drops}: ${count(result.capture.packets + made - packets)} dropped`);
   }
   if (flags.html) lines.push(`wrote ${flags.html}: the report with charts`);
   return lines;

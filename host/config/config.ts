@@ -6,9 +6,9 @@
 import { isMap, isNode, isScalar, LineCounter, type ParsedNode, parseDocument } from "yaml";
 import type { z } from "zod";
 import { ConfigError } from "../errors.ts";
-import { type Config, configSchema } from "./schema.ts";
-
-type Path = readonly PropertyKey[];
+import { networkConfigProblems } from "./checks/all.ts";
+import { type Path, type Problem, pathName, shortValue, valueAt } from "./path.ts";
+import { type Config, isNetwork, type ScenarioConfig, schemaFor } from "./schema.ts";
 
 /**
  * The configuration in `text`; `file` is the name for messages.
@@ -26,14 +26,15 @@ export function parseConfig(text: string, file: string): Config {
   if (document.contents === null) fail(undefined, "the file is empty");
   const root = document.contents as ParsedNode;
   const value = plainValue(document, fail);
-  const parsed = configSchema.safeParse(value);
+  const schema = schemaFor(value);
+  const parsed = schema.safeParse(value);
   if (!parsed.success) {
-    const [issue] = inFileOrder(parsed.error.issues, root, value);
-    if (issue) fail(offsetOf(root, issuePath(issue)), worded(issue, value));
+    const [issue] = inFileOrder(parsed.error.issues.map(precise), root, value);
+    if (issue) fail(offsetOf(root, issuePath(issue)), worded(issue, value, schema));
     throw parsed.error;
   }
-  const contradiction = contradictionIn(parsed.data);
-  if (contradiction) fail(offsetOf(root, contradiction.path), contradiction.message);
+  const problem = problemIn(parsed.data);
+  if (problem) fail(offsetOf(root, problem.path), `${pathName(problem.path)}: ${problem.message}`);
   return parsed.data;
 }
 
@@ -50,19 +51,23 @@ function plainValue(
 }
 
 /** What each key alone cannot say. */
-function contradictionIn(config: Config): { path: Path; message: string } | undefined {
+function problemIn(config: Config): Problem | undefined {
+  const [first] = isNetwork(config) ? networkConfigProblems(config) : scenarioProblems(config);
+  return first ?? tooLarge(config);
+}
+
+function* scenarioProblems(config: ScenarioConfig): Generator<Problem> {
   const { scenario } = config;
   if (config.nlb && scenario === "nat") {
-    return { path: ["nlb"], message: "nlb: has no meaning in the scenario nat" };
+    yield { path: ["nlb"], message: "has no meaning in the scenario nat" };
   }
   if (config.nat && scenario !== "nat") {
-    return { path: ["nat"], message: `nat: has no meaning in the scenario ${scenario}` };
+    yield { path: ["nat"], message: `has no meaning in the scenario ${scenario}` };
   }
   if (config.nlb?.addresses && scenario === "nlb") {
-    const reason = "the scenario nlb keeps the client's address; only privatelink replaces it";
-    return { path: ["nlb", "addresses"], message: `nlb.addresses: ${reason}` };
+    const message = "the scenario nlb keeps the client's address; only privatelink replaces it";
+    yield { path: ["nlb", "addresses"], message };
   }
-  return tooLarge(config);
 }
 
 /** What the engine's memory, of 4 GiB at the most, holds: bytes of a flow with its tags and index. */
@@ -70,12 +75,29 @@ const FLOW_BYTES = 71.4;
 const FLOW6_BYTES = 136.1;
 const TABLE_BYTES_MAX = 2 ** 32 - 2 ** 25;
 
-function tooLarge({ flow_table: table }: Config): { path: Path; message: string } | undefined {
+function tooLarge({ flow_table: table }: Config): Problem | undefined {
   if (!table) return undefined;
   const { ipv4_flows, ipv6_flows } = table;
   if (ipv4_flows * FLOW_BYTES + ipv6_flows * FLOW6_BYTES <= TABLE_BYTES_MAX) return undefined;
-  const message = `flow_table: ${ipv4_flows} IPv4 and ${ipv6_flows} IPv6 flows exceed 4 GiB`;
+  const message = `${ipv4_flows} IPv4 and ${ipv6_flows} IPv6 flows exceed 4 GiB`;
   return { path: ["flow_table"], message };
+}
+
+/**
+ * Says of a value that may be one of several kinds what is wrong inside it, where that is plain:
+ * by the kind that came farthest. Of a key that is no name it says why.
+ */
+function precise(issue: z.core.$ZodIssue): z.core.$ZodIssue {
+  if (issue.code === "invalid_key") {
+    const message = issue.issues[0]?.message ?? issue.message;
+    return { code: "custom", path: issue.path, message, params: { isKey: true } };
+  }
+  if (issue.code !== "invalid_union") return issue;
+  const inner = issue.errors.flat().filter(({ path }) => path.length > 0);
+  // A key that is missing is often one that is misspelt.
+  const unknown = inner.find(({ code }) => code === "unrecognized_keys");
+  const deepest = unknown ?? inner.sort((a, b) => b.path.length - a.path.length)[0];
+  return deepest ? precise({ ...deepest, path: [...issue.path, ...deepest.path] }) : issue;
 }
 
 /** The path of what is wrong: for unknown keys the first of them, not the group around it. */
@@ -84,11 +106,14 @@ function issuePath(issue: z.core.$ZodIssue): Path {
   return issue.path;
 }
 
-function worded(issue: z.core.$ZodIssue, root: unknown): string {
+function worded(issue: z.core.$ZodIssue, root: unknown, schema: z.ZodType): string {
   const path = issuePath(issue);
   const name = pathName(path);
   if (issue.code === "unrecognized_keys") {
-    return `${name}: is not a key; known here: ${knownKeys(issue.path).join(", ")}`;
+    return `${name}: is not a key; known here: ${knownKeys(issue.path, schema).join(", ")}`;
+  }
+  if (issue.code === "custom" && issue.params?.isKey) {
+    return `${name}: ${JSON.stringify(path.at(-1))} ${issue.message}`;
   }
   const value = valueAt(root, path);
   if (value === undefined) return `${name}: is missing`;
@@ -96,39 +121,26 @@ function worded(issue: z.core.$ZodIssue, root: unknown): string {
   return `${lead}${shortValue(value)} ${issue.message}`;
 }
 
-/** Keys that the schema has at a path; indices of lists are passed through. */
-function knownKeys(path: Path): string[] {
+/** Keys that the schema has at a path; indices of lists and names are passed through. */
+function knownKeys(path: Path, root: z.ZodType): string[] {
   // biome-ignore lint/suspicious/noExplicitAny: walks zod's definitions, of any kind
-  let schema: any = configSchema;
+  let schema: any = root;
   for (const step of [...path, undefined]) {
-    while (schema.def.innerType) schema = schema.def.innerType;
+    schema = plainSchema(schema, step);
     if (step === undefined) break;
-    schema = typeof step === "number" ? schema.def.element : schema.def.shape[step];
+    schema = schema.def.element ?? schema.def.valueType ?? schema.def.shape[step];
   }
   return Object.keys(schema.def.shape);
 }
 
-/** nlb.targets[0].address; a key that has dots of its own stands in brackets and quotes. */
-function pathName(path: Path): string {
-  return path
-    .map((step) => {
-      if (typeof step === "number") return `[${step}]`;
-      const key = String(step);
-      return key.includes(".") ? `["${key}"]` : `.${key}`;
-    })
-    .join("")
-    .replace(/^\./, "");
-}
-
-function valueAt(root: unknown, path: Path): unknown {
-  let value = root;
-  for (const step of path) value = (value as Record<PropertyKey, unknown> | undefined)?.[step];
-  return value;
-}
-
-function shortValue(value: unknown): string {
-  const text = JSON.stringify(value);
-  return text.length > 60 ? `${text.slice(0, 57)}...` : text;
+/** What stands inside defaults and options; of several kinds, the one that has parts. */
+// biome-ignore lint/suspicious/noExplicitAny: walks zod's definitions, of any kind
+function plainSchema(schema: any, step: PropertyKey | undefined): any {
+  if (schema.def.innerType) return plainSchema(schema.def.innerType, step);
+  if (!schema.def.options) return schema;
+  // biome-ignore lint/suspicious/noExplicitAny: the same
+  const kinds: any[] = schema.def.options.map((one: any) => plainSchema(one, step));
+  return kinds.find(({ def }) => (typeof step === "number" ? def.element : def.shape)) ?? kinds[0];
 }
 
 function firstLine(message: string): string {

@@ -1,55 +1,17 @@
 /**
  * The configuration's schema: keys, ranges and defaults, from which both the checks and the
- * JSON Schema for editors come. Attributes that AWS has carry AWS's names. Every object is
- * strict: a key that is not known is an error, because it is most often a misspelt one.
+ * JSON Schema for editors come. Attributes that AWS has carry AWS's names.
  *
- * An error message is the end of the sentence that begins with the value: `"x" is not an IP
- * address`. Messages about a range give both ends of it.
+ * A file has one of two forms: a `scenario` that finds its addresses in the capture, or a network
+ * of VPCs and resources. What they share is `sharedShape`.
  */
 
 import { z } from "zod";
-
-const SECONDS_MAX = 86_400;
-
-function integer(min: number, max: number) {
-  const error = `is not an integer from ${min} to ${max}`;
-  return z.int({ error }).min(min, { error }).max(max, { error });
-}
-
-function list<Item extends z.ZodType>(item: Item, max: number) {
-  const error = `is not a list of 1 to ${max}`;
-  return z.array(item, { error }).min(1, { error }).max(max, { error });
-}
-
-function object<Shape extends z.ZodRawShape>(shape: Shape) {
-  return z.strictObject(shape, {
-    // Unknown keys are worded where their place in the file is known.
-    error: (issue) => (issue.code === "invalid_type" ? "is not a group of keys" : undefined),
-  });
-}
-
-const address = z
-  .union([z.ipv4(), z.ipv6()], { error: "is not an IP address" })
-  .describe("IPv4 or IPv6 address");
-
-/** Refuses a second item that means the same as an earlier one. */
-function unique<Item>(meaning: (item: Item) => string) {
-  return (context: z.core.ParsePayload<Item[]>) => {
-    const seen = new Set<string>();
-    context.value.forEach((item, index) => {
-      const name = meaning(item);
-      if (seen.has(name)) {
-        context.issues.push({
-          code: "custom",
-          input: item,
-          path: [index],
-          message: "stands in the list twice",
-        });
-      }
-      seen.add(name);
-    });
-  };
-}
+import { lab } from "./lab.ts";
+import { networkShape } from "./network.ts";
+import { address, integer, list, object, SECONDS_MAX, truth, unique } from "./parts.ts";
+import { resourcesShape } from "./resources.ts";
+import { timeline } from "./timeline.ts";
 
 const addresses = list(address, 16).check(unique((item: string) => item.toLowerCase()));
 
@@ -84,7 +46,13 @@ const flowTable = object({
     .describe("16 bytes that key every hash: the same seed and capture give the same output"),
 });
 
-export const configSchema = object({
+const sharedShape = {
+  adopt: truth.default(false).describe("TCP flows may begin in mid-stream"),
+  timeouts: timeouts.optional(),
+  flow_table: flowTable.optional(),
+};
+
+export const scenarioSchema = object({
   scenario: z
     .enum(["nat", "nlb", "privatelink"], { error: "is not one of nat, nlb, privatelink" })
     .describe("what stands between the capture's clients and services"),
@@ -93,18 +61,34 @@ export const configSchema = object({
     addresses: addresses.optional().describe("source of flows that come through an endpoint"),
     targets: targets.optional(),
   }).optional(),
-  adopt: z
-    .boolean({ error: "is not true or false" })
-    .default(false)
-    .describe("TCP flows may begin in mid-stream"),
-  timeouts: timeouts.optional(),
-  flow_table: flowTable.optional(),
+  ...sharedShape,
 });
 
-export type Config = z.output<typeof configSchema>;
+export const networkSchema = object({
+  ...networkShape,
+  ...resourcesShape,
+  timeline: timeline.default([]),
+  lab: lab.optional(),
+  ...sharedShape,
+});
+
+export type ScenarioConfig = z.output<typeof scenarioSchema>;
+export type NetworkConfig = z.output<typeof networkSchema>;
+export type Config = ScenarioConfig | NetworkConfig;
 export type TargetConfig = z.output<typeof target>;
+
+/** The schema that a file is measured by: that of a network if it has one of its groups. */
+export function schemaFor(root: unknown): typeof scenarioSchema | typeof networkSchema {
+  const keys = typeof root === "object" && root !== null ? Object.keys(root) : [];
+  const isNetwork = keys.some((key) => key in networkSchema.shape && !(key in sharedShape));
+  return isNetwork && !keys.includes("scenario") ? networkSchema : scenarioSchema;
+}
+
+export function isNetwork(config: Config): config is NetworkConfig {
+  return "vpcs" in config;
+}
 
 /** The schema for editors, JSON Schema 2020-12; what has a default may be left out. */
 export function configJsonSchema(): object {
-  return z.toJSONSchema(configSchema, { io: "input" });
+  return z.toJSONSchema(z.union([scenarioSchema, networkSchema]), { io: "input" });
 }

@@ -5,9 +5,11 @@
  * from it stay valid for its life. Nothing here allocates per packet or per batch.
  */
 import * as abi from "../../assembly/abi.ts";
+import { addressBytes } from "../address.ts";
 import { EngineError } from "../errors.ts";
 import type {
   Counters,
+  EmitName,
   EngineOptions,
   Flow,
   PortOptions,
@@ -16,10 +18,12 @@ import type {
   Usage,
   VerdictName,
 } from "./api.ts";
-import { options as checkOptions, type OptionNames, oneOf, wholeNumber } from "./check.ts";
+import { options as checkOptions, type OptionNames, oneOf, truth, wholeNumber } from "./check.ts";
 import { configure, type Settings, settingsOf } from "./configure.ts";
 import { type EngineExports, loadEngine } from "./module.ts";
-import { readFlow } from "./records.ts";
+import type { NetworkTables } from "./network.ts";
+import { Networks } from "./networks.ts";
+import { readFlow, readUsage } from "./records.ts";
 import { ServiceTables } from "./tables.ts";
 import { warmUp } from "./warmup.ts";
 
@@ -37,7 +41,17 @@ export const VERDICT_NAMES: readonly VerdictName[] = [
   "drop.table-full",
   "drop.zone-full",
   "drop.same-endpoint",
+  "drop.no-route",
+  "drop.blackhole",
+  "drop.unintended",
+  "drop.security-group",
+  "drop.no-target",
+  "drop.too-large",
+  "drop.capacity",
 ];
+
+/** Names of frames that the engine makes, by EMIT_* value. */
+export const EMIT_NAMES: readonly EmitName[] = ["pp2", "rst", "icmp"];
 
 const LINKS = { ethernet: 0, raw: 1, null: 2, sll: 3, sll2: 4 } as const;
 const SIDES = { client: 1, service: 2, both: 3 } as const;
@@ -47,6 +61,8 @@ const PORT_OPTIONS: OptionNames<PortOptions> = {
   sides: true,
   service: true,
   peer: true,
+  routed: true,
+  vnetHeader: true,
 };
 
 /** The engine's tables and clockwork behind plain methods. Made by `createEngine`. */
@@ -61,17 +77,27 @@ export class Engine {
    * << 16, verdict | side << 16 | direction << 24, flow handle, record address, bytes on the wire.
    */
   readonly descriptors: Uint32Array<ArrayBuffer>;
+  /**
+   * Descriptors of the frames that the last batch made the engine emit, in the order in which they
+   * leave: the same words, but EMIT_NAMES index | 1 << 16 if after its cause (else before it), and
+   * the index of the cause in the batch in place of the record address. See `emitCount`.
+   */
+  readonly emits: Uint32Array<ArrayBuffer>;
   /** Address of the descriptors, for sources that fill them in WebAssembly. */
   readonly descriptorsAddress: number;
   /** Memory of the flow tables in bytes: tags, records and index. */
   readonly flowTableBytes: number;
   readonly flow6TableBytes: number;
   readonly exports: EngineExports;
+  /** @internal Address of the list of departures. */
+  readonly departuresAddress: number;
   readonly #view: DataView<ArrayBuffer>;
   readonly #layout: (field: number) => number;
   readonly #services: ServiceTables;
+  readonly #networks: Networks;
   /** Frames of the last batch, and the clock of its last packet; undefined before the first. */
   #lastCount = 0;
+  #emitCount = 0;
   #lastMs: number | undefined;
   #failure: EngineError | undefined;
 
@@ -93,10 +119,13 @@ export class Engine {
     const words = (abi.BATCH_COUNT_MAX * abi.FRAME_BYTES) / 4;
     this.descriptorsAddress = this.#layout(abi.LAYOUT_FRAMES);
     this.descriptors = new Uint32Array(buffer, this.descriptorsAddress, words);
+    const emits = this.#layout(abi.LAYOUT_EMITS);
+    this.emits = new Uint32Array(buffer, emits, words * abi.EMIT_PER_FRAME_MAX);
     this.arena = {
       address: this.#layout(abi.LAYOUT_ARENA),
       bytes: settings.arenaBytes,
     };
+    this.departuresAddress = this.#layout(abi.LAYOUT_DEPARTURES);
     this.flowTableBytes = this.#layout(abi.LAYOUT_FLOW_TABLE_BYTES);
     this.flow6TableBytes = this.#layout(abi.LAYOUT_FLOW6_TABLE_BYTES);
     const tables = {
@@ -104,6 +133,17 @@ export class Engine {
       bytes: settings.tablesBytes,
     };
     this.#services = new ServiceTables(this.#view, this.#layout(abi.LAYOUT_SERVICES), tables);
+    const images = {
+      address: this.#layout(abi.LAYOUT_NETWORK),
+      bytes: settings.networkBytes * 2,
+    };
+    this.#networks = new Networks({
+      exports,
+      bytes: this.bytes,
+      view: this.#view,
+      usage: this.#layout(abi.LAYOUT_USAGE),
+      region: images,
+    });
     for (let port = 0; port < abi.PORT_COUNT_MAX; port++) this.#clearPort(port);
   }
 
@@ -123,6 +163,7 @@ export class Engine {
   process(count: number): void {
     if (this.#failure) throw this.#failure;
     wholeNumber("count", count, 0, abi.BATCH_COUNT_MAX);
+    this.#emitCount = 0;
     if (count === 0) return;
     let isDone: number;
     try {
@@ -131,9 +172,14 @@ export class Engine {
       throw this.#stopped(error);
     }
     if (isDone === 0) throw this.#badDescriptor(count);
-    this.#lastCount = count;
+    this.#emitCount = this.exports.emitCount();
     this.#lastCount = count;
     this.#lastMs = this.#word(count - 1, abi.FRAME_TIME_MS);
+  }
+
+  /** How many frames the last batch made the engine emit. */
+  get emitCount(): number {
+    return this.#emitCount;
   }
 
   /**
@@ -198,12 +244,18 @@ export class Engine {
     checkOptions("", options, PORT_OPTIONS);
     const vpc = wholeNumber("vpc", options.vpc ?? 0, 0, 0xffff);
     const link = oneOf("link", options.link ?? "ethernet", LINKS);
-    const sides = oneOf("sides", options.sides ?? "client", SIDES);
+    const isRouted = truth("routed", options.routed ?? false);
+    const carried = oneOf("sides", options.sides ?? "client", SIDES);
+    const sides = carried | (isRouted ? abi.PORT_SIDE_ROUTED : 0);
+    if (isRouted && options.service !== undefined) {
+      throw new TypeError("service: a routed port has none, its network tables tell");
+    }
     const service =
       options.service === undefined
         ? abi.SERVICE_NONE
         : wholeNumber("service", options.service, 0, abi.SERVICE_COUNT_MAX - 1);
     const peer = wholeNumber("peer", options.peer ?? port, 0, abi.PORT_COUNT_MAX - 1);
+    const flags = truth("vnetHeader", options.vnetHeader ?? false) ? abi.PORT_FLAG_VNET : 0;
     const zone = this.#run(() => this.exports.zoneOf(vpc, 0, 0)) >>> 0;
     if (zone >= abi.ZONE_COUNT_MAX) {
       throw new RangeError(`vpc: ${vpc} is one more than the ${abi.ZONE_COUNT_MAX} zones hold`);
@@ -215,6 +267,7 @@ export class Engine {
     this.#view.setUint8(address + abi.PORT_LINK, link);
     this.#view.setUint16(address + abi.PORT_SERVICE, service, true);
     this.#view.setUint16(address + abi.PORT_PEER, peer, true);
+    this.#view.setUint8(address + abi.PORT_FLAGS, flags);
   }
 
   /**
@@ -225,6 +278,47 @@ export class Engine {
     if (this.#failure) throw this.#failure;
     wholeNumber("service", service, 0, abi.SERVICE_COUNT_MAX - 1);
     this.#services.set(service, options);
+  }
+
+  /**
+   * Loads the tables that routed ports resolve new flows by, and puts them to use: at once, or, with
+   * `loadTables`, in steps that each take well below a millisecond, between batches. Until the last
+   * step the old tables hold. Flows that exist go on as they are.
+   * @throws TypeError or RangeError naming the path, its value and its range; nothing has changed then.
+   */
+  setTables(tables: NetworkTables): void {
+    for (const _ of this.loadTables(tables));
+  }
+
+  /** The steps of `setTables`. Only one load may be under way. */
+  *loadTables(tables: NetworkTables): Generator<void, void, void> {
+    if (this.#failure) throw this.#failure;
+    yield* this.#networks.load(tables);
+  }
+
+  /** The number that a service of the tables has, for `usage` and as `madeBy` of flows. */
+  serviceNumber(id: string): number | undefined {
+    return this.#networks.numberOf(id);
+  }
+
+  /**
+   * Ends the flows that a service of the tables has made, or those that go to a target, or both: the
+   * next packet of each is a stray, which its sender may be told by a reset; a new connection is a new
+   * flow. Looks at every slot of the flow tables.
+   * @throws TypeError or RangeError naming what there is not
+   */
+  terminate(flows: { service?: string; address?: string; port?: number }): number {
+    const { service, address, port } = flows;
+    const number = service === undefined ? abi.SERVICE_NONE : this.#networks.numberOf(service);
+    if (number === undefined) throw new TypeError(`service: the tables have no ${service}`);
+    const bytes = address === undefined ? new Uint8Array(0) : addressBytes(address);
+    const portNumber = wholeNumber("port", port ?? 0, 0, 0xffff);
+    const portBe = ((portNumber & 0xff) << 8) | (portNumber >> 8);
+    // The first descriptor lends its place to the address: no batch is under way.
+    this.bytes.set(bytes, this.descriptorsAddress);
+    return this.#run(() =>
+      this.exports.terminate(number, this.descriptorsAddress, bytes.length, portBe),
+    );
   }
 
   counters(): Counters {
@@ -246,23 +340,17 @@ export class Engine {
       icmp: read(abi.COUNTER_FLOWS_ICMP),
       other: read(abi.COUNTER_FLOWS_OTHER),
     };
-    return { verdicts, flows };
+    const emitted = {} as Record<EmitName, number>;
+    for (const [kind, name] of EMIT_NAMES.entries()) {
+      emitted[name] = read(abi.COUNTER_EMITTED + kind * 8);
+    }
+    return { verdicts, flows, emitted, unreachable: read(abi.COUNTER_UNREACHABLE) };
   }
 
   /** What has passed through a service. */
   usage(service: number): Usage {
     wholeNumber("service", service, 0, abi.SERVICE_COUNT_MAX - 1);
-    const base = this.#layout(abi.LAYOUT_USAGE) + service * abi.USAGE_BYTES;
-    const read = (field: number) => Number(this.#view.getBigUint64(base + field, true));
-    return {
-      packetsFromClient: read(abi.USAGE_PACKETS_CLIENT),
-      packetsFromService: read(abi.USAGE_PACKETS_SERVICE),
-      bytesFromClient: read(abi.USAGE_OCTETS_CLIENT),
-      bytesFromService: read(abi.USAGE_OCTETS_SERVICE),
-      flowsCreated: read(abi.USAGE_FLOWS_CREATED),
-      flowsActive: read(abi.USAGE_FLOWS_ACTIVE),
-      portsExhausted: read(abi.USAGE_PORTS_EXHAUSTED),
-    };
+    return readUsage(this.#view, this.#layout(abi.LAYOUT_USAGE) + service * abi.USAGE_BYTES);
   }
 
   /** All live flows, IPv4 first, each as a copy. */
@@ -294,9 +382,11 @@ export class Engine {
     };
   }
 
-  /** Forgets every flow that is over at the clock of the last packet; returns how many. */
-  expire(): number {
-    const nowMs = this.#lastMs;
+  /**
+   * Forgets every flow that is over at `nowMs`, by default the clock of the last packet; returns
+   * how many.
+   */
+  expire(nowMs = this.#lastMs): number {
     return this.#run(() => (nowMs === undefined ? 0 : this.exports.expire(nowMs) >>> 0));
   }
 }

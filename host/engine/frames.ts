@@ -6,19 +6,22 @@
  * Frames stand side by side from the begin of the arena, each on a cache line.
  */
 import * as abi from "../../assembly/abi.ts";
-import type { VerdictName } from "./api.ts";
+import type { EmitName, VerdictName } from "./api.ts";
 import { shown, wholeNumber } from "./check.ts";
-import { type Engine, VERDICT_NAMES } from "./engine.ts";
+import { EMIT_NAMES, type Engine, VERDICT_NAMES } from "./engine.ts";
 
 const WORDS = abi.FRAME_BYTES / 4;
 const LINE_BYTES = 64;
 
-/** What became of a frame. */
+/** What became of a frame, or a frame that the engine made. */
 export interface Departure {
+  /** "forward" for frames that the engine made. */
   verdict: VerdictName;
+  /** What the engine made; absent for frames that were added. */
+  made?: EmitName;
   /** The frame as it is now: a view of the arena, valid until the next batch begins. */
   frame: Uint8Array;
-  /** Port on which a forwarded frame leaves. */
+  /** Port on which a forwarded or made frame leaves. */
   port: number;
   /** Handle of its flow for `engine.flow`; 0 when it has none. */
   flow: number;
@@ -61,22 +64,43 @@ export class Frames {
     this.#next = Math.ceil((this.#next + length) / LINE_BYTES) * LINE_BYTES;
   }
 
-  /** Runs the batch through the engine; the next `add` begins another. @throws as process does */
+  /**
+   * Runs the batch through the engine; the next `add` begins another. Returns the frames in the
+   * order in which they were added, those that the engine made standing where they leave.
+   * @throws as process does
+   */
   process(): Departure[] {
-    const { arena, bytes, descriptors } = this.#engine;
+    const { arena, descriptors, emits } = this.#engine;
     const count = this.#count;
     this.#count = 0;
     this.#next = arena.address;
     this.#engine.process(count);
-    return Array.from({ length: count }, (_, index) => {
-      const words = descriptors.subarray(index * WORDS, (index + 1) * WORDS);
-      const [address = 0, length = 0, , ports = 0, verdict = 0, flow = 0] = words;
-      return {
-        verdict: VERDICT_NAMES[verdict & 0xffff] as VerdictName,
-        frame: bytes.subarray(address, address + length),
-        port: ports >>> 16,
-        flow,
-      };
-    });
+    const departures: Departure[] = [];
+    let made = 0;
+    const addMade = (cause: number, isAfter: number) => {
+      for (; made < this.#engine.emitCount; made++) {
+        const [, , , , kind = 0, , index] = emits.subarray(made * WORDS, (made + 1) * WORDS);
+        if (index !== cause || ((kind >>> 16) & 0xff) !== isAfter) return;
+        const name = EMIT_NAMES[kind & 0xffff] as EmitName;
+        departures.push({ ...this.#departure(emits, made), verdict: "forward", made: name });
+      }
+    };
+    for (let index = 0; index < count; index++) {
+      addMade(index, 0);
+      departures.push(this.#departure(descriptors, index));
+      addMade(index, 1);
+    }
+    return departures;
+  }
+
+  #departure(list: Uint32Array, index: number): Departure {
+    const words = list.subarray(index * WORDS, (index + 1) * WORDS);
+    const [address = 0, length = 0, , ports = 0, verdict = 0, flow = 0] = words;
+    return {
+      verdict: VERDICT_NAMES[verdict & 0xffff] as VerdictName,
+      frame: this.#engine.bytes.subarray(address, address + length),
+      port: ports >>> 16,
+      flow,
+    };
   }
 }

@@ -27,6 +27,7 @@ const SERVICE_OPTIONS: OptionNames<ServiceOptions> = {
   sourceAddresses: true,
   targets: true,
   adopt: true,
+  resetStrays: true,
   listenerBits: true,
 };
 const TARGET_OPTIONS: OptionNames<Target> = { address: true, port: true, weight: true };
@@ -77,7 +78,9 @@ export class ServiceTables {
   /** Builds and installs a service. @throws TypeError, RangeError */
   set(index: number, options: ServiceOptions): void {
     checkOptions("", options, SERVICE_OPTIONS);
-    const isAdopting = truth("adopt", options.adopt ?? false);
+    const flags =
+      (truth("adopt", options.adopt ?? false) ? abi.SERVICE_FLAG_ADOPT : 0) |
+      (truth("resetStrays", options.resetStrays ?? false) ? abi.SERVICE_FLAG_RESET_STRAYS : 0);
     const sources = listOf("sourceAddresses", options.sourceAddresses ?? []).map((text, at) =>
       named(`sourceAddresses[${at}]`, text),
     );
@@ -102,7 +105,7 @@ export class ServiceTables {
     const [ring6, list6] = writer.targets(v6.targets, abi.TARGET6_BYTES, abi.TARGET6_PORT_BE);
     const entry = this.#services + index * abi.SERVICE_BYTES;
     const put = (field: number, value: number) => this.#view.setUint32(entry + field, value, true);
-    put(abi.SERVICE_FLAGS, isAdopting ? abi.SERVICE_FLAG_ADOPT : 0);
+    put(abi.SERVICE_FLAGS, flags);
     put(abi.SERVICE_POOL, pool);
     put(abi.SERVICE_POOL_COUNT, v4.pool.length);
     put(abi.SERVICE_POOL6, pool6);

@@ -17,7 +17,12 @@ export const WORD_PORTS = 3;
 /** Verdict in the low half, then side and direction. */
 export const WORD_VERDICT = 4;
 export const WORD_FLOW = 5;
+/** Of emitted frames: index of the frame that caused it. */
+export const WORD_CAUSE = 6;
 export const WORD_WIRE = 7;
+
+/** In WORD_VERDICT of emitted frames: leaves after its cause, else before it. */
+export const EMIT_AFTER = 0x10000;
 
 /** Verdicts up to this one go out; see VERDICT_NAMES. */
 export const VERDICT_OUT_MAX = 1;

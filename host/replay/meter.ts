@@ -36,7 +36,7 @@ export class Meter {
     this.#course = wantsTimeline ? new Course() : undefined;
   }
 
-  /** Counts the first `count` descriptors, which the engine has just decided. */
+  /** Counts the first `count` descriptors, which the engine has just decided, and what it made. */
   measure(count: number): void {
     const { descriptors } = this.#engine;
     for (let word = 0; word < count * WORDS; word += WORDS) {
@@ -47,6 +47,10 @@ export class Meter {
       if (((descriptors[word + WORD_VERDICT] as number) & 0xffff) > VERDICT_OUT_MAX) continue;
       this.outputBytes += bytes;
       if (descriptors[word + WORD_FLOW] !== 0) this.#addToSecond(Math.floor(ms / 1000), bytes);
+    }
+    const { emits, emitCount } = this.#engine;
+    for (let word = WORD_CAPTURED; word < emitCount * WORDS; word += WORDS) {
+      this.outputBytes += emits[word] as number;
     }
     this.#course?.sample(this.#nowMs, this.#engine.counters().flows);
   }

@@ -1,15 +1,17 @@
 /**
- * What a replay can write beside its output frames: which record became which (`--map`), and
- * what was dropped (`--drops`).
+ * What a replay can write: its output frames (`--write`), which record became which (`--map`), and
+ * what was dropped (`--drops`). Frames that the engine made stand where they leave.
  */
 
-import type { ByteOutput, FrameSource } from "../capture/source.ts";
+import type { ByteOutput, FrameSink, FrameSource } from "../capture/source.ts";
 import { PcapngWriter } from "../capture/writer.ts";
-import { type Engine, VERDICT_NAMES } from "../engine/engine.ts";
+import { EMIT_NAMES, type Engine, VERDICT_NAMES } from "../engine/engine.ts";
 import {
+  EMIT_AFTER,
   VERDICT_OUT_MAX,
   WORD_ADDRESS,
   WORD_CAPTURED,
+  WORD_CAUSE,
   WORD_PORTS,
   WORD_VERDICT,
   WORD_WIRE,
@@ -20,8 +22,8 @@ import type { Recorder } from "./replay.ts";
 const GATHER_CHARACTERS = 64 * 1024;
 
 /**
- * Lines of input record number, output record number (0 = dropped) and verdict, separated by tabs.
- * Records count from 1.
+ * Lines of input record number (0 = made by the engine), output record number (0 = dropped) and
+ * verdict or what was made, separated by tabs. Records count from 1.
  */
 export class MapRecorder implements Recorder {
   readonly #engine: Engine;
@@ -36,13 +38,25 @@ export class MapRecorder implements Recorder {
   }
 
   take(count: number): void {
-    const { descriptors } = this.#engine;
-    for (let word = WORD_VERDICT; word < count * WORDS; word += WORDS) {
+    const { descriptors, emits, emitCount } = this.#engine;
+    let made = 0;
+    const addMade = (cause: number, after: number) => {
+      for (; made < emitCount; made++) {
+        const kind = emits[made * WORDS + WORD_VERDICT] as number;
+        if (emits[made * WORDS + WORD_CAUSE] !== cause || (kind & EMIT_AFTER) !== after) return;
+        this.#outputs += 1;
+        this.#text += `0\t${this.#outputs}\tmade.${EMIT_NAMES[kind & 0xffff]}\n`;
+      }
+    };
+    for (let index = 0; index < count; index++) {
+      if (made < emitCount) addMade(index, 0);
+      const word = index * WORDS + WORD_VERDICT;
       const verdict = (descriptors[word] as number) & 0xffff;
       const isOut = verdict <= VERDICT_OUT_MAX;
       this.#inputs += 1;
       if (isOut) this.#outputs += 1;
       this.#text += `${this.#inputs}\t${isOut ? this.#outputs : 0}\t${VERDICT_NAMES[verdict]}\n`;
+      if (made < emitCount) addMade(index, EMIT_AFTER);
     }
     if (this.#text.length >= GATHER_CHARACTERS) this.#flush();
   }
@@ -56,6 +70,44 @@ export class MapRecorder implements Recorder {
     if (this.#text === "") return;
     this.#output.write(new TextEncoder().encode(this.#text));
     this.#text = "";
+  }
+}
+
+/** Frames that go out, by the capture's own writer; it takes their memory, so it stands last. */
+export class WriteRecorder implements Recorder {
+  readonly #engine: Engine;
+  readonly #source: FrameSource;
+  readonly #sink: FrameSink;
+
+  constructor(engine: Engine, source: FrameSource, sink: FrameSink) {
+    this.#engine = engine;
+    this.#source = source;
+    this.#sink = sink;
+  }
+
+  take(count: number): void {
+    const { bytes, emits, emitCount } = this.#engine;
+    let taken = 0;
+    let timed = -1;
+    let timeNs = 0n;
+    for (let word = 0; word < emitCount * WORDS; word += WORDS) {
+      const cause = emits[word + WORD_CAUSE] as number;
+      // A record that has been taken may lie somewhere else.
+      if (cause !== timed) timeNs = this.#source.timeNs(cause);
+      timed = cause;
+      const at = (emits[word + WORD_VERDICT] as number) & EMIT_AFTER ? cause + 1 : cause;
+      this.#sink.take(at, taken);
+      taken = at;
+      const address = emits[word + WORD_ADDRESS] as number;
+      const frame = bytes.subarray(address, address + (emits[word + WORD_CAPTURED] as number));
+      const port = (emits[word + WORD_PORTS] as number) & 0xffff;
+      this.#sink.insert(at, frame, { timeNs, port });
+    }
+    this.#sink.take(count, taken);
+  }
+
+  close(): Promise<void> {
+    return this.#sink.close();
   }
 }
 

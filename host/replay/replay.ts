@@ -306,9 +306,12 @@ function resultOf(options: ReplayOptions, first: FirstPass, times: PassTimes[]):
     flows: { created, expired, activeMax, tcp, udp, icmp, other },
     verdicts: counters.verdicts,
     output: {
-      packets: counters.verdicts.forward + counters.verdicts["pass.non-ip"],
+      packets:
+        counters.verdicts.forward +
+        counters.verdicts["pass.non-ip"] +
+        sum(Object.values(counters.emitted)),
       bytes: first.outputBytes,
-      inserted: { pp2: 0, rst: 0, icmp: 0 },
+      inserted: counters.emitted,
     },
     time: {
       wallSeconds,

@@ -9,7 +9,7 @@
  * (RFC 3849).
  */
 
-import type { Config, TargetConfig } from "../config/schema.ts";
+import type { ScenarioConfig, TargetConfig } from "../config/schema.ts";
 import type { EngineOptions, ServiceOptions, Target } from "../engine/api.ts";
 import type { ResourceResult } from "../replay/result.ts";
 
@@ -57,7 +57,7 @@ export function defaultScenario(name: ScenarioName, targetCount = 4): Scenario {
 }
 
 /** The scenario of a configuration; what it leaves out is as in the default one. */
-export function configuredScenario(config: Config): Scenario {
+export function configuredScenario(config: ScenarioConfig): Scenario {
   const { scenario: name, flow_table: table, timeouts } = config;
   const engine: Scenario["engine"] = { seed: DEFAULT_SEED };
   if (table) {

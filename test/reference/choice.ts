@@ -21,6 +21,8 @@ export interface Request {
 }
 
 const PORT_MIN = 1024;
+/** A port that is not the client's own still has its remainder by this. */
+const PORT_LIKES = 64;
 
 function hexAddress(address: string): string {
   return Buffer.from(addressBytes(address)).toString("hex");
@@ -129,6 +131,9 @@ function checkPort(twin: Twin, request: Request, chosen: Tuple, to: Destination)
   if (chosen.sourcePort === own) return;
   if (!isPortFree(request.parsed)) complain(request, chosen, "a port where there is none");
   if (chosen.sourcePort < PORT_MIN) complain(request, chosen, "a port below 1024");
+  if (chosen.sourcePort % PORT_LIKES !== own % PORT_LIKES) {
+    complain(request, chosen, "a port with other low bits");
+  }
   const keeps = isIcmp(request.parsed) || own >= PORT_MIN;
   if (keeps && !twin.isTaken(tupleTo(request, to, chosen.source, own), request.timeMs)) {
     complain(request, chosen, "another port although its own was free");

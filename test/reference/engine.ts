@@ -10,6 +10,7 @@ import type { PortOptions, ServiceOptions, VerdictName } from "../../host/engine
 import { type Choose, refuseOrCheck } from "./choice.ts";
 import { translateError } from "./error.ts";
 import { keyOf, mirror, type Parsed, parseFrame, type Tuple } from "./parse.ts";
+import { resetOf } from "./reset.ts";
 import { writeTuple } from "./rewrite.ts";
 import { beginState, nextState, type State, TIMEOUTS_MS } from "./state.ts";
 
@@ -34,6 +35,8 @@ export interface Outcome {
   /** The frame as it leaves; the input when it is not rewritten. */
   frame: Uint8Array;
   portOut: number;
+  /** The reset with which a stray is answered; it leaves where the stray came from. */
+  reset?: Uint8Array;
   flow?: TwinFlow;
   side?: Side;
   direction?: Direction;
@@ -103,8 +106,19 @@ export class Twin {
     const settled = found
       ? this.meet(found, parsed, timeMs)
       : this.begin(parsed, port, timeMs, choose);
-    if (typeof settled === "string") return stop(settled);
+    if (typeof settled === "string") {
+      const answering = found ? this.services[found.flow.madeBy] : this.serviceOf(port);
+      const isAnswered = settled === "drop.no-flow" && answering?.resetStrays === true;
+      const reset = isAnswered ? resetOf(frame, parsed, port.link ?? "ethernet") : undefined;
+      return reset === undefined ? stop(settled) : { ...stop(settled), reset };
+    }
     return { ...this.forward(frame, parsed, settled, timeMs), portOut };
+  }
+
+  /** The service that makes flows of a port's packets. */
+  private serviceOf(port: PortOptions): ServiceOptions | undefined {
+    if (port.sides === "service" || port.service === undefined) return undefined;
+    return this.services[port.service];
   }
 
   port(index: number): PortOptions {

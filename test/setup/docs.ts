@@ -8,7 +8,8 @@
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { Extractor, ExtractorConfig, ExtractorLogLevel } from "@microsoft/api-extractor";
-import { commandLine } from "../../host/cli/program.ts";
+import type { Command } from "commander";
+import { commandLine, withSubcommands } from "../../host/cli/program.ts";
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 const FOLDER = `${ROOT}build/api/`;
@@ -86,10 +87,8 @@ ${declarations()}
 `;
 }
 
-/** What `flowplane [command] --help` prints. */
-function printedHelp(name?: string): string {
-  const program = commandLine();
-  const command = program.commands.find((one) => one.name() === name) ?? program;
+/** What `--help` of a command prints. */
+function printedHelp(command: Command): string {
   let text = "";
   command.configureOutput({
     writeOut: (part) => {
@@ -101,17 +100,24 @@ function printedHelp(name?: string): string {
 }
 
 function helpChapter(): string {
-  const names = commandLine().commands.map((command) => command.name());
-  const sections = names.map((name) => `## flowplane ${name}\n\n${fenced(printedHelp(name))}`);
+  const [program, ...commands] = withSubcommands(commandLine()) as [Command, ...Command[]];
+  const sections = commands.map((command) => {
+    return `## ${fullName(command)}\n\n${fenced(printedHelp(command))}`;
+  });
   return `# The command
 
 Made by \`npm run docs\`: what \`--help\` prints. Results go to standard output, everything else to
 standard error; an error is one line, \`--debug\` adds where it arose.
 
-${fenced(printedHelp())}
+${fenced(printedHelp(program))}
 
 ${sections.join("\n\n")}
 `;
+}
+
+/** `flowplane pp2 encode` */
+function fullName(command: Command): string {
+  return command.parent ? `${fullName(command.parent)} ${command.name()}` : command.name();
 }
 
 function fenced(text: string): string {

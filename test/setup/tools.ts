@@ -10,9 +10,18 @@ import { delimiter, join } from "node:path";
 /** Program and the Debian package that has it. */
 const PACKAGES = {
   chromium: "chromium",
+  curl: "curl",
+  dig: "dnsutils",
   gcc: "gcc",
+  haproxy: "haproxy",
+  ip: "iproute2",
+  iperf3: "iperf3",
+  nginx: "nginx",
+  openssl: "openssl",
+  ping: "iputils-ping",
   python3: "python3",
   tcprewrite: "tcpreplay",
+  tracepath: "iputils-tracepath",
   tshark: "tshark",
 } as const;
 

@@ -1,0 +1,119 @@
+/**
+ * Emitted frames: packets that the engine makes itself (resets, ICMP errors, PROXY headers). Each
+ * is caused by a frame of the batch and leaves just before or just after it.
+ *
+ * Invariants: a frame causes at most EMIT_PER_FRAME_MAX others, so the list of a batch cannot
+ * overflow; the list is in the order in which frames leave; whoever makes a frame has all of a
+ * slot's EMIT_BYTES_MAX, with EMIT_HEADROOM_BYTES before them, so that it may still grow in front.
+ */
+import {
+  BATCH_COUNT_MAX,
+  COUNTER_EMITTED,
+  EMIT_BYTES_MAX,
+  EMIT_HEADROOM_BYTES,
+  EMIT_PER_FRAME_MAX,
+  FRAME_ADDRESS,
+  FRAME_BYTES,
+  FRAME_CAPTURED_BYTES,
+  FRAME_FLOW,
+  FRAME_PORT,
+  FRAME_PORT_OUT,
+  FRAME_RECORD,
+  FRAME_SIDE,
+  FRAME_TIME_MS,
+  FRAME_VERDICT,
+  FRAME_WIRE_BYTES,
+  LINK_ETHERNET,
+  PORT_BYTES,
+  PORT_LINK,
+} from "./abi";
+import { countUp } from "./counters";
+import { counters, frames, ports, reserve } from "./memory";
+import { Packet } from "./packet";
+
+const EMITS_MAX: u32 = BATCH_COUNT_MAX * EMIT_PER_FRAME_MAX;
+const SLOT_BYTES: u32 = EMIT_HEADROOM_BYTES + EMIT_BYTES_MAX;
+const MAC_BYTES: u32 = 6;
+
+/** Descriptors of the frames that the current batch has caused. */
+export const emits: usize = memory.data(FRAME_BYTES * EMITS_MAX, 64);
+let slots: usize = 0;
+let count: u32 = 0;
+
+export function reserveEmits(): void {
+  slots = reserve(<u64>SLOT_BYTES * <u64>EMITS_MAX);
+  count = 0;
+}
+
+/** Forgets the frames of the batch before. */
+export function clearEmits(): void {
+  count = 0;
+}
+
+/** Frames that the last batch has caused. */
+export function emitCount(): u32 {
+  return count;
+}
+
+/** Where the next emitted frame is to be written: EMIT_BYTES_MAX bytes. */
+export function emitSlot(): usize {
+  assert(count < EMITS_MAX, "emit: a batch has caused more frames than there are slots");
+  return slots + <usize>(count * SLOT_BYTES + EMIT_HEADROOM_BYTES);
+}
+
+/**
+ * Lists the frame that now stands in `emitSlot()`. `kind` is EMIT_*, `cause` the descriptor that it
+ * leaves after or before, `portOut` where it leaves, `handle` its flow or 0.
+ */
+export function emit(
+  kind: u32,
+  cause: usize,
+  isAfter: bool,
+  bytes: u32,
+  portOut: u32,
+  handle: u32,
+): void {
+  assert(bytes <= EMIT_BYTES_MAX, "emit: a frame is longer than its slot");
+  const descriptor = emits + <usize>(count * FRAME_BYTES);
+  store<u32>(descriptor, <u32>emitSlot(), FRAME_ADDRESS);
+  store<u32>(descriptor, bytes, FRAME_CAPTURED_BYTES);
+  store<u32>(descriptor, load<u32>(cause, FRAME_TIME_MS), FRAME_TIME_MS);
+  store<u16>(descriptor, load<u16>(cause, FRAME_PORT), FRAME_PORT);
+  store<u16>(descriptor, <u16>portOut, FRAME_PORT_OUT);
+  store<u32>(
+    descriptor,
+    kind | (u32(isAfter) << ((FRAME_SIDE - FRAME_VERDICT) << 3)),
+    FRAME_VERDICT,
+  );
+  store<u32>(descriptor, handle, FRAME_FLOW);
+  store<u32>(descriptor, <u32>(cause - frames) / FRAME_BYTES, FRAME_RECORD);
+  store<u32>(descriptor, bytes, FRAME_WIRE_BYTES);
+  assert(isInOrder(descriptor), "emit: frames were listed out of the order in which they leave");
+  count++;
+  countUp(counters + <usize>(COUNTER_EMITTED + (kind << 3)));
+}
+
+/** Twice the place of the cause, and one more for what leaves after it. */
+export function placeOf(descriptor: usize): u32 {
+  return (load<u32>(descriptor, FRAME_RECORD) << 1) + load<u8>(descriptor, FRAME_SIDE);
+}
+
+function isInOrder(descriptor: usize): bool {
+  return count == 0 || placeOf(descriptor - FRAME_BYTES) <= placeOf(descriptor);
+}
+
+/**
+ * Copies the link header of a frame, VLAN tags included, for a frame that goes the same way or, as
+ * `isReply`, back to its sender. Returns its length.
+ */
+export function copyLink(to: usize, cause: usize, packet: Packet, isReply: bool): u32 {
+  const frame = <usize>load<u32>(cause, FRAME_ADDRESS);
+  const bytes = packet.network - <u32>frame;
+  memory.copy(to, frame, bytes);
+  const port = ports + <usize>load<u16>(cause, FRAME_PORT) * PORT_BYTES;
+  if (isReply && load<u8>(port, PORT_LINK) == LINK_ETHERNET) {
+    memory.copy(to, frame + MAC_BYTES, MAC_BYTES);
+    memory.copy(to + MAC_BYTES, frame, MAC_BYTES);
+  }
+  return bytes;
+}

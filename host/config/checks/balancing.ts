@@ -1,0 +1,174 @@
+/** Checks of target groups, load balancers and mount targets against each other. */
+
+import { addressBytes } from "../../address.ts";
+import { contains, parseCidr } from "../../cidr.ts";
+import { type Directory, forwardsOf } from "../../control/directory.ts";
+import { type Path, type Problem, wrongValue } from "../path.ts";
+import type { ListenerConfig, TargetGroupConfig } from "../resources.ts";
+import { groupProblems, subnetProblems } from "./placement.ts";
+
+/** Ranges that targets of the type ip may have beside those of the VPC. */
+const PRIVATE = ["10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16"].map(parseCidr);
+
+export function* balancingProblems(directory: Directory): Generator<Problem> {
+  const { config } = directory;
+  for (const [name, group] of Object.entries(config.target_groups)) {
+    const path = ["target_groups", name];
+    if (!(group.vpc in config.vpcs)) {
+      yield wrongValue(config, [...path, "vpc"], "is not the name of a VPC");
+      continue;
+    }
+    yield* targetProblems(directory, path, group);
+    yield* attributeProblems(path, group);
+    yield* healthCheckProblems(path, group);
+    yield* userProblems(directory, name);
+  }
+  for (const [name, { vpc, subnets, security_groups, listeners }] of Object.entries(
+    config.load_balancers,
+  )) {
+    const path = ["load_balancers", name];
+    yield* subnetProblems(directory, path, vpc, Object.keys(subnets));
+    yield* groupProblems(directory, path, vpc, security_groups);
+    yield* listenerProblems(directory, path, listeners);
+  }
+  yield* mountTargetProblems(directory);
+}
+
+function* targetProblems(
+  directory: Directory,
+  path: Path,
+  { targets, vpc, target_type, ip_address_type }: TargetGroupConfig,
+): Generator<Problem> {
+  if (target_type === "instance" && ip_address_type === "ipv6") {
+    yield { path: [...path, "ip_address_type"], message: '"ipv6" needs the target_type ip' };
+  }
+  for (const [index, { address }] of targets.entries()) {
+    const at = [...path, "targets", index, "address"];
+    if (address.includes(":") !== (ip_address_type === "ipv6")) {
+      yield { path: at, message: `"${address}" is not of the group's type, ${ip_address_type}` };
+    } else if (target_type === "instance" && !directory.subnetHolding(vpc, address)) {
+      yield { path: at, message: `"${address}" lies in no subnet of ${vpc}, as instances do` };
+    } else if (!directory.isInVpc(vpc, address)) {
+      const bytes = addressBytes(address);
+      if (PRIVATE.some((range) => contains(range, bytes))) continue;
+      yield { path: at, message: `"${address}" is neither in ${vpc} nor a private address` };
+    }
+  }
+}
+
+function* attributeProblems(
+  path: Path,
+  { protocol, attributes }: TargetGroupConfig,
+): Generator<Problem> {
+  const at = (key: string) => [...path, "attributes", key];
+  const isUdp = protocol !== "TCP";
+  const preserve = "preserve_client_ip.enabled";
+  if (isUdp && attributes[preserve] === false) {
+    const message = `false is not possible for ${protocol}: the client's address always stays`;
+    yield { path: at(preserve), message };
+  }
+  const termination = "target_health_state.unhealthy.connection_termination.enabled";
+  if (isUdp && attributes[termination] === true) {
+    yield { path: at(termination), message: `true is not possible for ${protocol}` };
+  }
+  const draining = "target_health_state.unhealthy.draining_interval_seconds";
+  if (attributes[draining] > 0 && attributes[termination] !== false) {
+    yield { path: at(draining), message: `${attributes[draining]} needs ${termination} false` };
+  }
+  const kinds = ["count", "percentage"] as const;
+  for (const kind of kinds) {
+    const dns = `target_group_health.dns_failover.minimum_healthy_targets.${kind}` as const;
+    const routing =
+      `target_group_health.unhealthy_state_routing.minimum_healthy_targets.${kind}` as const;
+    const [least, most] = [attributes[routing], attributes[dns]];
+    if (least === "off" || most === "off" || most >= least) continue;
+    yield { path: at(dns), message: `${most} is below ${routing}, ${least}` };
+  }
+}
+
+function* healthCheckProblems(
+  path: Path,
+  { health_check: check }: TargetGroupConfig,
+): Generator<Problem> {
+  const isHttp = check.protocol !== "TCP";
+  for (const key of ["path", "matcher"] as const) {
+    if (isHttp || check[key] === undefined) continue;
+    yield { path: [...path, "health_check", key], message: "has no meaning for TCP" };
+  }
+}
+
+/** A target group serves one load balancer, or mount targets. */
+function* userProblems(directory: Directory, name: string): Generator<Problem> {
+  const users = [...new Set(directory.usersOf(name).map(({ loadBalancer }) => loadBalancer))];
+  if (users.length < 2) return;
+  const message = `is used by ${users.join(" and ")}; a target group serves one load balancer`;
+  yield { path: ["target_groups", name], message };
+}
+
+const FORWARDS: Record<ListenerConfig["protocol"], string[]> = {
+  TCP: ["TCP", "TCP_UDP"],
+  UDP: ["UDP", "TCP_UDP"],
+  TCP_UDP: ["TCP_UDP"],
+};
+
+function* listenerProblems(
+  { config }: Directory,
+  path: Path,
+  listeners: ListenerConfig[],
+): Generator<Problem> {
+  const taken = new Map<string, number>();
+  const dualstack = (config.load_balancers[String(path[1])]?.ip_address_type ?? "") === "dualstack";
+  for (const [index, { protocol, port, forward, attributes }] of listeners.entries()) {
+    const at = [...path, "listeners", index];
+    for (const one of protocol.split("_")) {
+      const other = taken.get(`${one} ${port}`);
+      taken.set(`${one} ${port}`, index);
+      if (other === undefined) continue;
+      yield { path: at, message: `${protocol} ${port} is taken by listeners[${other}]` };
+    }
+    for (const [item, { target_group: name }] of forwardsOf(forward).entries()) {
+      const place =
+        typeof forward === "string" ? [...at, "forward"] : [...at, "forward", item, "target_group"];
+      const group = config.target_groups[name];
+      if (group === undefined) {
+        yield { path: place, message: `"${name}" is not the name of a target group` };
+      } else if (!FORWARDS[protocol].includes(group.protocol)) {
+        const possible = FORWARDS[protocol].join(" or ");
+        const message = `"${name}" has the protocol ${group.protocol}, not ${possible}`;
+        yield { path: place, message };
+      } else if (group.ip_address_type === "ipv6" && !dualstack) {
+        const message = `"${name}" has IPv6 targets, which need a dualstack load balancer`;
+        yield { path: place, message };
+      }
+    }
+    const timeout = "tcp.idle_timeout.seconds";
+    if (protocol === "UDP" && attributes[timeout] !== undefined) {
+      yield { path: [...at, "attributes", timeout], message: "has no meaning for UDP" };
+    }
+  }
+}
+
+function* mountTargetProblems(directory: Directory): Generator<Problem> {
+  const { config, subnets } = directory;
+  const zones = new Set<string>();
+  for (const [name, mount] of Object.entries(config.mount_targets)) {
+    const path = ["mount_targets", name];
+    const subnet = subnets.get(mount.subnet);
+    if (!subnet) {
+      yield wrongValue(config, [...path, "subnet"], "is not the name of a subnet");
+      continue;
+    }
+    yield* groupProblems(directory, path, subnet.vpc, mount.security_groups);
+    const group = config.target_groups[mount.forward];
+    if (group?.protocol !== "TCP") {
+      const rest = "is not the name of a target group of TCP";
+      yield wrongValue(config, [...path, "forward"], rest);
+    }
+    const place = `${mount.file_system} ${subnet.zone}`;
+    if (zones.has(place)) {
+      const message = `${mount.file_system} has a mount target in ${subnet.zone} already`;
+      yield { path, message };
+    }
+    zones.add(place);
+  }
+}

@@ -1,0 +1,76 @@
+/** Checks of control events against the resources that they name. */
+
+import { type Directory, forwardsOf } from "../../control/directory.ts";
+import { type Problem, wrongValue } from "../path.ts";
+import type { TimelineEvent } from "../timeline.ts";
+
+export function* timelineProblems(directory: Directory): Generator<Problem> {
+  const { config } = directory;
+  let latest = 0;
+  for (const [index, event] of config.timeline.entries()) {
+    const path = ["timeline", index];
+    if (event.at_seconds < latest) {
+      const message = `${event.at_seconds} comes before the event above it, at ${latest}`;
+      yield { path: [...path, "at_seconds"], message };
+    }
+    latest = event.at_seconds;
+    for (const [at, group, name] of referencesOf(event)) {
+      if (name in config[group]) continue;
+      yield wrongValue(config, [...path, ...at], `is not a name in ${group}`);
+    }
+    yield* eventProblems(directory, index, event);
+  }
+}
+
+type Group = "target_groups" | "load_balancers" | "endpoints" | "nat_gateways";
+
+function* referencesOf(event: TimelineEvent): Generator<[string[], Group, string]> {
+  for (const action of ["register", "deregister", "health", "weight"] as const) {
+    const name = event[action]?.target_group;
+    if (name !== undefined) yield [[action, "target_group"], "target_groups", name];
+  }
+  for (const action of ["create", "accept", "reject", "delete"] as const) {
+    const name = event[action]?.endpoint;
+    if (name !== undefined) yield [[action, "endpoint"], "endpoints", name];
+  }
+  for (const action of ["associate", "disassociate"] as const) {
+    const name = event[action]?.nat_gateway;
+    if (name !== undefined) yield [[action, "nat_gateway"], "nat_gateways", name];
+  }
+  const balancer = event.weight?.load_balancer;
+  if (balancer !== undefined) yield [["weight", "load_balancer"], "load_balancers", balancer];
+}
+
+function* eventProblems(
+  { config }: Directory,
+  index: number,
+  { weight, disassociate, register }: TimelineEvent,
+): Generator<Problem> {
+  const path = ["timeline", index];
+  if (weight) {
+    const { load_balancer, port, protocol, target_group } = weight;
+    const listener = config.load_balancers[load_balancer]?.listeners.find(
+      (one) => one.port === port && one.protocol === protocol,
+    );
+    const groups = listener ? forwardsOf(listener.forward) : [];
+    if (!groups.some((one) => one.target_group === target_group)) {
+      const message = `${load_balancer} has no listener ${protocol} ${port} with ${target_group}`;
+      yield { path: [...path, "weight"], message };
+    }
+  }
+  if (
+    disassociate &&
+    config.nat_gateways[disassociate.nat_gateway]?.addresses[0] === disassociate.address
+  ) {
+    const message = `"${disassociate.address}" is the primary address, which stays`;
+    yield { path: [...path, "disassociate", "address"], message };
+  }
+  if (register) {
+    const group = config.target_groups[register.target_group];
+    const isRight = register.target.includes(":") === (group?.ip_address_type === "ipv6");
+    if (group && !isRight) {
+      const at = [...path, "register", "target"];
+      yield wrongValue(config, at, `is not of the group's type, ${group.ip_address_type}`);
+    }
+  }
+}
