@@ -23,7 +23,8 @@ export function shardPage(result: ShardResult): string {
 <title>${escaped(title)}</title>
 <style>
 ${STYLE}
-svg { max-width: 100%; height: auto; } svg text { font: 11px system-ui, sans-serif; fill: var(--ink); }
+svg { max-width: 100%; height: auto; }
+svg text { font: 11px system-ui, sans-serif; fill: var(--ink); }
 .node { fill: var(--page); stroke: var(--line); } .bar { fill: var(--first); }
 .lost { fill: var(--second); } .some { fill: #d9a441; } .whole { fill: var(--first); }
 </style>
@@ -33,15 +34,19 @@ svg { max-width: 100%; height: auto; } svg text { font: 11px system-ui, sans-ser
 <h1>Shuffle sharding</h1>
 <p class="sub">${escaped(fleetLine(result))}</p>
 <section class="charts">
-<figure id="chart-fleet"><figcaption>Nodes of each tenant</figcaption>${fleet(result)}</figure>
-<figure id="chart-overlap"><figcaption>Overlap with another tenant</figcaption>${overlaps(result)}</figure>
-<figure id="chart-blast"><figcaption>Other tenants when one poisons its nodes</figcaption>${blasts(result)}</figure>
+${figure("fleet", "Nodes of each tenant", fleet(result))}
+${figure("overlap", "Overlap with another tenant", overlaps(result))}
+${figure("blast", "Other tenants when one poisons its nodes", blasts(result))}
 </section>
 <details open><summary>Text report</summary><pre>${escaped(shardReport(result))}</pre></details>
 </main>
 </body>
 </html>
 `;
+}
+
+function figure(id: string, title: string, drawing: string): string {
+  return `<figure id="chart-${id}"><figcaption>${title}</figcaption>${drawing}</figure>`;
 }
 
 /** One square a node, zone under zone; a tenant's nodes carry a stripe of its colour. */
