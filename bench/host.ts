@@ -1,7 +1,7 @@
 /** The host side: crossing into WebAssembly, the heap, and the first batches of a process. */
 import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
-import { alternate, costNs, sampleOf } from "./measure.ts";
+import { alternate, costNs } from "./measure.ts";
 import type { HostFigures } from "./result.ts";
 import { BATCH, Traffic } from "./traffic.ts";
 
