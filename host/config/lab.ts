@@ -27,7 +27,10 @@ const domain = text(
   "a domain name in lower case",
 );
 const record = object({
-  name: text(/^(@|(\*\.)?[a-z0-9_]([a-z0-9._-]{0,200}[a-z0-9])?|\*)$/, "a name in the zone, * or @"),
+  name: text(
+    /^(@|(\*\.)?[a-z0-9_]([a-z0-9._-]{0,200}[a-z0-9])?|\*)$/,
+    "a name in the zone, * or @",
+  ),
   addresses: list(address, 32).optional(),
   cname: domain.optional(),
   texts: list(z.string().max(255, { error: "is longer than 255 characters" }), 16).optional(),

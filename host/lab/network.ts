@@ -65,7 +65,7 @@ export function planOf(config: NetworkConfig): NetworkPlan {
       addresses,
       mtu,
     })),
-    ports: ports.map((_, vpc) => ({ vpc, routed: true })),
+    ports: ports.map((_, vpc) => ({ vpc, routed: true, sides: "both" })),
     services: [],
     networkBytes: NETWORK_BYTES,
     offload: lab.offload,

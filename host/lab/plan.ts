@@ -31,6 +31,8 @@ export interface LabPlan {
   spinMs: number;
   flowCountMax: number;
   flow6CountMax: number;
+  /** Room for network tables in bytes; 0: none are used. */
+  networkBytes: number;
   /** Idle timeouts that differ from the engine's own, in seconds. */
   timeouts: Partial<Timeouts>;
 }
@@ -43,6 +45,7 @@ export const PLAN_DEFAULTS = {
   spinMs: 0,
   flowCountMax: 262_144,
   flow6CountMax: 65_536,
+  networkBytes: 0,
   timeouts: {},
 } as const satisfies Partial<LabPlan>;
 
