@@ -5,7 +5,6 @@
  */
 import type { Counters, Flow, PortOptions, ServiceOptions, Usage } from "../engine/api.ts";
 import type { NetworkTables } from "../engine/network.ts";
-import type { Offload } from "../io/tun.ts";
 import type { DeviceCounts, LoopDevice } from "./loop.ts";
 
 /** What a worker can be asked; each method answers with its result. */
@@ -65,6 +64,5 @@ export interface WorkerStart {
   addresses: { port: number; address: string; device: number }[];
   merges: boolean;
   spinMs: number;
+  busyPollMs: number;
 }
-
-export type { Offload };
