@@ -303,7 +303,7 @@ export class LiveLab {
         counters: await this.#agents.get(vpc)?.counters(),
       })),
     );
-    return snapshotOf({
+    const snapshot = await snapshotOf({
       lab: this.plan.name,
       startedMs: this.startedMs,
       nowMs: Date.now(),
@@ -314,6 +314,8 @@ export class LiveLab {
       dns,
       webhooks: this.#webhooks.map(({ url, counters }) => ({ url, ...counters })),
     });
+    const httpPort = this.httpPort;
+    return httpPort === undefined ? snapshot : { ...snapshot, httpPort };
   }
 
   #handlers(): Record<string, Handler> {
@@ -433,7 +435,12 @@ export class LiveLab {
 
 /** What a user may type next. */
 function hintsOf(config: NetworkConfig, { machines, name }: NetworkPlan): string[] {
-  const clients = machines.filter((one) => one.name in (config.lab?.hosts ?? {}));
+  const targets = Object.values(config.target_groups).flatMap(({ vpc, targets: all }) => {
+    return all.map(({ address }) => `${vpc} ${address}`);
+  });
+  const clients = machines.filter(({ vpc, addresses }) => {
+    return !addresses.some((address) => targets.includes(`${vpc} ${address}`));
+  });
   const hints: string[] = [];
   for (const { namespace, vpc } of clients) {
     const endpoint = Object.values(config.endpoints).find((one) => one.vpc === vpc);

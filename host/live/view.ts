@@ -14,7 +14,7 @@ import type {
   LiveTarget,
   Talk,
 } from "./snapshot.ts";
-import { endpointNamesOf } from "./zones.ts";
+import { balancerNamesOf, endpointNamesOf } from "./zones.ts";
 
 /** Flows that a snapshot looks at for who talks to whom. */
 const FLOWS_MAX = 2000;
@@ -58,16 +58,11 @@ export async function snapshotOf(sources: ViewSources): Promise<LiveSnapshot> {
       userMicros: sum(cpus, ({ userMicros }) => userMicros),
       systemMicros: sum(cpus, ({ systemMicros }) => systemMicros),
     },
-    resources: compiled.resources.map(({ id, kind, services }) =>
-      resourceOf(
-        id,
-        kind,
-        vpcOf(state, id),
-        services.flatMap(({ id: service }) =>
-          usages.flatMap((byService) => byService[service] ?? []),
-        ),
-      ),
-    ),
+    resources: compiled.resources.map((resource) => {
+      const ids = resource.services.map(({ id }) => id);
+      const own = usages.flatMap((byService) => ids.flatMap((service) => byService[service] ?? []));
+      return resourceOf(state, resource, own);
+    }),
     targets: targetsOf(state, sources.results),
     endpoints: endpointsOf(state),
     talks: talksOf(
@@ -117,11 +112,16 @@ function sumFlows(counters: readonly Counters[]): LiveSnapshot["flows"] {
   };
 }
 
-function resourceOf(id: string, kind: string, vpc: string, usages: Usage[]): LiveResource {
+function resourceOf(
+  state: ControlState,
+  { id, kind }: Compiled["resources"][number],
+  usages: Usage[],
+): LiveResource {
   return {
     id,
     kind,
-    vpc,
+    vpc: vpcOf(state, id),
+    dnsNames: namesOf(state, id),
     packetsFromClient: sum(usages, (usage) => usage.packetsFromClient),
     packetsFromService: sum(usages, (usage) => usage.packetsFromService),
     bytesFromClient: sum(usages, (usage) => usage.bytesFromClient),
@@ -130,6 +130,13 @@ function resourceOf(id: string, kind: string, vpc: string, usages: Usage[]): Liv
     flowsActive: sum(usages, (usage) => usage.flowsActive),
     portsExhausted: sum(usages, (usage) => usage.portsExhausted),
   };
+}
+
+function namesOf(state: ControlState, id: string): string[] {
+  const names =
+    (id in state.config.load_balancers && balancerNamesOf(state, id)) ||
+    (id in state.config.endpoints && endpointNamesOf(state, id));
+  return names ? [names.regional, ...Object.values(names.zonal)] : [];
 }
 
 /** The VPC that clients of a resource are in. */

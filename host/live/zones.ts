@@ -124,11 +124,14 @@ function namesOfBalancer(state: ControlState, id: string): DnsName[] {
     zone: directory.subnets.get(subnet)?.zone ?? "",
     addresses: [node.address, node.ipv6_address].filter((one) => one !== undefined),
   }));
-  const account = config.vpcs[balancer.vpc]?.account ?? "";
-  const zones = places.map(({ zone }) => zone);
-  const names = loadBalancerNames(id, config.region, labelsOf(config, account, zones));
   const policy = balancer.attributes["dns_record.client_routing_policy"];
-  return namesOf(names, places, healthyZones(state, id), policy);
+  return namesOf(balancerNamesOf(state, id), places, healthyZones(state, id), policy);
+}
+
+/** The regional and zonal names of a load balancer. */
+export function balancerNamesOf({ config, directory }: ControlState, id: string): EndpointNames {
+  const account = config.vpcs[config.load_balancers[id]?.vpc ?? ""]?.account ?? "";
+  return loadBalancerNames(id, config.region, labelsOf(config, account, directory.zonesOf(id)));
 }
 
 /** File systems in their VPC: the regional name is the mount target of the caller's zone. */
