@@ -22,7 +22,7 @@ import { type ReplayOptions, replay } from "../host/replay/replay.ts";
 import { startTeam } from "../host/replay/team.ts";
 import { defaultScenario, type Scenario } from "../host/scenario/scenario.ts";
 import { bytesOf, type Setup, smallEngine } from "./harness.ts";
-import { Shards, workerOf } from "./reference/shard.ts";
+import { Shards, workerOf } from "./reference/owner.ts";
 import { arrivalOf, SETUPS } from "./world.ts";
 
 const SHIPPED = fileURLToPath(new URL("../fixtures/captures/", import.meta.url));

@@ -6,14 +6,13 @@
 import { readFileSync } from "node:fs";
 import { Command, Option } from "commander";
 import { UsageError } from "../errors.ts";
+import { labCommand } from "./lab-commands.ts";
+import { type CommonOptions, integer, withCommonOptions } from "./options.ts";
+
+export type { CommonOptions } from "./options.ts";
 
 /** As many as there are shards (assembly/capture/select). */
 const WORKER_COUNT_MAX = 64;
-
-export interface CommonOptions {
-  quiet?: boolean;
-  debug?: boolean;
-}
 
 export interface ReplayFlags extends CommonOptions {
   config?: string;
@@ -46,6 +45,19 @@ export interface BenchFlags extends CommonOptions {
 /** What `flowplane bench` measures: the engine, and what is asked for by name. */
 export type BenchPart = "engine" | "workers" | "latency" | "flows";
 
+export interface ShardFlags extends CommonOptions {
+  nodes: number;
+  size: number;
+  zones: number;
+  overlapMax?: number;
+  infima?: bigint;
+  secret: string;
+  tenants: number;
+  deck?: boolean;
+  json?: boolean;
+  html?: string;
+}
+
 export interface Pp2EncodeFlags extends CommonOptions {
   source?: string;
   destination?: string;
@@ -70,14 +82,16 @@ export function commandLine(): Command {
     .addHelpText("after", EXIT_STATUS);
   program.addCommand(replayCommand());
   program.addCommand(flowsCommand());
+  program.addCommand(shardCommand());
   program.addCommand(pp2Command());
+  program.addCommand(labCommand());
   program.addCommand(benchCommand());
   for (const command of withSubcommands(program)) {
     command
       .helpOption("-h, --help", "print this help")
       .exitOverride()
       .configureOutput({ writeErr: () => undefined })
-      .configureHelp({ helpWidth: 100 });
+      .configureHelp({ helpWidth: 100, ...(command.name() === "lab" && NAMES_ALONE) });
   }
   return program;
 }
@@ -141,6 +155,51 @@ function flowsCommand(): Command {
   return withCommonOptions(command).action(async (capture: string, flags: FlowsFlags) => {
     const { runFlows } = await import("./flows.ts");
     await runFlows(capture, flags);
+  });
+}
+
+function shardCommand(): Command {
+  const command = new Command("shard")
+    .description("calculate shuffle sharding: overlaps, tenants' nodes and blast radius")
+    .argument("[tenant...]", "names of tenants whose nodes are wanted")
+    .addOption(
+      new Option("-n, --nodes <n>", "nodes of the fleet")
+        .argParser(integer("--nodes", 1, 65_536))
+        .default(100),
+    )
+    .addOption(
+      new Option("-k, --size <n>", "nodes of a shard")
+        .argParser(integer("--size", 1, 64))
+        .default(5),
+    )
+    .addOption(
+      new Option("-z, --zones <n>", "zones, from each of which a shard takes the same number")
+        .argParser(integer("--zones", 1, 64))
+        .default(1),
+    )
+    .addOption(
+      new Option(
+        "-o, --overlap-max <n>",
+        "let no two tenants share more nodes than this",
+      ).argParser(integer("--overlap-max", 0, 63)),
+    )
+    .addOption(
+      new Option("--infima <seed>", "give the shards that Infima gives with this seed")
+        .argParser(signed("--infima"))
+        .conflicts("overlapMax"),
+    )
+    .option("--secret <text>", "what shards are drawn with; keep it where it matters", "flowplane")
+    .addOption(
+      new Option("-t, --tenants <n>", "tenants of the simulated attack")
+        .argParser(integer("--tenants", 2, 1_000_000))
+        .default(1000),
+    )
+    .option("--deck", "add the three tables of the PrivateLink deck beside the exact numbers")
+    .option("--html <file>", "write the report as one web page with drawings")
+    .option("--json", "print the report as JSON (schema flowplane.shard/1)");
+  return withCommonOptions(command).action(async (tenants: string[], flags: ShardFlags) => {
+    const { runShard } = await import("./shard.ts");
+    await runShard(tenants, flags);
   });
 }
 
@@ -221,23 +280,19 @@ function pp2DecodeCommand(): Command {
   });
 }
 
-function withCommonOptions(command: Command): Command {
-  return command
-    .option("-q, --quiet", "print only the result")
-    .option("--debug", "print the stack trace of an error");
-}
+/** Where commands have many arguments, each command's own help tells of them. */
+const NAMES_ALONE = { subcommandTerm: (command: Command) => command.name() };
 
 const EXIT_STATUS = `
 Exit status: 0 done; 1 it could not be done; 2 the call or the configuration is wrong.`;
 
-function integer(flag: string, min: number, max: number): (word: string) => number {
+/** A seed of Java's: any integer of 64 bits. */
+function signed(flag: string): (word: string) => bigint {
   return (word) => {
-    const value = Number(word);
-    if (!/^\d+$/.test(word) || value < min || value > max) {
-      const range = max >= Number.MAX_SAFE_INTEGER ? `of at least ${min}` : `from ${min} to ${max}`;
-      throw new UsageError(`${flag}: "${word}" is not an integer ${range}`);
+    if (!/^-?\d{1,19}$/.test(word) || BigInt.asIntN(64, BigInt(word)) !== BigInt(word)) {
+      throw new UsageError(`${flag}: "${word}" is not an integer of 64 bits`);
     }
-    return value;
+    return BigInt(word);
   };
 }
 

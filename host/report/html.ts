@@ -182,6 +182,7 @@ export function inlined(code: string): string {
   return code.replace(/<\/script/gi, "<\\/script");
 }
 
+/** The look of every page: light and dark. */
 export const STYLE = `
 :root { --ink: #1a1f26; --dim: #5c6670; --line: #d8dde3; --page: #f6f7f9; --card: #ffffff;
   --first: #1f6feb; --second: #c2410c; --warn: #fff4d6; }
