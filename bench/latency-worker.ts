@@ -40,6 +40,7 @@ export const PONG = 2;
 export const IS_ASLEEP = 3;
 
 const BATCHES_MAX = 1 << 22;
+const WARM_BATCHES = 2000;
 const NS_PER_MS = 1e6;
 
 export function distributionOf(histogram: RecordableHistogram): Distribution {
@@ -59,64 +60,82 @@ export function distributionOf(histogram: RecordableHistogram): Distribution {
 /** Collections of garbage in this thread since it began. */
 let collections = 0;
 
-function prepare(task: LatencyTask, traffic: Traffic) {
-  const words = new Int32Array(task.shared);
-  const ends = new Float64Array(BATCHES_MAX);
-  const counts = new Uint32Array(BATCHES_MAX);
-  const { engine } = traffic;
+/** The engine with its traffic, and room for what it finds out. */
+class Server {
+  readonly #words: Int32Array;
+  readonly #traffic: Traffic;
+  /** Ends of batches (or how long they took), and their packets. */
+  readonly #ends = new Float64Array(BATCHES_MAX);
+  readonly #counts = new Uint32Array(BATCHES_MAX);
 
-  const step = (count: number) => {
-    traffic.generate(count);
-    engine.process(count);
-  };
+  constructor(shared: SharedArrayBuffer, traffic: Traffic) {
+    this.#words = new Int32Array(shared);
+    this.#traffic = traffic;
+  }
 
-  function batches(batch: number, total: number): LatencyAnswer {
-    for (let index = 0; index < 2000; index++) step(batch);
+  answer(order: LatencyOrder): LatencyAnswer {
+    switch (order.what) {
+      case "batches":
+        return this.#batches(order.batch, order.batches);
+      case "load":
+        return this.#load(order.batch, order.packetsPerMs, order.ms);
+      case "handed":
+        return this.#handed(order.batch, order.isSleeping, order.packets);
+      case "echo":
+        return this.#echo(order.isSleeping, order.rounds);
+    }
+  }
+
+  #step(count: number): void {
+    this.#traffic.generate(count);
+    this.#traffic.engine.process(count);
+  }
+
+  #batches(batch: number, total: number): LatencyAnswer {
+    for (let index = 0; index < WARM_BATCHES; index++) this.#step(batch);
     for (let index = 0; index < total; index++) {
-      traffic.generate(batch);
+      this.#traffic.generate(batch);
       const start = performance.now();
-      engine.process(batch);
-      ends[index] = performance.now() - start;
+      this.#traffic.engine.process(batch);
+      this.#ends[index] = performance.now() - start;
     }
     const histogram = createHistogram();
     let ms = 0;
     for (let index = 0; index < total; index++) {
-      histogram.record(Math.max(1, Math.round((ends[index] as number) * NS_PER_MS)));
-      ms += ends[index] as number;
+      const took = this.#ends[index] as number;
+      histogram.record(Math.max(1, Math.round(took * NS_PER_MS)));
+      ms += took;
     }
     const packetsPerMs = (batch * total) / ms;
     return { distribution: distributionOf(histogram), packetsPerMs, collections };
   }
 
   /** Takes what has arrived until all have; returns how many batches that were. */
-  function serve(batch: number, packets: number, arrived: (done: number) => number): number {
+  #serve(batch: number, packets: number, arrived: (done: number) => number): number {
     let done = 0;
     let index = 0;
     while (done < packets && index < BATCHES_MAX) {
       const count = Math.min(arrived(done) - done, batch, packets - done);
       if (count <= 0) continue;
-      step(count);
+      this.#step(count);
       done += count;
-      ends[index] = performance.now();
-      counts[index] = count;
+      this.#ends[index] = performance.now();
+      this.#counts[index] = count;
       index++;
     }
     return index;
   }
 
-  function load(batch: number, packetsPerMs: number, ms: number): LatencyAnswer {
+  #load(batch: number, packetsPerMs: number, ms: number): LatencyAnswer {
     const packets = Math.floor(packetsPerMs * ms);
     const start = performance.now() + 1;
-    const used = serve(
-      batch,
-      packets,
-      () => Math.floor((performance.now() - start) * packetsPerMs) + 1,
-    );
+    const due = () => Math.floor((performance.now() - start) * packetsPerMs) + 1;
+    const used = this.#serve(batch, packets, due);
     const histogram = createHistogram();
     let packet = 0;
     for (let index = 0; index < used; index++) {
-      const end = ends[index] as number;
-      for (let one = counts[index] as number; one > 0; one--, packet++) {
+      const end = this.#ends[index] as number;
+      for (let one = this.#counts[index] as number; one > 0; one--, packet++) {
         const latencyMs = end - start - packet / packetsPerMs;
         histogram.record(Math.max(1, Math.round(latencyMs * NS_PER_MS)));
       }
@@ -124,7 +143,8 @@ function prepare(task: LatencyTask, traffic: Traffic) {
     return { distribution: distributionOf(histogram), packetsPerMs, collections };
   }
 
-  function handed(batch: number, isSleeping: boolean, packets: number): LatencyAnswer {
+  #handed(batch: number, isSleeping: boolean, packets: number): LatencyAnswer {
+    const words = this.#words;
     const arrived = (done: number) => {
       const there = Atomics.load(words, ARRIVED);
       if (there > done || !isSleeping) return there;
@@ -133,16 +153,17 @@ function prepare(task: LatencyTask, traffic: Traffic) {
       Atomics.store(words, IS_ASLEEP, 0);
       return Atomics.load(words, ARRIVED);
     };
-    const used = serve(batch, packets, arrived);
+    const used = this.#serve(batch, packets, arrived);
     const origin = performance.timeOrigin;
     return {
-      ends: ends.slice(0, used).map((end) => end + origin),
-      counts: counts.slice(0, used),
+      ends: this.#ends.slice(0, used).map((end) => end + origin),
+      counts: this.#counts.slice(0, used),
       collections,
     };
   }
 
-  function echo(isSleeping: boolean, rounds: number): LatencyAnswer {
+  #echo(isSleeping: boolean, rounds: number): LatencyAnswer {
+    const words = this.#words;
     for (let round = 1; round <= rounds; round++) {
       while (Atomics.load(words, PING) !== round) {
         if (isSleeping) Atomics.wait(words, PING, round - 1);
@@ -152,19 +173,6 @@ function prepare(task: LatencyTask, traffic: Traffic) {
     }
     return { collections };
   }
-
-  return (order: LatencyOrder): LatencyAnswer => {
-    switch (order.what) {
-      case "batches":
-        return batches(order.batch, order.batches);
-      case "load":
-        return load(order.batch, order.packetsPerMs, order.ms);
-      case "handed":
-        return handed(order.batch, order.isSleeping, order.packets);
-      case "echo":
-        return echo(order.isSleeping, order.rounds);
-    }
-  };
 }
 
 if (parentPort) {
@@ -175,11 +183,11 @@ if (parentPort) {
   }).observe({ entryTypes: ["gc"] });
   const traffic = await Traffic.create({ flows: task.flows });
   traffic.create();
-  const answer = prepare(task, traffic);
+  const server = new Server(task.shared, traffic);
   port.on("message", (order: LatencyOrder) => {
     // The collector's reports come through the event loop: those of before do not count.
     collections = 0;
-    const told = answer(order);
+    const told = server.answer(order);
     setImmediate(() => port.postMessage({ ...told, collections }));
   });
   port.postMessage({ collections: 0 });

@@ -35,7 +35,9 @@ export function writePage(file: string, result: PageResult): void {
 export function benchPage(result: PageResult, library: ChartLibrary): string {
   const { machine } = result;
   const drawn = chartsOf(result);
-  const sub = `${machine.cpu}, ${machine.cores} cores, ${memorySize(machine.memoryBytes)}; ${machine.system}; Node ${machine.node}; ${result.mode} run`;
+  const { cpu, cores, memoryBytes, system, node } = machine;
+  const hardware = `${cpu}, ${cores} cores, ${memorySize(memoryBytes)}`;
+  const sub = `${hardware}; ${system}; Node ${node}; ${result.mode} run`;
   const texts = [
     ...(result.flows ? [benchReport(result as BenchResult)] : []),
     ...partsReport(result),
