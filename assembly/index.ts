@@ -61,6 +61,14 @@ export * from "./capture/walk";
 export { listDepartures, placeAddress } from "./depart";
 export { digestFrames, xxh64 } from "./digest";
 export { emitCount } from "./emit";
+export {
+  adoptFlow,
+  askFirst,
+  decisionAddress,
+  forgetFlow,
+  writeDecision,
+  writeTuple,
+} from "./flow/decision";
 export * from "./pp2/codec";
 export { zoneInner, zoneOf, zoneVpcAndOuter } from "./zone";
 
