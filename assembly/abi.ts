@@ -131,24 +131,24 @@ export const FLOW_STATE_COUNT: u32 = 10;
 /** States that have a configured idle timeout: those before FLOW_STATE_TERMINATED. */
 export const FLOW_TIMEOUT_COUNT: u32 = 8;
 
-// Decision: what nodes tell each other of a flow. Nothing in it depends on the node: zones are spelt
+// Decided flow: what nodes tell each other of a flow. Nothing in it depends on the node: zones are spelt
 // out, hashes left out. Two sides, each in canonical order.
-export const DECISION_CLIENT_SIDE: u32 = 0; //      48  DECISION_SIDE_*
-export const DECISION_SERVICE_SIDE: u32 = 48; //    48
-export const DECISION_FLAGS: u32 = 96; //            1  FLOW_FLAG_CLIENT_HIGH and _SERVICE_HIGH
-export const DECISION_STATE: u32 = 97; //            1  FLOW_STATE_*
-export const DECISION_SERVICE: u32 = 98; //          2  the service's number, the same on all nodes
-export const DECISION_LAST_SEEN_MS: u32 = 100; //    4  on the clock that all nodes share
-export const DECISION_BYTES: u32 = 128;
-export const DECISION_SIDE_LOW: u32 = 0; //         16  address, network order; IPv4 in the first four
-export const DECISION_SIDE_HIGH: u32 = 16; //       16
-export const DECISION_SIDE_PORTS: u32 = 32; //       4  low and high port, network order
-export const DECISION_SIDE_PROTOCOL: u32 = 36; //    1
-export const DECISION_SIDE_IS_IPV6: u32 = 37; //     1
-export const DECISION_SIDE_VPC: u32 = 38; //         2
-export const DECISION_SIDE_OUTER: u32 = 40; //       2  VLAN ids, 0 = no tag
-export const DECISION_SIDE_INNER: u32 = 42; //       2
-export const DECISION_SIDE_BYTES: u32 = 48;
+export const DECIDED_CLIENT_SIDE: u32 = 0; //      48  DECIDED_SIDE_*
+export const DECIDED_SERVICE_SIDE: u32 = 48; //    48
+export const DECIDED_FLAGS: u32 = 96; //            1  FLOW_FLAG_CLIENT_HIGH and _SERVICE_HIGH
+export const DECIDED_STATE: u32 = 97; //            1  FLOW_STATE_*
+export const DECIDED_SERVICE: u32 = 98; //          2  the service's number, the same on all nodes
+export const DECIDED_LAST_SEEN_MS: u32 = 100; //    4  on the clock that all nodes share
+export const DECIDED_BYTES: u32 = 128;
+export const DECIDED_SIDE_LOW: u32 = 0; //         16  address, network order; IPv4 in the first four
+export const DECIDED_SIDE_HIGH: u32 = 16; //       16
+export const DECIDED_SIDE_PORTS: u32 = 32; //       4  low and high port, network order
+export const DECIDED_SIDE_PROTOCOL: u32 = 36; //    1
+export const DECIDED_SIDE_IS_IPV6: u32 = 37; //     1
+export const DECIDED_SIDE_VPC: u32 = 38; //         2
+export const DECIDED_SIDE_OUTER: u32 = 40; //       2  VLAN ids, 0 = no tag
+export const DECIDED_SIDE_INNER: u32 = 42; //       2
+export const DECIDED_SIDE_BYTES: u32 = 48;
 
 /** Set in the handle of an IPv6 flow; the rest is the slot's index plus one. */
 export const HANDLE_IPV6: u32 = 0x80000000;

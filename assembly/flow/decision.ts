@@ -9,22 +9,22 @@
  * tuples rest (CONFIG_TUPLE_HOLD_MS).
  */
 import {
-  DECISION_BYTES,
-  DECISION_CLIENT_SIDE,
-  DECISION_FLAGS,
-  DECISION_LAST_SEEN_MS,
-  DECISION_SERVICE,
-  DECISION_SERVICE_SIDE,
-  DECISION_SIDE_BYTES,
-  DECISION_SIDE_HIGH,
-  DECISION_SIDE_INNER,
-  DECISION_SIDE_IS_IPV6,
-  DECISION_SIDE_LOW,
-  DECISION_SIDE_OUTER,
-  DECISION_SIDE_PORTS,
-  DECISION_SIDE_PROTOCOL,
-  DECISION_SIDE_VPC,
-  DECISION_STATE,
+  DECIDED_BYTES,
+  DECIDED_CLIENT_SIDE,
+  DECIDED_FLAGS,
+  DECIDED_LAST_SEEN_MS,
+  DECIDED_SERVICE,
+  DECIDED_SERVICE_SIDE,
+  DECIDED_SIDE_BYTES,
+  DECIDED_SIDE_HIGH,
+  DECIDED_SIDE_INNER,
+  DECIDED_SIDE_IS_IPV6,
+  DECIDED_SIDE_LOW,
+  DECIDED_SIDE_OUTER,
+  DECIDED_SIDE_PORTS,
+  DECIDED_SIDE_PROTOCOL,
+  DECIDED_SIDE_VPC,
+  DECIDED_STATE,
   DIRECTION_FROM_CLIENT,
   FLOW_FLAG_CLIENT_HIGH,
   FLOW_FLAG_SERVICE_HIGH,
@@ -63,7 +63,7 @@ import {
 } from "./table";
 
 const HIGH_FLAGS: u8 = <u8>(FLOW_FLAG_CLIENT_HIGH | FLOW_FLAG_SERVICE_HIGH);
-const decision: usize = memory.data(<i32>DECISION_BYTES, 64);
+const decision: usize = memory.data(<i32>DECIDED_BYTES, 64);
 /** Client side of the flow that is being adopted. */
 const adopted: usize = memory.data(64, 64);
 
@@ -100,25 +100,25 @@ export function writeDecision(handle: u32): u32 {
   const slot = (handle & ~HANDLE_IPV6) - 1;
   if (slot >= table.groupCount << 4 || !isLive(table, slot)) return 0;
   const record = recordAt(table, slot);
-  memory.fill(decision, 0, DECISION_BYTES);
-  writeSide(decision + DECISION_CLIENT_SIDE, record, isIpv6, SIDE_CLIENT);
-  writeSide(decision + DECISION_SERVICE_SIDE, record, isIpv6, SIDE_SERVICE);
-  store<u8>(decision, load<u8>(record, FLOW_FLAGS) & HIGH_FLAGS, DECISION_FLAGS);
+  memory.fill(decision, 0, DECIDED_BYTES);
+  writeSide(decision + DECIDED_CLIENT_SIDE, record, isIpv6, SIDE_CLIENT);
+  writeSide(decision + DECIDED_SERVICE_SIDE, record, isIpv6, SIDE_SERVICE);
+  store<u8>(decision, load<u8>(record, FLOW_FLAGS) & HIGH_FLAGS, DECIDED_FLAGS);
   const state = <u32>load<u8>(record, FLOW_STATE);
   const isProposed = state == FLOW_STATE_PROPOSED;
   const first = isProposed ? load<u32>(record, FLOW_PACKETS_SERVICE) : state;
-  store<u8>(decision, <u8>first, DECISION_STATE);
-  store<u16>(decision, load<u16>(record, FLOW_SERVICE), DECISION_SERVICE);
-  store<u32>(decision, load<u32>(record, FLOW_LAST_SEEN_MS), DECISION_LAST_SEEN_MS);
+  store<u8>(decision, <u8>first, DECIDED_STATE);
+  store<u16>(decision, load<u16>(record, FLOW_SERVICE), DECIDED_SERVICE);
+  store<u32>(decision, load<u32>(record, FLOW_LAST_SEEN_MS), DECIDED_LAST_SEEN_MS);
   return 1;
 }
 
 function writeSide(to: usize, record: usize, isIpv6: u8, side: u32): void {
   const key = record + ((<usize>side) << 4);
   const clientIsHigh = ((<u32>load<u8>(record, FLOW_FLAGS) >> side) & 1) != 0;
-  writeAddress(to + DECISION_SIDE_LOW, addressOf(record, isIpv6, side, !clientIsHigh), isIpv6);
-  writeAddress(to + DECISION_SIDE_HIGH, addressOf(record, isIpv6, side, clientIsHigh), isIpv6);
-  store<u32>(to, load<u32>(key, KEY_LOW_PORT_BE), DECISION_SIDE_PORTS);
+  writeAddress(to + DECIDED_SIDE_LOW, addressOf(record, isIpv6, side, !clientIsHigh), isIpv6);
+  writeAddress(to + DECIDED_SIDE_HIGH, addressOf(record, isIpv6, side, clientIsHigh), isIpv6);
+  store<u32>(to, load<u32>(key, KEY_LOW_PORT_BE), DECIDED_SIDE_PORTS);
   writeSpace(to, load<u32>(key, KEY_PROTOCOL), isIpv6);
 }
 
@@ -129,11 +129,11 @@ function writeAddress(to: usize, from: usize, isIpv6: u8): void {
 
 function writeSpace(to: usize, protocolZone: u32, isIpv6: u8): void {
   const zone = protocolZone >> 8;
-  store<u8>(to, <u8>protocolZone, DECISION_SIDE_PROTOCOL);
-  store<u8>(to, isIpv6, DECISION_SIDE_IS_IPV6);
+  store<u8>(to, <u8>protocolZone, DECIDED_SIDE_PROTOCOL);
+  store<u8>(to, isIpv6, DECIDED_SIDE_IS_IPV6);
   // VPC and outer VLAN id stand side by side in both.
-  store<u32>(to, zoneVpcAndOuter(zone), DECISION_SIDE_VPC);
-  store<u16>(to, <u16>zoneInner(zone), DECISION_SIDE_INNER);
+  store<u32>(to, zoneVpcAndOuter(zone), DECIDED_SIDE_VPC);
+  store<u16>(to, <u16>zoneInner(zone), DECIDED_SIDE_INNER);
 }
 
 /** Writes the tuple of frame `index` of the last batch as one side; 0 when it has none. */
@@ -143,10 +143,10 @@ export function writeTuple(index: u32): u32 {
   const isIpv6 = packet.isIpv6;
   const low = packet.swapped ? packet.destinationAddress : packet.sourceAddress;
   const high = packet.swapped ? packet.sourceAddress : packet.destinationAddress;
-  memory.fill(decision, 0, DECISION_SIDE_BYTES);
-  writeAddress(decision + DECISION_SIDE_LOW, low, isIpv6);
-  writeAddress(decision + DECISION_SIDE_HIGH, high, isIpv6);
-  store<u32>(decision, <u32>packet.rest, DECISION_SIDE_PORTS);
+  memory.fill(decision, 0, DECIDED_SIDE_BYTES);
+  writeAddress(decision + DECIDED_SIDE_LOW, low, isIpv6);
+  writeAddress(decision + DECIDED_SIDE_HIGH, high, isIpv6);
+  store<u32>(decision, <u32>packet.rest, DECIDED_SIDE_PORTS);
   writeSpace(decision, <u32>(packet.rest >> 32), isIpv6);
   return 1;
 }
@@ -154,16 +154,16 @@ export function writeTuple(index: u32): u32 {
 /** Puts a side of the decision into a tuple, seen from the client; false when zones run out. */
 function readSide(from: usize, tuple: Packet, clientIsHigh: bool): bool {
   const zone = zoneOf(
-    load<u16>(from, DECISION_SIDE_VPC),
-    load<u16>(from, DECISION_SIDE_OUTER),
-    load<u16>(from, DECISION_SIDE_INNER),
+    load<u16>(from, DECIDED_SIDE_VPC),
+    load<u16>(from, DECIDED_SIDE_OUTER),
+    load<u16>(from, DECIDED_SIDE_INNER),
   );
   if (zone == ZONE_NONE) return false;
-  const ports = load<u32>(from, DECISION_SIDE_PORTS);
-  const low = <u32>(from + DECISION_SIDE_LOW);
-  const high = <u32>(from + DECISION_SIDE_HIGH);
-  tuple.isIpv6 = load<u8>(from, DECISION_SIDE_IS_IPV6);
-  tuple.protocol = load<u8>(from, DECISION_SIDE_PROTOCOL);
+  const ports = load<u32>(from, DECIDED_SIDE_PORTS);
+  const low = <u32>(from + DECIDED_SIDE_LOW);
+  const high = <u32>(from + DECIDED_SIDE_HIGH);
+  tuple.isIpv6 = load<u8>(from, DECIDED_SIDE_IS_IPV6);
+  tuple.protocol = load<u8>(from, DECIDED_SIDE_PROTOCOL);
   tuple.sourceAddress = clientIsHigh ? high : low;
   tuple.destinationAddress = clientIsHigh ? low : high;
   const portPair = clientIsHigh ? rotl<u32>(ports, 16) : ports;
@@ -176,13 +176,13 @@ function readSide(from: usize, tuple: Packet, clientIsHigh: bool): bool {
  * there is no room, or when one of its tuples belongs to another flow that is alive here.
  */
 export function adoptFlow(nowMs: u32): u32 {
-  const flags = load<u8>(decision, DECISION_FLAGS);
+  const flags = load<u8>(decision, DECIDED_FLAGS);
   const packet = changetype<Packet>(adopted);
   const tuple = outside();
   const isClientHigh = (flags & <u8>FLOW_FLAG_CLIENT_HIGH) != 0;
   const isServiceHigh = (flags & <u8>FLOW_FLAG_SERVICE_HIGH) != 0;
-  if (!readSide(decision + DECISION_CLIENT_SIDE, packet, isClientHigh)) return 0;
-  if (!readSide(decision + DECISION_SERVICE_SIDE, tuple, isServiceHigh)) return 0;
+  if (!readSide(decision + DECIDED_CLIENT_SIDE, packet, isClientHigh)) return 0;
+  if (!readSide(decision + DECIDED_SERVICE_SIDE, tuple, isServiceHigh)) return 0;
   const table = flowTable(packet.isIpv6);
   const known = findByClientSide(table, packet);
   if (known != 0) {
@@ -199,10 +199,10 @@ export function adoptFlow(nowMs: u32): u32 {
     releaseSlot(table, record);
     return 0;
   }
-  store<u64>(record, (<u64>load<u16>(decision, DECISION_SERVICE)) << 48, FLOW_OCTETS_SERVICE);
-  start(record, packet, DIRECTION_FROM_CLIENT, load<u32>(decision, DECISION_LAST_SEEN_MS));
+  store<u64>(record, (<u64>load<u16>(decision, DECIDED_SERVICE)) << 48, FLOW_OCTETS_SERVICE);
+  start(record, packet, DIRECTION_FROM_CLIENT, load<u32>(decision, DECIDED_LAST_SEEN_MS));
   countBeginning(record, packet);
-  store<u8>(record, load<u8>(decision, DECISION_STATE), FLOW_STATE);
+  store<u8>(record, load<u8>(decision, DECIDED_STATE), FLOW_STATE);
   return handleOf(table, record);
 }
 

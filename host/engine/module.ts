@@ -33,11 +33,11 @@ export interface EngineExports extends WalkExports, Record<string, unknown> {
   useImage(address: number): void;
   /** Whether new flows are proposed, and wait, instead of beginning. */
   askFirst(isOn: number): void;
-  /** Where decisions are handed over, DECISION_BYTES. */
+  /** Where decisions are handed over, DECIDED_BYTES. */
   decisionAddress(): number;
   /** 0 when no flow has this handle. */
   writeDecision(handle: number): number;
-  /** Tuple of frame `index` of the last batch, as DECISION_SIDE_*; 0 when it has none. */
+  /** Tuple of frame `index` of the last batch, as DECIDED_SIDE_*; 0 when it has none. */
   writeTuple(index: number): number;
   /** 0 when no flow has this handle. */
   forgetFlow(handle: number): number;
