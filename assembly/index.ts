@@ -63,6 +63,14 @@ export { decisionsAddress, digestDecisions, listDecisions } from "./decision";
 export { listDepartures, placeAddress } from "./depart";
 export { digestFrames, xxh64 } from "./digest";
 export { emitCount } from "./emit";
+export {
+  adoptFlow,
+  askFirst,
+  decisionAddress,
+  forgetFlow,
+  writeDecision,
+  writeTuple,
+} from "./flow/decision";
 export * from "./pp2/codec";
 export { zoneInner, zoneOf, zoneVpcAndOuter } from "./zone";
 
