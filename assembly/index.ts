@@ -57,6 +57,7 @@ import {
 import { nameZonePorts, reserveZones } from "./zone";
 
 export { processBatch } from "./batch";
+export { writeRecord } from "./capture/record";
 export * from "./capture/walk";
 export { listDepartures, placeAddress } from "./depart";
 export { digestFrames, xxh64 } from "./digest";

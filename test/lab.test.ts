@@ -2,7 +2,7 @@
  * Labs with real programs: a client and a server in namespaces of their own, the engine between
  * them; then the lab's life: clashes, kills, devices that go away.
  */
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -125,6 +125,56 @@ describe("through the engine", () => {
         expect(readBytes / readFrames).toBeLessThanOrEqual(1512);
       }
     });
+  });
+});
+
+describe("a capture of a lab", () => {
+  test("has both sides of everything, every checksum right, and tshark reads it", async ({
+    skip,
+  }) => {
+    const tshark = requireTool("tshark", skip);
+    requireTool("iperf3", skip);
+    await scene(async (s) => {
+      const name = uniqueName();
+      const captureFile = join(s.folder, "lab.pcapng");
+      const lab = await s.lab({ ...oneTarget(name), captureFile, workers: 2 });
+      for (const words of [[LISTENER], [LISTENER6], [LISTENER, "-u"]]) {
+        await iperf(s, name, ["-b", "20M", "-c", ...words]);
+      }
+      const [one, two] = await lab.plane.all("devices");
+      await lab.stop();
+      const entered = [...(one ?? []), ...(two ?? [])].reduce((n, d) => n + d.readFrames, 0);
+      const fields = ["frame.interface_id", "tcp.checksum.status", "udp.checksum.status"];
+      const checks = ["ip", "tcp", "udp"].flatMap((layer) => [
+        "-o",
+        `${layer}.check_checksum:TRUE`,
+      ]);
+      const words = ["-r", captureFile, ...checks, "-T", "fields", "-E", "separator=,"];
+      const text = execFileSync(tshark, [...words, ...fields.flatMap((field) => ["-e", field])], {
+        encoding: "utf8",
+        maxBuffer: 1 << 26,
+        timeout: 60_000,
+      });
+      const rows = text.trim().split("\n");
+      expect(new Set(rows.map((row) => row.split(",")[0]))).toEqual(new Set(["0", "1"]));
+      const wrong = rows.filter((row) =>
+        row
+          .split(",")
+          .slice(1)
+          .some((status) => status === "0"),
+      );
+      expect(wrong).toEqual([]);
+      // Datagrams may leave merged, so there are at most twice as many records as frames came in.
+      expect(rows.length).toBeGreaterThan(entered);
+      expect(rows.length).toBeLessThanOrEqual(2 * entered);
+    });
+  });
+
+  test("that cannot be written is refused, and nothing is left", async () => {
+    const name = uniqueName();
+    const plan = { ...PLAN_DEFAULTS, name, ...oneTarget(name), captureFile: "/nowhere/lab.pcapng" };
+    await expect(raise(plan)).rejects.toThrow("--capture /nowhere/lab.pcapng: ENOENT");
+    expect(namespaceExists(`${name}-c`)).toBe(false);
   });
 });
 

@@ -5,6 +5,7 @@ import { TRANSIT_BYTES, Transit } from "../engine/transit.ts";
 import { loadSyscalls } from "../io/syscalls.ts";
 import { Loop } from "./loop.ts";
 import type { Message, Request, WorkerApi, WorkerStart } from "./messages.ts";
+import { CAPTURE_BYTES, CaptureTap } from "./tap.ts";
 
 const SCRATCH_BYTES = 64;
 
@@ -17,7 +18,7 @@ const engine = await createEngine({
   flow6CountMax: start.flow6CountMax,
   seed: start.seed,
   timeouts: start.timeouts,
-  arenaBytes: TRANSIT_BYTES + SCRATCH_BYTES,
+  arenaBytes: TRANSIT_BYTES + SCRATCH_BYTES + (start.captureFile ? CAPTURE_BYTES : 0),
 });
 const transit = new Transit(engine);
 transit.merges = start.merges;
@@ -37,6 +38,16 @@ const loop = new Loop({
   spinMs: start.spinMs,
   busyPollMs: start.busyPollMs,
 });
+const tap =
+  start.captureFile === undefined
+    ? undefined
+    : new CaptureTap(
+        engine,
+        start.captureFile,
+        engine.arena.address + TRANSIT_BYTES + SCRATCH_BYTES,
+        (reason) => say({ id: 0, event: "capture-ended", reason }),
+      );
+loop.tap = tap;
 const api = workerApi(engine, transit, loop);
 start.services.forEach((options, service) => {
   engine.setService(service, options);
@@ -49,6 +60,7 @@ for (const { port: number, address, device } of start.addresses) {
 }
 say({ id: 0, event: "ready" });
 loop.run();
+tap?.close();
 port.close();
 
 /** Takes all requests that wait, in order. */
