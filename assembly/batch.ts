@@ -68,6 +68,7 @@ import {
   packetAt,
   quotedScratch,
 } from "./packet";
+import { passStream, streamFlags } from "./pp2/stream";
 import { resetStray } from "./reset";
 import { directionOf, rewriteAddresses, rewriteFast, rewritePacket } from "./rewrite";
 import { findCandidates } from "./stages";
@@ -179,6 +180,10 @@ function finishSlow(descriptor: usize, packet: Packet, port: usize): void {
   }
   if (packet.kind == PACKET_FAST) rewriteFast(packet, record, side, direction);
   else rewritePacket(packet, record, side, direction);
+  if (streamFlags(record) != 0) {
+    const verdict = passStream(descriptor, packet, record, side, direction, state, handle);
+    if (verdict != VERDICT_FORWARD) return giveVerdict(descriptor, verdict);
+  }
   forward(descriptor, handle, side, direction);
 }
 

@@ -7,6 +7,7 @@
  */
 import {
   COUNTER_VERDICTS,
+  FLOW_FLAG_HEADER,
   FLOW_LAST_SEEN_MS,
   FLOW_OCTETS_CLIENT,
   FLOW_PACKETS_CLIENT,
@@ -28,7 +29,8 @@ import { countBy, countUp } from "./counters";
 import { isExpired, nextState, STATE_REOPEN } from "./flow/state";
 import { handleOf4 } from "./flow/table";
 import { counters, usage } from "./memory";
-import { Packet } from "./packet";
+import { Packet, TCP_SYN } from "./packet";
+import { shiftSegment, streamFlags } from "./pp2/stream";
 import { directionOf, rewriteFast } from "./rewrite";
 
 /**
@@ -50,6 +52,11 @@ export function finishFast(descriptor: usize, packet: Packet, port: usize): bool
   const direction = directionOf(record, side, packet);
   const state = nextState(load<u8>(record, FLOW_STATE), direction, packet.flags);
   if (state == STATE_REOPEN) return false;
+  const stream = streamFlags(record);
+  if (stream != 0) {
+    if (stream != FLOW_FLAG_HEADER || (packet.flags & TCP_SYN) != 0) return false;
+    shiftSegment(packet, record, side, direction);
+  }
   account(descriptor, record, direction, state, nowMs);
   rewriteFast(packet, record, side, direction);
   mark(descriptor, handleOf4(record), side, direction);

@@ -61,6 +61,7 @@ import { deltaOf } from "../checksum";
 import { countUp } from "../counters";
 import { counters, ports, services, usage } from "../memory";
 import { Packet, PROTOCOL_TCP, sumAddresses, TCP_ACK, TCP_RST, TCP_SYN } from "../packet";
+import { armHeader } from "../pp2/stream";
 import { foresee, outside, translate } from "../translate";
 import { ZONE_NONE, zoneInner, zoneOf, zoneVpcAndOuter } from "../zone";
 import { sweepGroups } from "./expiry";
@@ -108,6 +109,7 @@ export function begin(table: FlowTable, packet: Packet, port: usize, nowMs: u32)
   }
   store<u64>(record, (<u64>serviceIndex) << 48, FLOW_OCTETS_SERVICE);
   start(record, packet, DIRECTION_FROM_CLIENT, nowMs);
+  armHeader(record, packet);
   countBeginning(record, packet);
   return record;
 }
@@ -236,6 +238,7 @@ export function beginAgain(record: usize, packet: Packet, direction: u32, nowMs:
   if (load<u8>(record, FLOW_FLAGS) & FLOW_FLAG_RETIRED) countActive(record);
   else countUp(counters + COUNTER_FLOWS_EXPIRED);
   start(record, packet, direction, nowMs);
+  if (direction == DIRECTION_FROM_CLIENT) armHeader(record, packet);
   countCreated(record, packet);
   return true;
 }
@@ -244,4 +247,5 @@ export function beginAgain(record: usize, packet: Packet, direction: u32, nowMs:
 export function reopen(record: usize, packet: Packet, nowMs: u32): void {
   countUp(counters + COUNTER_FLOWS_REOPENED);
   start(record, packet, DIRECTION_FROM_CLIENT, nowMs);
+  armHeader(record, packet);
 }

@@ -20,6 +20,7 @@ import type {
 import { options as checkOptions, type OptionNames, oneOf, wholeNumber } from "./check.ts";
 import { configure, type Settings, settingsOf } from "./configure.ts";
 import { type EngineExports, loadEngine } from "./module.ts";
+import { templateMaker } from "./proxy.ts";
 import { readFlow } from "./records.ts";
 import { ServiceTables } from "./tables.ts";
 import { warmUp } from "./warmup.ts";
@@ -38,6 +39,7 @@ export const VERDICT_NAMES: readonly VerdictName[] = [
   "drop.table-full",
   "drop.zone-full",
   "drop.same-endpoint",
+  "drop.too-long",
 ];
 
 /** Names of frames that the engine makes, by EMIT_* value. */
@@ -116,7 +118,9 @@ export class Engine {
       address: this.#layout(abi.LAYOUT_TABLES),
       bytes: settings.tablesBytes,
     };
-    this.#services = new ServiceTables(this.#view, this.#layout(abi.LAYOUT_SERVICES), tables);
+    const templates = templateMaker(exports, settings.proxyProtocol);
+    const services = this.#layout(abi.LAYOUT_SERVICES);
+    this.#services = new ServiceTables(this.#view, services, tables, templates);
     for (let port = 0; port < abi.PORT_COUNT_MAX; port++) this.#clearPort(port);
   }
 
@@ -269,7 +273,14 @@ export class Engine {
     for (const [kind, name] of EMIT_NAMES.entries()) {
       emitted[name] = read(abi.COUNTER_EMITTED + kind * 8);
     }
-    return { verdicts, flows, emitted };
+    const proxyProtocol = {
+      repeated: read(abi.COUNTER_PP2_REPEATED),
+      clamped: read(abi.COUNTER_PP2_CLAMPED),
+      adopted: read(abi.COUNTER_PP2_ADOPTED),
+      cut: read(abi.COUNTER_PP2_CUT),
+      datagrams: read(abi.COUNTER_PP2_DATAGRAMS),
+    };
+    return { verdicts, flows, emitted, proxyProtocol };
   }
 
   /** What has passed through a service. */
