@@ -6,64 +6,17 @@
  * FLOWPLANE_GAUNTLET=N runs N times as many connections.
  */
 import { describe, expect, test } from "vitest";
-import { pattern, seeded } from "../fixtures/bytes.ts";
+import { seeded } from "../fixtures/bytes.ts";
 import type { HeaderPlacement, ProxyProtocolOptions } from "../host/engine/api.ts";
 import { createHeaderCodec } from "../host/pp2/codec.ts";
 import { tlvText } from "../host/pp2/tlv.ts";
-import { Channel, type Connection, type ConnectionOptions } from "./tcp-channel.ts";
+import { connectionOptions } from "./pp2-gauntlet-options.ts";
+import { Channel, type Connection } from "./tcp-channel.ts";
 
 const codec = await createHeaderCodec();
 const ROUNDS = Number(process.env.FLOWPLANE_GAUNTLET ?? 1);
 const CONNECTIONS = 60;
 const VPCE = "vpce-0123456789abcdef0";
-const MTUS = [576, 1280, 1500, 9000];
-
-function oneOf<T>(random: () => number, items: readonly T[]): T {
-  return items[Math.floor(random() * items.length)] as T;
-}
-
-/** A connection of every kind, as the numbers fall. */
-function connectionOptions(
-  random: () => number,
-  { placement }: ProxyProtocolOptions,
-  headerBytes: number,
-): ConnectionOptions {
-  const isIpv6 = random() < 0.3;
-  const mtu = oneOf(random, isIpv6 ? MTUS.slice(1) : MTUS);
-  const bytes = () => oneOf(random, [0, 1, 2, 99, 100, 101, 1000, 20_000, 60_000]);
-  const toServer = pattern(bytes(), Math.floor(random() * 256));
-  const isServerFirst = placement === "on_first_ack" && random() < 0.3;
-  const end = (peerHeader: number) => ({
-    // Many at the wrap: the header, the first bytes or later ones cross it.
-    isn: random() < 0.5 ? 2 ** 32 - Math.floor(random() * 400) - 1 : Math.floor(random() * 2 ** 32),
-    mss: mtu - (isIpv6 ? 60 : 40),
-    scale: Math.floor(random() * 8),
-    hasSack: random() < 0.7,
-    hasTimestamps: random() < 0.6,
-    window: oneOf(random, [4096, 16_384, 65_535, 1 << 20]) + peerHeader,
-    superSegments: random() < 0.2 ? Math.max(1, Math.floor(60_000 / mtu)) : 1,
-    acksAtOnce: random() < 0.5,
-    optionShift: Math.floor(random() * 4),
-    sendsAfter: 0,
-  });
-  const sendsAfter = isServerFirst || random() < 0.5 ? headerBytes + 0 : 0;
-  const client = end(0);
-  const server = { ...end(headerBytes), sendsAfter };
-  return {
-    client,
-    server,
-    toServer,
-    toClient: pattern(bytes(), 7),
-    link: {
-      loss: oneOf(random, [0, 0.01, 0.05, 0.2, 0.35]),
-      duplication: oneOf(random, [0, 0.02, 0.2]),
-      delayMsMax: oneOf(random, [1, 5, 40]),
-    },
-    isIpv6,
-    headerBytes,
-  };
-}
-
 function expectIntact(connection: Connection): void {
   const { options, port, server, client, headers } = connection;
   const received = server.received;

@@ -33,7 +33,7 @@ type Send = (
 ) => void;
 
 const RTO_MS_MIN = 200;
-const RTO_MS_MAX = 3000;
+const RTO_MS_MAX = 800;
 const DELAYED_ACK_MS = 40;
 const CWND_SEGMENTS = 10;
 
@@ -220,7 +220,8 @@ export class Endpoint {
         return;
       }
       if (((options.timestamps[0] - this.#tsRecent) | 0) < 0) {
-        this.#acknowledge(nowMs);
+        // Answering bare acknowledgements that were overtaken would never end.
+        if (segment.payload.length > 0) this.#acknowledge(nowMs);
         return;
       }
     }
