@@ -10,7 +10,7 @@
  */
 
 /** Bumped on any change of this file; checked by the host at load. */
-export const ABI_VERSION: u32 = 4;
+export const ABI_VERSION: u32 = 5;
 
 // Descriptor: one frame of a batch. The host or the record walk fills the first part, the
 // engine the second. Frames stay where they are and are rewritten in place.
@@ -59,8 +59,14 @@ export const VERDICT_DROP_TUPLE_TAKEN: u32 = 8; //      every target already has
 export const VERDICT_DROP_TABLE_FULL: u32 = 9; //       flow table full
 export const VERDICT_DROP_ZONE_FULL: u32 = 10; //       more VLANs than zones
 export const VERDICT_DROP_SAME_ENDPOINT: u32 = 11; // both ends are one: replies could not be told apart
-export const VERDICT_DROP_TOO_LONG: u32 = 12; //     with its PROXY header it would be too long
-export const VERDICT_COUNT: u32 = 13;
+export const VERDICT_DROP_NO_ROUTE: u32 = 12; //       the VPC's route table knows no way there
+export const VERDICT_DROP_BLACKHOLE: u32 = 13; //      the route leads nowhere on purpose
+export const VERDICT_DROP_UNINTENDED: u32 = 14; //     nothing that a resource with this address takes
+export const VERDICT_DROP_SECURITY_GROUP: u32 = 15; // no rule of a security group lets the flow begin
+export const VERDICT_DROP_NO_TARGET: u32 = 16; //      the listener has no target
+export const VERDICT_DROP_TOO_LARGE: u32 = 17; //      larger than the MTU of its service
+export const VERDICT_DROP_CAPACITY: u32 = 18; //       beyond what its resource may carry
+export const VERDICT_COUNT: u32 = 19;
 
 // A flow has two sides. The client side is the tuple as the client sees it, the service side the
 // tuple as the target or the remote server sees it. A frame arrives on one and leaves on the other.
@@ -120,7 +126,10 @@ export const FLOW_STATE_CLOSING: u32 = 4; //      TCP: both FINs, or RST
 export const FLOW_STATE_UDP: u32 = 5;
 export const FLOW_STATE_ICMP: u32 = 6;
 export const FLOW_STATE_OTHER: u32 = 7;
-export const FLOW_STATE_COUNT: u32 = 8;
+export const FLOW_STATE_TERMINATED: u32 = 8; //   ended by the control plane: its next packet is a stray
+export const FLOW_STATE_COUNT: u32 = 9;
+/** States that have a configured idle timeout: those before FLOW_STATE_TERMINATED. */
+export const FLOW_TIMEOUT_COUNT: u32 = 8;
 
 /** Set in the handle of an IPv6 flow; the rest is the slot's index plus one. */
 export const HANDLE_IPV6: u32 = 0x80000000;
@@ -132,10 +141,40 @@ export const PORT_SIDES: u32 = 6; //              1  PORT_SIDE_*: which tuples i
 export const PORT_LINK: u32 = 7; //               1  LINK_*
 export const PORT_SERVICE: u32 = 8; //            2  service behind the port, 0xffff = none
 export const PORT_PEER: u32 = 10; //              2  port on the other side
+export const PORT_FLAGS: u32 = 12; //             1  PORT_FLAG_*
+export const PORT_DEVICE: u32 = 14; //            2  device on which frames leave, plus one; 0 = told by address
 export const PORT_BYTES: u32 = 16;
 export const PORT_COUNT_MAX: u32 = 4096;
 export const PORT_SIDE_CLIENT: u32 = 1;
 export const PORT_SIDE_SERVICE: u32 = 2;
+/** New flows are resolved by the network tables; frames leave on the port of the VPC they go to. */
+export const PORT_SIDE_ROUTED: u32 = 4;
+
+export const PORT_FLAG_VNET: u32 = 1; //          a virtio_net_hdr stands in front of each frame
+
+// virtio_net_hdr (virtio 1.2 section 5.1.6), little-endian, right before a frame's first byte.
+export const VNET_FLAGS: u32 = 0; //              1  VNET_FLAG_*
+export const VNET_GSO_TYPE: u32 = 1; //           1  VNET_GSO_*
+export const VNET_HEADER_BYTES: u32 = 2; //       2  headers of a super-packet
+export const VNET_SEGMENT_BYTES: u32 = 4; //      2  payload of each segment of a super-packet
+export const VNET_CHECKSUM_START: u32 = 6; //     2  from the frame's first byte
+export const VNET_CHECKSUM_OFFSET: u32 = 8; //    2  of the field, from the start
+export const VNET_BYTES: u32 = 12;
+export const VNET_FLAG_PARTIAL: u32 = 1; //       NEEDS_CSUM: the field holds the pseudo-header's sum
+export const VNET_FLAG_VALID: u32 = 2; //         DATA_VALID: the checksum was verified
+export const VNET_GSO_NONE: u32 = 0;
+export const VNET_GSO_TCP4: u32 = 1;
+export const VNET_GSO_TCP6: u32 = 4;
+export const VNET_GSO_UDP: u32 = 5; //            UDP_L4: each segment a datagram
+
+// Departure: a frame with its virtio_net_hdr, ready to be written to a device.
+export const DEPARTURE_ADDRESS: u32 = 0; //       4  where the virtio_net_hdr begins
+export const DEPARTURE_LENGTH: u32 = 4; //        4  bytes from there on
+export const DEPARTURE_DEVICE: u32 = 8; //        4
+export const DEPARTURE_DATAGRAMS: u32 = 12; //    4  frames of the batch that it carries
+export const DEPARTURE_BYTES: u32 = 16;
+export const DEPARTURE_FLAG_MERGE: u32 = 1; //    datagrams of one flow may leave as one super-packet
+export const DEVICE_ADDRESS_COUNT_MAX: u32 = 4096;
 
 export const LINK_ETHERNET: u32 = 0;
 export const LINK_RAW: u32 = 1; //   the IP version nibble tells
@@ -161,14 +200,80 @@ export const SERVICE_PP2_TEMPLATE: u32 = 52; //   4  address of the PROXY header
 export const SERVICE_PP2_TEMPLATE6: u32 = 56; //  4  the same, IPv6
 export const SERVICE_PP2_BYTES: u32 = 60; //      2  its length; stays as long as flows may have it
 export const SERVICE_PP2_BYTES6: u32 = 62; //     2
+// From 64 on: services of network tables. Zero: as `setService` makes them.
+export const SERVICE_TRAITS: u32 = 64; //         4  TRAIT_*
+export const SERVICE_VPC: u32 = 68; //            2  VPC that its packets leave to
+export const SERVICE_MTU_BYTES: u32 = 70; //      2  largest IP packet, 0 = any
+export const SERVICE_IDLE_MS: u32 = 72; //        4  TCP idle timeout, 0 = the engine's
+export const SERVICE_PORT_MIN: u32 = 76; //       2  lowest source port that it assigns, 0 = 1024
+export const SERVICE_CAPACITY: u32 = 78; //       2  number of its CAPACITY record, 0 = unlimited
+export const SERVICE_RULES_ENDPOINT: u32 = 80; // 4  address of RULES, 0 = everything passes
+export const SERVICE_RULES_INBOUND: u32 = 84; //  4
+export const SERVICE_RULES_OUTBOUND: u32 = 88; // 4
 export const SERVICE_BYTES: u32 = 128;
-export const SERVICE_COUNT_MAX: u32 = 4096;
+export const SERVICE_COUNT_MAX: u32 = 16384;
 export const SERVICE_NONE: u32 = 0xffff;
 export const SERVICE_FLAG_ADOPT: u32 = 1; //      TCP flows may begin in mid-stream
 export const SERVICE_FLAG_RESET_STRAYS: u32 = 2; // TCP segments of no flow are answered with RST
 export const SERVICE_FLAG_PP2: u32 = 0x10000; //  new TCP flows get a PROXY header
 export const SERVICE_FLAG_PP2_FIRST_ACK: u32 = 0x20000; // before the handshake's ACK, not the first data
 export const SERVICE_FLAG_PP2_UDP: u32 = 0x40000; // every datagram of new UDP flows gets one
+
+export const TRAIT_NETWORK: u32 = 1; //           of network tables: leaves to SERVICE_VPC, begins anew when over
+export const TRAIT_TARGETED: u32 = 2; //          takes no flow without a target
+export const TRAIT_SEQUENCE: u32 = 4; //          targets are chosen by the SYN's sequence number, too
+export const TRAIT_STICKY: u32 = 8; //            targets are chosen by the client's address alone
+export const TRAIT_UDP_FRAGMENTS: u32 = 16; //    fragments pass only if they are of UDP
+export const TRAIT_UNREACHABLE: u32 = 32; //      ICMP errors pass only if they say "unreachable"
+export const TRAIT_NAT: u32 = 64; //             TCP, UDP and ICMP queries only
+export const TRAIT_MTU_TOLD: u32 = 128; //        ICMP tells of packets that are too large
+export const TRAIT_FAIL_OPEN: u32 = 256; //       all its targets are unhealthy
+
+// Network image: header, then whatever it points to. The host packs it, the engine reads it.
+export const IMAGE_SERVICES: u32 = 0; //          4  address of SERVICE records
+export const IMAGE_DIRECTORY: u32 = 4; //         4  address of DIRECTORY entries
+export const IMAGE_DIRECTORY_MASK: u32 = 8; //    4  their number less one; a power of two less one
+export const IMAGE_IDLE_MS_MIN: u32 = 12; //      4  shortest SERVICE_IDLE_MS, 0 = none has one
+export const IMAGE_SERVICE_COUNT: u32 = 16; //    4
+export const IMAGE_MTU_MIN: u32 = 20; //          4  smallest SERVICE_MTU_BYTES, 0 = none has one
+export const IMAGE_BYTES: u32 = 64;
+
+// Directory: open addressing, one entry for every listener, address, VPC and prefix.
+export const DIRECTORY_ADDRESS: u32 = 0; //      16  network order; IPv4 in the first four bytes
+export const DIRECTORY_SPACE: u32 = 16; //        4  SPACE_* << 24 | number of the VPC or prefix set; 0 = free
+export const DIRECTORY_DETAIL: u32 = 20; //       4  see SPACE_*
+export const DIRECTORY_VALUE: u32 = 24; //        4
+export const DIRECTORY_BYTES: u32 = 32;
+export const SPACE_VPC: u32 = 1; //               value: address of the VPC record
+export const SPACE_LISTENER: u32 = 2; //          detail: DETAIL_IPV6 | protocol << 16 | port; value: service
+export const SPACE_ADDRESS: u32 = 3; //           detail: DETAIL_IPV6; value: service
+export const SPACE_PREFIX: u32 = 4; //            detail: DETAIL_IPV6 | length; value: as the set's kind says
+export const DETAIL_IPV6: u32 = 0x80000000;
+/** Entries looked at for one key, at most; the host makes the directory so that this is enough. */
+export const DIRECTORY_PROBES_MAX: u32 = 32;
+
+export const VPC_PORT: u32 = 0; //                4  port on which frames leave to it, PORT_NONE = the ingress port
+export const VPC_MAIN: u32 = 4; //                4  address of the PREFIXES of its main route table, 0 = none
+export const VPC_SUBNETS: u32 = 8; //             4  address of PREFIXES: subnets with other route tables, 0 = none
+export const VPC_BYTES: u32 = 16;
+export const PORT_NONE: u32 = 0xffff;
+
+// Prefix set: which lengths there are. Values: a service (or ROUTE_BLACKHOLE), or a route table's address.
+export const PREFIXES_NUMBER: u32 = 0; //         4
+export const PREFIXES_LENGTHS: u32 = 8; //        8  bit per length, IPv4
+export const PREFIXES_LENGTHS6: u32 = 16; //     24  bit per length, IPv6
+export const PREFIXES_BYTES: u32 = 40;
+export const ROUTE_BLACKHOLE: u32 = 0xfffe;
+
+// Rules of a security group: a count of blocks by family, then the blocks, one cache line each.
+export const RULES_COUNT: u32 = 0; //             4  blocks of four IPv4 rules
+export const RULES_COUNT6: u32 = 4; //            4  IPv6 rules
+export const RULES_BLOCKS: u32 = 64; //           the IPv4 blocks, then the IPv6 rules
+export const RULE_BLOCK_ADDRESS: u32 = 0; //     16  IPv4: four addresses; IPv6: one
+export const RULE_BLOCK_MASK: u32 = 16; //       16
+export const RULE_BLOCK_LOW: u32 = 32; //        16  protocol << 16 | first port, four times
+export const RULE_BLOCK_HIGH: u32 = 48; //       16  protocol << 16 | last port
+export const RULE_BLOCK_BYTES: u32 = 64;
 
 export const POOL_BYTES: u32 = 4; //              IPv4 address, network order
 export const POOL6_BYTES: u32 = 16;
@@ -191,6 +296,7 @@ export const COUNTER_FLOWS_ICMP: u32 = 304;
 export const COUNTER_FLOWS_OTHER: u32 = 312;
 export const COUNTER_FLOWS_SPILLED: u32 = 320; // stood outside their home group at creation
 export const COUNTER_FLOWS_REOPENED: u32 = 328; // begun again on the tuple of an ended flow
+export const COUNTER_UNREACHABLE: u32 = 384; //   forwarded to an address that no device has
 export const COUNTER_EMITTED: u32 = 336; //       8 * EMIT_COUNT: frames that the engine made
 export const COUNTER_PP2_REPEATED: u32 = 464; //  PROXY headers emitted again for a flow
 export const COUNTER_PP2_CLAMPED: u32 = 472; //   acknowledgements inside a header
@@ -206,8 +312,25 @@ export const USAGE_OCTETS_CLIENT: u32 = 16;
 export const USAGE_OCTETS_SERVICE: u32 = 24;
 export const USAGE_FLOWS_CREATED: u32 = 32;
 export const USAGE_FLOWS_ACTIVE: u32 = 40;
-export const USAGE_PORTS_EXHAUSTED: u32 = 48;
-export const USAGE_BYTES: u32 = 64;
+export const USAGE_PORTS_EXHAUSTED: u32 = 48; //  flows refused for want of a source port
+export const USAGE_POLICED: u32 = 56; //          1 = every packet is held against its capacity
+// The first line is what packets touch; the rest is what flows touch.
+export const USAGE_FLOWS_TCP: u32 = 64; //        created
+export const USAGE_FLOWS_UDP: u32 = 72;
+export const USAGE_ACTIVE_TCP: u32 = 80;
+export const USAGE_ACTIVE_UDP: u32 = 88;
+export const USAGE_ESTABLISHED: u32 = 96; //      TCP flows that the service has answered
+export const USAGE_IDLE_TIMEOUTS: u32 = 104; //   flows that ended by silence, not closed
+export const USAGE_RESETS_CLIENT: u32 = 112; //   flows that a RST of the client has ended
+export const USAGE_RESETS_SERVICE: u32 = 120;
+export const USAGE_RESETS_MADE: u32 = 128; //     RSTs that the engine has made
+export const USAGE_REFUSED: u32 = 136; //         flows refused for want of room, and of a free tuple
+export const USAGE_FAIL_OPEN: u32 = 144; //       flows to unhealthy targets
+export const USAGE_UNINTENDED: u32 = 152; //      packets that no listener takes
+export const USAGE_BLOCKED: u32 = 160; //         six cells: security groups, inbound then outbound; TCP, UDP, other
+export const USAGE_BLOCKED_ENDPOINT: u32 = 208; // flows that the endpoint's security group has blocked
+export const USAGE_DROPPED: u32 = 216; //         packets dropped for any reason that names the service
+export const USAGE_BYTES: u32 = 256;
 
 // Configuration block: written by the host before `create()`.
 export const CONFIG_FLOW_COUNT_MAX: u32 = 0; //   4  IPv4 flows
@@ -215,9 +338,10 @@ export const CONFIG_FLOW6_COUNT_MAX: u32 = 4; //  4  IPv6 flows
 export const CONFIG_ARENA_BYTES: u32 = 8; //      4  frames region, for sources
 export const CONFIG_TABLES_BYTES: u32 = 12; //    4  rings, targets, pools
 export const CONFIG_SEED: u32 = 16; //           16  keys every hash
-export const CONFIG_TIMEOUTS_MS: u32 = 32; //     4 * FLOW_STATE_COUNT; 0 = never
+export const CONFIG_TIMEOUTS_MS: u32 = 32; //     4 * FLOW_TIMEOUT_COUNT; 0 = never
 export const CONFIG_TUPLE_HOLD_MS: u32 = 64; //   4  an ended flow's service-side tuple rests this long
 export const CONFIG_PP2: u32 = 100; //            4  CONFIG_PP2_*: room for PROXY headers; 0 = none
+export const CONFIG_NETWORK_BYTES: u32 = 76; //   4  size of each of the two network images
 export const CONFIG_BYTES: u32 = 128;
 export const CONFIG_PP2_TCP: u32 = 1;
 export const CONFIG_PP2_UDP: u32 = 2;
@@ -235,7 +359,9 @@ export const LAYOUT_FLOW6_RECORDS: u32 = 32;
 export const LAYOUT_FLOW_TABLE_BYTES: u32 = 36; //   whole IPv4 flow table: tags, records, index
 export const LAYOUT_FLOW6_TABLE_BYTES: u32 = 40;
 export const LAYOUT_TOTAL_BYTES: u32 = 44;
+export const LAYOUT_DEPARTURES: u32 = 60; //      entries of DEPARTURE_BYTES
 export const LAYOUT_EMITS: u32 = 48; //           descriptors of emitted frames
+export const LAYOUT_NETWORK: u32 = 52; //         two images of CONFIG_NETWORK_BYTES each
 export const LAYOUT_BYTES: u32 = 64;
 
 export const ZONE_COUNT_MAX: u32 = 65536;

@@ -94,7 +94,7 @@ export function emit(
 }
 
 /** Twice the place of the cause, and one more for what leaves after it. */
-function placeOf(descriptor: usize): u32 {
+export function placeOf(descriptor: usize): u32 {
   return (load<u32>(descriptor, FRAME_RECORD) << 1) + load<u8>(descriptor, FRAME_SIDE);
 }
 

@@ -48,8 +48,8 @@ export class Packet extends Tuple {
   isIpv6: u8;
   /** Verdict of PACKET_DECIDED. */
   verdict: u8;
-  /** Empty slot of the home group seen while probing, plus one. */
-  spare: u8;
+  /** Offset in the transport header of a checksum that the sender left to the device; else 0. */
+  partial: u8;
 }
 if (offsetof<Packet>() > 64) ERROR("Packet does not fit one cache line");
 

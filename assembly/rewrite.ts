@@ -14,7 +14,7 @@ import {
   SIDE_CLIENT,
   SIDE_SERVICE,
 } from "./abi";
-import { deltaOf, inverse, updated, updatedUdp } from "./checksum";
+import { deltaOf, fold, inverse, updated, updatedUdp } from "./checksum";
 import {
   Packet,
   PROTOCOL_DCCP,
@@ -125,12 +125,22 @@ function rewriteTransport(packet: Packet, record: usize, side: u32, direction: u
   if (protocol == PROTOCOL_TCP || protocol == PROTOCOL_UDP) {
     store<u32>(transport, portsOf(record, side ^ 1, direction));
   }
+  if (packet.partial) return addToPartial(packet, networkDelta(record, side));
   const delta = transportDelta(record, side);
   if (protocol == PROTOCOL_TCP) updateAt(packet, TCP_CHECKSUM, delta);
   else if (protocol == PROTOCOL_UDP) updateUdpAt(packet, delta);
   else if (protocol == PROTOCOL_DCCP || protocol == PROTOCOL_UDPLITE) {
     updateAt(packet, UDP_CHECKSUM, delta);
   }
+}
+
+/**
+ * A checksum that the device will complete holds the sum of the pseudo-header, not complemented:
+ * addresses change it, ports do not.
+ */
+function addToPartial(packet: Packet, delta: u32): void {
+  const at = <usize>packet.transport + packet.partial;
+  store<u16>(at, <u16>fold(<u64>load<u16>(at) + delta));
 }
 
 function updateAt(packet: Packet, offset: u32, delta: u32): void {
@@ -156,7 +166,14 @@ function rewriteIcmp(packet: Packet, record: usize, side: u32, direction: u32): 
     const after = role == ICMP_REQUEST ? portPair & 0xffff : portPair >> 16;
     const before = <u32>load<u16>(transport, ICMP_IDENTIFIER);
     store<u16>(transport, <u16>after, ICMP_IDENTIFIER);
-    if (!isV6) return updateAt(packet, ICMP_CHECKSUM, deltaOf(before, after));
+    if (packet.partial == 0 && !isV6) {
+      return updateAt(packet, ICMP_CHECKSUM, deltaOf(before, after));
+    }
+  }
+  if (packet.partial) {
+    // The sum that ICMP leaves to the device has no pseudo-header, that of ICMPv6 has one.
+    if (isV6) addToPartial(packet, networkDelta(record, side));
+    return;
   }
   if (isV6) updateAt(packet, ICMP_CHECKSUM, transportDelta(record, side));
 }

@@ -11,6 +11,8 @@ import {
   FRAME_BYTES,
   FRAME_PORT,
   PORT_BYTES,
+  PORT_FLAG_VNET,
+  PORT_FLAGS,
   PORT_SIDE_CLIENT,
   PORT_SIDES,
 } from "./abi";
@@ -30,6 +32,7 @@ import {
 } from "./flow/table";
 import { parseQuote } from "./icmp";
 import { frames, ports } from "./memory";
+import { clearAnswers } from "./network/resolve";
 import {
   indexOf,
   PACKET_BYTES,
@@ -39,8 +42,10 @@ import {
   Packet,
   packetAt,
 } from "./packet";
+import { clearForeseen } from "./translate";
 import { parseFrame } from "./wire/link";
 import { parsePlain } from "./wire/plain";
+import { notePartial } from "./wire/vnet";
 
 /** A lookup: the packet's address, then the line's. */
 const LOOKUP_LINE: usize = 4;
@@ -61,6 +66,8 @@ const sink: usize = memory.data(8, 64);
 
 /** Parses the first `count` frames and leaves a candidate in every packet that may have a flow. */
 export function findCandidates(count: u32): void {
+  clearForeseen(count);
+  clearAnswers(count);
   parseAll(count);
   touch(homes + LOOKUP_LINE, homesEnd, LOOKUP_BYTES);
   touch(indexed + LOOKUP_LINE, indexedEnd, LOOKUP_BYTES);
@@ -92,7 +99,7 @@ function parseAll(count: u32): void {
     let table = flowTable(0);
     let hasTuple: bool = true;
     if (!parsePlain(descriptor, packet, port)) {
-      hasTuple = parseOther(descriptor, packet);
+      hasTuple = parseOther(descriptor, packet, port);
       table = flowTable(packet.isIpv6);
     }
     if (hasTuple) {
@@ -110,8 +117,10 @@ function parseAll(count: u32): void {
 }
 
 /** Parses a frame that is not plain; false when there is no flow to look up. */
-function parseOther(descriptor: usize, packet: Packet): bool {
+function parseOther(descriptor: usize, packet: Packet, port: usize): bool {
   parseFrame(descriptor, packet);
+  packet.partial = 0;
+  if (load<u8>(port, PORT_FLAGS) & PORT_FLAG_VNET) notePartial(descriptor, packet);
   if (packet.kind == PACKET_ERROR) parseQuote(descriptor, packet);
   return packet.kind != PACKET_DECIDED && packet.kind != PACKET_LATER;
 }

@@ -16,7 +16,7 @@ import {
   FRAME_WIRE_BYTES,
   PP2_DATAGRAM_BYTES_MAX,
   VERDICT_DROP_FRAGMENT,
-  VERDICT_DROP_TOO_LONG,
+  VERDICT_DROP_TOO_LARGE,
   VERDICT_FORWARD,
 } from "../abi";
 import { deltaOf, sumOf, updated, updatedUdp } from "../checksum";
@@ -51,8 +51,8 @@ export function prependToDatagram(descriptor: usize, packet: Packet, record: usi
   const captured = load<u32>(descriptor, FRAME_CAPTURED_BYTES);
   const total = totalOf(packet);
   const isShort = packet.transportBytes < UDP_BYTES;
-  if (isShort || captured + headerBytes > PP2_DATAGRAM_BYTES_MAX) return VERDICT_DROP_TOO_LONG;
-  if (total + headerBytes > TOTAL_BYTES_MAX) return VERDICT_DROP_TOO_LONG;
+  if (isShort || captured + headerBytes > PP2_DATAGRAM_BYTES_MAX) return VERDICT_DROP_TOO_LARGE;
+  if (total + headerBytes > TOTAL_BYTES_MAX) return VERDICT_DROP_TOO_LARGE;
   const slot = slots + ((descriptor - frames) / FRAME_BYTES) * PP2_DATAGRAM_BYTES_MAX;
   const front = packet.transport + UDP_BYTES - frame;
   memory.copy(slot, <usize>frame, <usize>front);

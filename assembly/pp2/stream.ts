@@ -39,6 +39,7 @@ import {
   FLOW_FLAG_HEADER,
   FLOW_FLAG_OPEN,
   FLOW_FLAGS,
+  FLOW_STATE,
   FLOW_STATE_HALF_OPEN,
   PP2_BYTES_PER_SLOT,
   SERVICE_FLAG_ADOPT,
@@ -143,9 +144,9 @@ export function passStream(
   record: usize,
   side: u32,
   direction: u32,
-  state: u32,
   handle: u32,
 ): u32 {
+  const state = <u32>load<u8>(record, FLOW_STATE);
   const fromClient = direction == DIRECTION_FROM_CLIENT;
   if (packet.protocol == PROTOCOL_UDP) {
     if (!fromClient || side != SIDE_CLIENT) return VERDICT_FORWARD;

@@ -18,11 +18,19 @@ export interface EngineExports extends WalkExports, Record<string, unknown> {
   create(): number;
   /** 0, and nothing has happened, when a frame or a port is out of range; else 1. */
   processBatch(count: number): number;
+  /** Frames of the last batch that leave through devices; DEPARTURE_* entries. */
+  listDepartures(count: number, flags: number): number;
+  /** 0 when there is no room for the address. */
+  placeAddress(port: number, address: number, device: number): number;
   /** Frames that the last batch caused, in Engine.emits. */
   emitCount(): number;
   flowAfter(handle: number): number;
   flowRecord(handle: number): number;
   expire(nowMs: number): number;
+  /** Ends flows by service (0xffff = any) and target (no bytes = any). */
+  terminate(service: number, address: number, addressBytes: number, portBe: number): number;
+  /** Swaps the network image at this address in; 0 = none. */
+  useImage(address: number): void;
   zoneOf(vpc: number, outer: number, inner: number): number;
   zoneVpcAndOuter(zone: number): number;
   zoneInner(zone: number): number;

@@ -15,7 +15,7 @@ export interface HeaderTemplates {
 }
 
 /** @throws TypeError or RangeError naming the option under `proxyProtocol` */
-export type TemplateMaker = (options: ProxyProtocolOptions) => HeaderTemplates;
+type TemplateMaker = (options: ProxyProtocolOptions) => HeaderTemplates;
 
 const OPTIONS: OptionNames<ProxyProtocolOptions> = {
   placement: true,
@@ -28,6 +28,47 @@ const PLACEMENTS: Record<HeaderPlacement, number> = {
   on_first_ack_with_payload: 0,
   on_first_ack: abi.SERVICE_FLAG_PP2_FIRST_ACK,
 };
+
+/**
+ * The headers of all services by number. What a service had stays when it has none any more: flows
+ * may still be about to send theirs, and established ones count on its length.
+ */
+export class ServiceHeaders {
+  readonly #make: TemplateMaker;
+  readonly #templates = new Map<number, HeaderTemplates>();
+
+  constructor(exports: EngineExports, room: number) {
+    this.#make = templateMaker(exports, room);
+  }
+
+  /** @throws TypeError or RangeError naming the option, and before anything has changed */
+  check(service: number, options: ProxyProtocolOptions | undefined): HeaderTemplates | undefined {
+    const before = this.#templates.get(service);
+    if (options === undefined) return before;
+    const templates = this.#make(options);
+    for (const family of ["v4", "v6"] as const) {
+      const [now, then] = [templates[family].length, before?.[family].length];
+      if (then === undefined || then === now) continue;
+      throw new RangeError(
+        `proxyProtocol: headers of ${now} bytes; flows of service ${service} may have ${then}, see padTo`,
+      );
+    }
+    return templates;
+  }
+
+  keep(service: number, templates: HeaderTemplates | undefined): void {
+    if (templates) this.#templates.set(service, templates);
+  }
+
+  get(service: number): HeaderTemplates | undefined {
+    return this.#templates.get(service);
+  }
+
+  /** The number is another service's from here on. */
+  forget(service: number): void {
+    this.#templates.delete(service);
+  }
+}
 
 /** SERVICE_FLAG_PP2* of a service. @throws TypeError or RangeError */
 export function headerFlags(options: ProxyProtocolOptions | undefined): number {
@@ -42,7 +83,7 @@ export function headerFlags(options: ProxyProtocolOptions | undefined): number {
 }
 
 /** Makes templates for an engine that has room for headers as `room` (CONFIG_PP2_*) says. */
-export function templateMaker(exports: EngineExports, room: number): TemplateMaker {
+function templateMaker(exports: EngineExports, room: number): TemplateMaker {
   return ({ vpce, tlvs, padTo, udp }) => {
     if (room === 0) throw new RangeError("proxyProtocol: the engine was made without room for it");
     if (udp && (room & abi.CONFIG_PP2_UDP) === 0) {

@@ -17,7 +17,7 @@ import {
   truth,
   wholeNumber,
 } from "./check.ts";
-import { type HeaderTemplates, headerFlags, type TemplateMaker } from "./proxy.ts";
+import { type HeaderTemplates, headerFlags, type ServiceHeaders } from "./proxy.ts";
 
 const WEIGHT_MAX = 999;
 const POOL_COUNT_MAX = 1024;
@@ -68,22 +68,20 @@ export class ServiceTables {
   readonly #view: DataView<ArrayBuffer>;
   readonly #services: number;
   readonly #region: Region;
-  readonly #makeTemplates: TemplateMaker;
+  readonly #headers: ServiceHeaders;
   /** Pieces in use by service. */
   readonly #pieces = new Map<number, Region>();
-  /** Of services that have or had PROXY headers: flows may still be about to send theirs. */
-  readonly #templates = new Map<number, HeaderTemplates>();
 
   constructor(
     view: DataView<ArrayBuffer>,
     services: number,
     region: Region,
-    makeTemplates: TemplateMaker,
+    headers: ServiceHeaders,
   ) {
     this.#view = view;
     this.#services = services;
     this.#region = region;
-    this.#makeTemplates = makeTemplates;
+    this.#headers = headers;
   }
 
   /** Builds and installs a service. @throws TypeError, RangeError */
@@ -110,9 +108,9 @@ export class ServiceTables {
       targets: targets.filter((target) => target.bytes.length === bytes && target.weight > 0),
     }));
     const [v4, v6] = parts as [(typeof parts)[0], (typeof parts)[0]];
-    const templates = this.#templatesOf(index, options);
+    const templates = this.#headers.check(index, options.proxyProtocol);
     const writer = this.#reserve(index, v4, v6, templates);
-    if (templates) this.#templates.set(index, templates);
+    this.#headers.keep(index, templates);
     const pool = writer.addresses(v4.pool);
     const pool6 = writer.addresses(v6.pool);
     const [ring, list] = writer.targets(v4.targets, abi.TARGET_BYTES, abi.TARGET_PORT_BE);
@@ -136,24 +134,6 @@ export class ServiceTables {
     put(abi.SERVICE_PP2_TEMPLATE6, writer.bytes(templates?.v6));
     const [bytes, bytes6] = [templates?.v4.length ?? 0, templates?.v6.length ?? 0];
     put(abi.SERVICE_PP2_BYTES, bytes | (bytes6 << 16));
-  }
-
-  /**
-   * Headers of a service: those asked for, or those that it had. Established flows count on their
-   * length.
-   */
-  #templatesOf(index: number, { proxyProtocol }: ServiceOptions): HeaderTemplates | undefined {
-    const before = this.#templates.get(index);
-    if (proxyProtocol === undefined) return before;
-    const templates = this.#makeTemplates(proxyProtocol);
-    for (const family of ["v4", "v6"] as const) {
-      const [now, then] = [templates[family].length, before?.[family].length];
-      if (then === undefined || then === now) continue;
-      throw new RangeError(
-        `proxyProtocol: headers of ${now} bytes; flows of service ${index} may have ${then}, see padTo`,
-      );
-    }
-    return templates;
   }
 
   /** Finds room for a service's tables, its old piece being free again. */

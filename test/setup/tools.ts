@@ -14,10 +14,14 @@ const PACKAGES = {
   dig: "dnsutils",
   gcc: "gcc",
   haproxy: "haproxy",
+  ip: "iproute2",
+  iperf3: "iperf3",
   nginx: "nginx",
   openssl: "openssl",
+  ping: "iputils-ping",
   python3: "python3",
   tcprewrite: "tcpreplay",
+  tracepath: "iputils-tracepath",
   tshark: "tshark",
 } as const;
 

@@ -1,0 +1,147 @@
+/**
+ * The few system calls that Node.js has none of its own for: open, ioctl, read, write and poll on
+ * devices, eventfd, setns and bpf. They go through koffi, an optional dependency that is loaded only
+ * here, so that everything else works without it.
+ *
+ * A foreign call has no safety net: what is read and written lies inside a `Window`, which checks
+ * every address. Failures come back as negative error numbers, as the kernel gives them; nothing on
+ * the packet path throws.
+ */
+import { FlowplaneError } from "../errors.ts";
+
+export const EINTR = 4;
+export const EIO = 5;
+export const EAGAIN = 11;
+export const EBUSY = 16;
+export const EINVAL = 22;
+export const EBADFD = 77;
+
+export const O_RDWR = 2;
+export const O_NONBLOCK = 0o4000;
+export const O_CLOEXEC = 0o2000000;
+export const POLLIN = 1;
+export const POLLERR = 8;
+export const CLONE_NEWNET = 0x40000000;
+
+/** A memory that system calls read from and write to; offsets count from its begin. */
+export interface Window {
+  /** Bytes read, or a negative error number. @throws RangeError when the room is not inside */
+  read(fd: number, offset: number, bytes: number): number;
+  /** Bytes written, or a negative error number. @throws RangeError when the bytes are not inside */
+  write(fd: number, offset: number, bytes: number): number;
+}
+
+/** Every call returns what the kernel does: a number, negative for an error number. */
+export interface Syscalls {
+  open(path: string, flags: number): number;
+  close(fd: number): number;
+  /** `argument` is a structure in memory, or a plain number. */
+  ioctl(fd: number, request: number, argument: Uint8Array | number): number;
+  /**
+   * Waits until one of the pollfd structures in `set` (8 bytes each: descriptor i32, events i16,
+   * returned events i16) is ready; returns how many are. `timeoutMs` -1 waits without end.
+   */
+  poll(set: Int32Array, timeoutMs: number): number;
+  eventfd(): number;
+  /** Puts the calling thread into a network namespace. */
+  setns(fd: number, kind: number): number;
+  /** bpf(2): loads a program of the given instructions; returns its descriptor. */
+  loadProgram(type: number, instructions: Uint8Array): number;
+  window(memory: Uint8Array): Window;
+}
+
+type Foreign = (...words: unknown[]) => number;
+interface Koffi {
+  load(path: null): { func(definition: string): Foreign };
+  errno(): number;
+  address(view: Uint8Array | Int32Array): bigint | number;
+}
+
+const EFD_NONBLOCK = O_NONBLOCK;
+/** Numbers of bpf(2), which the C library has no function for. */
+const BPF_NUMBERS: Readonly<Record<string, number>> = { x64: 321, arm64: 280, riscv64: 280 };
+const BPF_PROG_LOAD = 5;
+
+let loaded: Syscalls | undefined;
+
+/** @throws FlowplaneError that says what is missing */
+export async function loadSyscalls(): Promise<Syscalls> {
+  if (loaded) return loaded;
+  if (process.platform !== "linux") {
+    throw new FlowplaneError(`devices: this is ${process.platform}, TUN devices need Linux`);
+  }
+  let koffi: Koffi;
+  try {
+    koffi = (await import("koffi")).default as unknown as Koffi;
+  } catch (error) {
+    const reason = (error as Error).message.split("\n")[0];
+    throw new FlowplaneError(`devices: need the package koffi (npm install koffi): ${reason}`);
+  }
+  loaded = bind(koffi);
+  return loaded;
+}
+
+function bind(koffi: Koffi): Syscalls {
+  const libc = koffi.load(null);
+  const open = libc.func("int open(const char *path, int flags)");
+  const close = libc.func("int close(int fd)");
+  const ioctl = libc.func("int ioctl(int fd, unsigned long request, void *argument)");
+  const ioctlNumber = libc.func("int ioctl(int fd, unsigned long request, unsigned long argument)");
+  const read = libc.func("int64_t read(int fd, uintptr_t address, size_t bytes)");
+  const write = libc.func("int64_t write(int fd, uintptr_t address, size_t bytes)");
+  const poll = libc.func("int poll(void *set, unsigned long count, int timeoutMs)");
+  const eventfd = libc.func("int eventfd(unsigned int value, int flags)");
+  const setns = libc.func("int setns(int fd, int kind)");
+  const syscall = libc.func("int64_t syscall(int64_t n, int64_t a, uintptr_t b, int64_t c)");
+  const result = (value: number) => (value < 0 ? -koffi.errno() : value);
+  return {
+    open: (path, flags) => result(open(path, flags)),
+    close: (fd) => result(close(fd)),
+    ioctl: (fd, request, argument) =>
+      result((typeof argument === "number" ? ioctlNumber : ioctl)(fd, request, argument)),
+    poll: (set, timeoutMs) => result(poll(set, set.length >> 1, timeoutMs)),
+    eventfd: () => result(eventfd(0, EFD_NONBLOCK | O_CLOEXEC)),
+    setns: (fd, kind) => result(setns(fd, kind)),
+    loadProgram(type, instructions) {
+      const number = BPF_NUMBERS[process.arch];
+      if (number === undefined) return -EINVAL;
+      const attributes = programAttributes(type, instructions, (view) => koffi.address(view));
+      return result(syscall(number, BPF_PROG_LOAD, koffi.address(attributes), attributes.length));
+    },
+    window(memory) {
+      const base = Number(koffi.address(memory));
+      // Holds on to the memory for as long as anybody can reach it through the window.
+      const check = (offset: number, bytes: number) => {
+        if (offset >= 0 && bytes >= 0 && offset + bytes <= memory.length) return;
+        throw new RangeError(`window: ${bytes} bytes at ${offset} are not within ${memory.length}`);
+      };
+      return {
+        read(fd, offset, bytes) {
+          check(offset, bytes);
+          return result(read(fd, base + offset, bytes));
+        },
+        write(fd, offset, bytes) {
+          check(offset, bytes);
+          return result(write(fd, base + offset, bytes));
+        },
+      };
+    },
+  };
+}
+
+const LICENSE = new TextEncoder().encode("Apache-2.0\0");
+
+/** union bpf_attr for BPF_PROG_LOAD. */
+function programAttributes(
+  type: number,
+  instructions: Uint8Array,
+  addressOf: (view: Uint8Array) => bigint | number,
+): Uint8Array {
+  const attributes = new Uint8Array(128);
+  const view = new DataView(attributes.buffer);
+  view.setUint32(0, type, true);
+  view.setUint32(4, instructions.length / 8, true);
+  view.setBigUint64(8, BigInt(addressOf(instructions)), true);
+  view.setBigUint64(16, BigInt(addressOf(LICENSE)), true);
+  return attributes;
+}

@@ -1,0 +1,52 @@
+/**
+ * The plan of a lab: everything that `up` makes, as plain data. A host is a network namespace with
+ * one TUN device whose other end is the engine; the engine's port says which VPC it stands in.
+ * Equal addresses in different VPCs are different hosts.
+ */
+import type { PortOptions, ServiceOptions, Timeouts } from "../engine/api.ts";
+import type { Offload } from "../io/tun.ts";
+
+export interface HostPlan {
+  /** The namespace's name. */
+  namespace: string;
+  /** Port of the engine, and with it the VPC, that the host stands behind. */
+  port: number;
+  /** IPv4 and IPv6 addresses that the host has. */
+  addresses: string[];
+  mtu: number;
+}
+
+export interface LabPlan {
+  /** Letters, digits, - and _; tells labs apart. */
+  name: string;
+  hosts: HostPlan[];
+  ports: PortOptions[];
+  services: ServiceOptions[];
+  /** The best that devices are asked for. */
+  offload: Offload;
+  /** Datagrams of one flow may leave as one super-packet; needs the offload "udp". */
+  mergesDatagrams: boolean;
+  workers: number;
+  /** Workers stay awake that long after a packet while traffic is sparse. */
+  spinMs: number;
+  /** Workers stay awake that long after a packet in any case. */
+  busyPollMs: number;
+  flowCountMax: number;
+  flow6CountMax: number;
+  /** Idle timeouts that differ from the engine's own, in seconds. */
+  timeouts: Partial<Timeouts>;
+}
+
+/** What a lab has unless it is told otherwise. */
+export const PLAN_DEFAULTS = {
+  offload: "udp",
+  mergesDatagrams: true,
+  workers: 1,
+  spinMs: 0.05,
+  busyPollMs: 0,
+  flowCountMax: 262_144,
+  flow6CountMax: 65_536,
+  timeouts: {},
+} as const satisfies Partial<LabPlan>;
+
+export const MTU_DEFAULT = 1500;

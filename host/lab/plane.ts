@@ -1,0 +1,170 @@
+/**
+ * The data plane of a lab as the main thread sees it: one worker per queue, each with an engine of
+ * its own. Requests go to the workers as messages (messages.ts) and are answered between batches.
+ */
+import { MessageChannel, type MessagePort, Worker } from "node:worker_threads";
+import { FlowplaneError } from "../errors.ts";
+import { loadSyscalls, type Syscalls, type Window } from "../io/syscalls.ts";
+import type { Message, Method, Request, WorkerApi, WorkerStart } from "./messages.ts";
+
+const START_MS_MAX = 30_000;
+const STOP_MS_MAX = 5000;
+
+type Result<M extends Method> = ReturnType<WorkerApi[M]>;
+
+interface Waiting {
+  resolve(value: unknown): void;
+  reject(error: Error): void;
+}
+
+/** One worker. */
+class PlaneWorker {
+  readonly #thread: Worker;
+  readonly #port: MessagePort;
+  readonly #wake: () => void;
+  readonly #waiting = new Map<number, Waiting>();
+  readonly ready: Promise<void>;
+  readonly ended: Promise<void>;
+  #nextId = 1;
+  #failure: Error | undefined;
+
+  constructor(start: WorkerStart, wake: () => void, onGone: (device: string) => void) {
+    const { port1, port2 } = new MessageChannel();
+    this.#port = port1;
+    this.#wake = wake;
+    const file = import.meta.url.endsWith(".ts") ? "./worker.ts" : "./worker.js";
+    this.#thread = new Worker(new URL(file, import.meta.url), {
+      workerData: { start, port: port2 },
+      transferList: [port2],
+      name: `flowplane ${start.index}`,
+      // What the process was started with (--eval, --input-type) is not for its workers.
+      execArgv: [],
+    });
+    const ready = Promise.withResolvers<void>();
+    const ended = Promise.withResolvers<void>();
+    this.ready = ready.promise;
+    this.ended = ended.promise;
+    this.ready.catch(() => undefined);
+    port1.on("message", (message: Message) => {
+      if (message.id !== 0) this.#settle(message as Exclude<Message, { id: 0; event: unknown }>);
+      else if ("event" in message && message.event === "gone") onGone(message.device);
+      else ready.resolve();
+    });
+    this.#thread.on("error", (error: Error) => {
+      this.#failure = error;
+      ready.reject(error);
+    });
+    this.#thread.on("exit", () => {
+      const failure = this.#failure ?? new FlowplaneError("data plane: the worker has ended");
+      for (const { reject } of this.#waiting.values()) reject(failure);
+      this.#waiting.clear();
+      ready.reject(failure);
+      port1.close();
+      ended.resolve();
+    });
+  }
+
+  /** Why the worker ended, when it did so by itself. */
+  get failure(): Error | undefined {
+    return this.#failure;
+  }
+
+  call<M extends Method>(method: M, words: Parameters<WorkerApi[M]>): Promise<Result<M>> {
+    if (this.#failure) return Promise.reject(this.#failure);
+    const id = this.#nextId++;
+    const { promise, resolve, reject } = Promise.withResolvers<Result<M>>();
+    this.#waiting.set(id, { resolve: resolve as (value: unknown) => void, reject });
+    this.#port.postMessage({ id, method, words } satisfies Request);
+    this.#wake();
+    return promise;
+  }
+
+  #settle(message: { id: number; value: unknown } | { id: number; error: string }): void {
+    const waiting = this.#waiting.get(message.id);
+    this.#waiting.delete(message.id);
+    if ("error" in message) waiting?.reject(new FlowplaneError(message.error));
+    else waiting?.resolve(message.value);
+  }
+
+  terminate(): Promise<number> {
+    return this.#thread.terminate();
+  }
+}
+
+export type PlaneStart = Omit<WorkerStart, "index" | "wakeFd" | "devices"> & {
+  /** Devices of each worker: its queue of each. */
+  queues: WorkerStart["devices"][];
+};
+
+export class DataPlane {
+  readonly #system: Syscalls;
+  readonly #workers: PlaneWorker[] = [];
+  readonly #wakeFds: number[] = [];
+  readonly #one: Window;
+  /** Called with the name of a device that has gone away. */
+  onGone: (device: string) => void = () => undefined;
+
+  private constructor(system: Syscalls) {
+    this.#system = system;
+    // An eventfd counts up by the number that is written to it.
+    this.#one = system.window(new Uint8Array(new BigUint64Array([1n]).buffer));
+  }
+
+  /** Starts the workers and waits until all of them run. @throws FlowplaneError, EngineError */
+  static async start(options: PlaneStart): Promise<DataPlane> {
+    const { queues, ...rest } = options;
+    const plane = new DataPlane(await loadSyscalls());
+    for (const [index, devices] of queues.entries()) plane.#add({ ...rest, index, devices });
+    const timeout = new Promise<never>((_, reject) => {
+      const late = () => reject(new FlowplaneError("data plane: the workers do not start"));
+      setTimeout(late, START_MS_MAX).unref();
+    });
+    try {
+      await Promise.race([Promise.all(plane.#workers.map(({ ready }) => ready)), timeout]);
+    } catch (error) {
+      await plane.stop();
+      throw error;
+    }
+    return plane;
+  }
+
+  #add(start: Omit<WorkerStart, "wakeFd">): void {
+    const wakeFd = this.#system.eventfd();
+    if (wakeFd < 0) throw new FlowplaneError(`eventfd: error ${-wakeFd}`);
+    this.#wakeFds.push(wakeFd);
+    const wake = () => {
+      this.#one.write(wakeFd, 0, 8);
+    };
+    const onGone = (device: string) => this.onGone(device);
+    this.#workers.push(new PlaneWorker({ ...start, wakeFd }, wake, onGone));
+  }
+
+  get workerCount(): number {
+    return this.#workers.length;
+  }
+
+  /** Asks all workers; answers in their order. */
+  all<M extends Method>(method: M, ...words: Parameters<WorkerApi[M]>): Promise<Result<M>[]> {
+    return Promise.all(this.#workers.map((worker) => worker.call(method, words)));
+  }
+
+  /** Stops all workers after their batch, and ends those by force that do not. */
+  async stop(): Promise<void> {
+    for (const worker of this.#workers) worker.call("stop", []).catch(() => undefined);
+    const late = Promise.withResolvers<void>();
+    const timer = setTimeout(late.resolve, STOP_MS_MAX);
+    await Promise.race([Promise.all(this.#workers.map(({ ended }) => ended)), late.promise]);
+    clearTimeout(timer);
+    await Promise.all(this.#workers.map((worker) => worker.terminate()));
+    for (const fd of this.#wakeFds.splice(0)) this.#system.close(fd);
+  }
+
+  /** Resolves when a worker has ended by itself, with the reason. */
+  get failed(): Promise<Error> {
+    const ends = this.#workers.map(async (worker) => {
+      await worker.ended;
+      return worker.failure ?? new FlowplaneError("data plane: a worker has ended");
+    });
+    return Promise.race(ends);
+  }
+}

@@ -1,0 +1,92 @@
+/** The thread of one worker of the data plane: makes its engine and runs the loop. */
+import { type MessagePort, receiveMessageOnPort, workerData } from "node:worker_threads";
+import { createEngine, type Engine } from "../engine/engine.ts";
+import { TRANSIT_BYTES, Transit } from "../engine/transit.ts";
+import { loadSyscalls } from "../io/syscalls.ts";
+import { Loop } from "./loop.ts";
+import type { Message, Request, WorkerApi, WorkerStart } from "./messages.ts";
+
+const SCRATCH_BYTES = 64;
+
+const { start, port } = workerData as { start: WorkerStart; port: MessagePort };
+const say = (message: Message) => port.postMessage(message);
+
+const system = await loadSyscalls();
+const engine = await createEngine({
+  flowCountMax: start.flowCountMax,
+  flow6CountMax: start.flow6CountMax,
+  seed: start.seed,
+  timeouts: start.timeouts,
+  arenaBytes: TRANSIT_BYTES + SCRATCH_BYTES,
+});
+const transit = new Transit(engine);
+transit.merges = start.merges;
+const beginMs = performance.timeOrigin - start.originMs;
+const clock = () => beginMs + performance.now();
+
+const loop = new Loop({
+  system,
+  window: system.window(engine.bytes),
+  transit,
+  devices: start.devices,
+  wakeFd: start.wakeFd,
+  scratchAddress: engine.arena.address + TRANSIT_BYTES,
+  clock,
+  onWake: answerAll,
+  onGone: ({ name }) => say({ id: 0, event: "gone", device: name }),
+  spinMs: start.spinMs,
+  busyPollMs: start.busyPollMs,
+});
+const api = workerApi(engine, transit, loop);
+start.services.forEach((options, service) => {
+  engine.setService(service, options);
+});
+start.ports.forEach((options, number) => {
+  engine.setPort(number, options);
+});
+for (const { port: number, address, device } of start.addresses) {
+  transit.placeAddress(number, address, device);
+}
+say({ id: 0, event: "ready" });
+loop.run();
+port.close();
+
+/** Takes all requests that wait, in order. */
+function answerAll(): void {
+  for (;;) {
+    const received = receiveMessageOnPort(port);
+    if (received === undefined) return;
+    const { id, method, words } = received.message as Request;
+    try {
+      const run = api[method] as (...words: unknown[]) => unknown;
+      say({ id, value: run(...words) });
+    } catch (error) {
+      say({ id, error: (error as Error).message });
+    }
+  }
+}
+
+function workerApi(of: Engine, through: Transit, inside: Loop): WorkerApi {
+  return {
+    setService: (service, options) => of.setService(service, options),
+    setPort: (number, options) => of.setPort(number, options),
+    placeAddress: (number, address, device) => through.placeAddress(number, address, device),
+    counters() {
+      of.expire(Math.floor(clock()));
+      return of.counters();
+    },
+    devices: () => inside.counts,
+    usage: (service) => of.usage(service),
+    flows(most) {
+      of.expire(Math.floor(clock()));
+      const total = of.counters().flows.active;
+      return { flows: [...of.flows().take(most)], total };
+    },
+    cpu() {
+      // Node.js before 23.9 knows only the whole process.
+      const { user, system: inKernel } = (process.threadCpuUsage ?? process.cpuUsage)();
+      return { userMicros: user, systemMicros: inKernel };
+    },
+    stop: () => inside.stop(),
+  };
+}
