@@ -43,8 +43,8 @@ function labText(file: string, name: string, changes: [before: string, after: st
 
 /** Servers say who they are and whom they saw. */
 const SERVER = `require("node:http").createServer(({ socket, url }, response) => {
-  const seen = socket.remoteAddress.replace("::ffff:", "");
-  setTimeout(() => response.end(process.argv[1] + " saw " + seen + "\\n"), url === "/slow" ? 1500 : 0);
+  const text = process.argv[1] + " saw " + socket.remoteAddress.replace("::ffff:", "") + "\\n";
+  setTimeout(() => response.end(text), url === "/slow" ? 1500 : 0);
 }).listen(8080, () => console.log("up"));`;
 
 class World {

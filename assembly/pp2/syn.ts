@@ -8,6 +8,7 @@ import { deltaOf, sumOf, updated } from "../checksum";
 import { countUp } from "../counters";
 import { counters } from "../memory";
 import { FRAGMENT_NONE, Packet } from "../packet";
+import { addToPartial } from "../rewrite";
 import { IPV4_CHECKSUM, IPV4_TOTAL_LENGTH } from "../wire/ipv4";
 import { IPV6_BYTES, IPV6_PAYLOAD_LENGTH } from "../wire/ipv6";
 import { headerBytesOf, payloadBytesOf } from "../wire/segment";
@@ -32,9 +33,12 @@ export function cutSyn(descriptor: usize, packet: Packet): void {
 function cutPayload(descriptor: usize, packet: Packet, header: u32, payload: u32): void {
   const segment = <usize>packet.transport;
   const captured = packet.transportBytes - header;
-  const before = sumOf(segment + header, captured) + lengthWord(header + payload);
-  const delta = deltaOf(before, lengthWord(header));
-  store<u16>(segment, <u16>updated(load<u16>(segment, TCP_CHECKSUM), delta), TCP_CHECKSUM);
+  const lengthDelta = deltaOf(lengthWord(header + payload), lengthWord(header));
+  if (packet.partial) addToPartial(packet, lengthDelta);
+  else {
+    const delta = deltaOf(sumOf(segment + header, captured), <u64>lengthDelta);
+    store<u16>(segment, <u16>updated(load<u16>(segment, TCP_CHECKSUM), delta), TCP_CHECKSUM);
+  }
   shorten(packet, header);
   const end = packet.transport + header;
   const bytes = end - load<u32>(descriptor, FRAME_ADDRESS);

@@ -70,7 +70,7 @@ export function planOf(config: NetworkConfig): NetworkPlan {
     networkBytes: NETWORK_BYTES,
     offload: lab.offload,
     workers: lab.workers,
-    spinMs: lab.spin_ms,
+    busyPollMs: lab.busy_poll_ms,
     flowCountMax: config.flow_table?.ipv4_flows ?? PLAN_DEFAULTS.flowCountMax,
     flow6CountMax: config.flow_table?.ipv6_flows ?? PLAN_DEFAULTS.flow6CountMax,
     timeouts: timeoutsOf(config),
