@@ -4,7 +4,7 @@
  */
 import { describe, expect, test } from "vitest";
 import { hex, pattern } from "../fixtures/bytes.ts";
-import { raw } from "../fixtures/packets.ts";
+import { type Packet, raw } from "../fixtures/packets.ts";
 import { createEngine } from "../host/engine/engine.ts";
 import type { NetworkTables } from "../host/engine/network.ts";
 import { TRANSIT_BYTES, Transit } from "../host/engine/transit.ts";
@@ -94,5 +94,69 @@ describe("packets of devices in networks", () => {
     expect(pass(partial, { ...header, segmentBytes: 1372 })).toBeDefined();
     expect(pass(partial, { ...header, segmentBytes: 1373 })).toBeUndefined();
     expect(engine.counters().verdicts["drop.too-large"]).toBe(1);
+  });
+});
+
+describe("PROXY headers in packets of devices", () => {
+  const services = {
+    targets: [{ address: "172.16.0.1", port: 8080 }],
+    proxyProtocol: { udp: true },
+  };
+
+  async function proxied(vnetHeader: boolean) {
+    const engine = await createEngine({
+      flowCountMax: 4096,
+      flow6CountMax: 4096,
+      arenaBytes: TRANSIT_BYTES,
+      proxyProtocol: "udp",
+      seed: new Uint8Array(16),
+      warmUp: false,
+    });
+    engine.setService(0, services);
+    engine.setPort(0, { service: 0, peer: 1, link: "raw", vnetHeader });
+    engine.setPort(1, { sides: "service", peer: 0, link: "raw", vnetHeader });
+    const transit = new Transit(engine);
+    transit.merges = false;
+    transit.placeAddress(1, "172.16.0.1", 1);
+    transit.placeAddress(0, "10.0.0.1", 0);
+    return (packet: Uint8Array, header: VnetHeader, port: number): Uint8Array[] => {
+      engine.bytes.set(headerBytesOf(header), transit.nextAddress);
+      engine.bytes.set(packet, transit.nextAddress + VNET_BYTES);
+      transit.take(VNET_BYTES + packet.length, port, 1000);
+      return Array.from({ length: transit.process() }, (_, index) => {
+        const start = transit.addressOf(index);
+        const left = engine.bytes.slice(start, start + transit.bytesOf(index));
+        return completed(left.slice(VNET_BYTES), headerOf(left));
+      });
+    };
+  }
+
+  test("come out as in whole packets, checksums and all", async () => {
+    const device = await proxied(true);
+    const plain = await proxied(false);
+    const up = raw().ip("10.0.0.1", "192.0.2.1", { df: true });
+    const down = raw().ip("172.16.0.1", "10.0.0.1", { df: true });
+    const fastOpen = hex("2202");
+    const sack = hex("0101050a000008fc00000960");
+    const story: [Packet, number, number][] = [
+      [up.tcp(5000, 80, { flags: "S", seq: 100, options: fastOpen }).payload(pattern(9)), 0, 16],
+      [down.tcp(8080, 5000, { flags: "SA", seq: 900, ack: 101 }), 1, 16],
+      [up.tcp(5000, 80, { flags: "A", seq: 101, ack: 901 }), 0, 16],
+      [up.tcp(5000, 80, { flags: "PA", seq: 101, ack: 901 }).payload(pattern(333)), 0, 16],
+      [down.tcp(8080, 5000, { flags: "A", seq: 901, ack: 150, options: sack }), 1, 16],
+      [down.tcp(8080, 5000, { flags: "A", seq: 901, ack: 900 }).payload(pattern(50)), 1, 16],
+      [up.tcp(5000, 80, { flags: "A", seq: 434, ack: 951 }).payload(pattern(3000)), 0, 16],
+      [up.udp(5000, 53).payload(pattern(77)), 0, 6],
+    ];
+    let headers = 0;
+    for (const [packet, port, checksumOffset] of story) {
+      const whole = packet.bytes();
+      const header = { ...PARTIAL, checksumOffset };
+      const left = device(withPartial(whole, 20, checksumOffset), header, port);
+      expect(left.length).toBeGreaterThan(0);
+      expect(left).toEqual(plain(whole, NONE, port));
+      headers += left.length - 1;
+    }
+    expect(headers).toBe(1);
   });
 });
