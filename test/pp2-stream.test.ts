@@ -532,7 +532,12 @@ describe("before the last packet of the handshake", () => {
 test("a replay maps what comes back up: it is what the target would have sent", async () => {
   const { client, raw, handshake, engine } = await scene({ adopt: true }, V4, {}, { peer: 0 });
   handshake();
-  const back = (seq: number, ack: number, flags: number, payload = new Uint8Array(0)) => {
+  const back = (
+    seq: number,
+    ack: number,
+    flags: number,
+    payload: Uint8Array = new Uint8Array(0),
+  ) => {
     const segment = {
       source: addressBytes(V4.listener),
       destination: addressBytes(V4.client),

@@ -11,6 +11,9 @@ import { type CommonOptions, integer, withCommonOptions } from "./options.ts";
 
 export type { CommonOptions } from "./options.ts";
 
+/** As many as there are shards (assembly/capture/select). */
+const WORKER_COUNT_MAX = 64;
+
 export interface ReplayFlags extends CommonOptions {
   config?: string;
   scenario?: "nat" | "nlb" | "privatelink";
@@ -117,8 +120,8 @@ function replayCommand(): Command {
         .default(1),
     )
     .addOption(
-      new Option("--workers <n>", "worker threads; for now there is one")
-        .argParser(oneWorker)
+      new Option("--workers <n>", "worker threads that share the capture, each with its own engine")
+        .argParser(integer("--workers", 1, WORKER_COUNT_MAX))
         .default(1),
     )
     .addOption(
@@ -272,14 +275,6 @@ function signed(flag: string): (word: string) => bigint {
     }
     return BigInt(word);
   };
-}
-
-function oneWorker(word: string): number {
-  const workers = integer("--workers", 1, 1024)(word);
-  if (workers !== 1) {
-    throw new UsageError(`--workers: ${workers} is not available; a replay has one worker for now`);
-  }
-  return workers;
 }
 
 /** The version in package.json, which lies above this file in the sources and in the package. */
