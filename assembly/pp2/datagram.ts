@@ -13,13 +13,15 @@ import {
   FRAME_ADDRESS,
   FRAME_BYTES,
   FRAME_CAPTURED_BYTES,
+  FRAME_HEADROOM_BYTES,
   FRAME_WIRE_BYTES,
   PP2_DATAGRAM_BYTES_MAX,
   VERDICT_DROP_FRAGMENT,
   VERDICT_DROP_TOO_LARGE,
   VERDICT_FORWARD,
+  VNET_BYTES,
 } from "../abi";
-import { deltaOf, sumOf, updated, updatedUdp } from "../checksum";
+import { deltaOf, fold, sumOf, updated, updatedUdp } from "../checksum";
 import { countUp } from "../counters";
 import { config, counters, frames, reserve } from "../memory";
 import { FRAGMENT_NONE, Packet } from "../packet";
@@ -32,6 +34,7 @@ const UDP_BYTES: u32 = 8;
 const UDP_LENGTH: u32 = 4;
 const TOTAL_BYTES_MAX: u32 = 65535;
 const TRANSPORT_DATAGRAM: u8 = 2;
+const SLOT_BYTES: usize = FRAME_HEADROOM_BYTES + PP2_DATAGRAM_BYTES_MAX;
 
 /** A slot for each frame of a batch; none when no service has headers in datagrams. */
 let slots: usize = 0;
@@ -39,7 +42,7 @@ let slots: usize = 0;
 export function reserveDatagrams(): void {
   slots = 0;
   if ((load<u32>(config, CONFIG_PP2) & CONFIG_PP2_UDP) == 0) return;
-  slots = reserve(<u64>BATCH_COUNT_MAX * <u64>PP2_DATAGRAM_BYTES_MAX);
+  slots = reserve(<u64>BATCH_COUNT_MAX * <u64>SLOT_BYTES);
 }
 
 /** Puts the header into a datagram that has been translated. Returns a VERDICT_*. */
@@ -53,9 +56,11 @@ export function prependToDatagram(descriptor: usize, packet: Packet, record: usi
   const isShort = packet.transportBytes < UDP_BYTES;
   if (isShort || captured + headerBytes > PP2_DATAGRAM_BYTES_MAX) return VERDICT_DROP_TOO_LARGE;
   if (total + headerBytes > TOTAL_BYTES_MAX) return VERDICT_DROP_TOO_LARGE;
-  const slot = slots + ((descriptor - frames) / FRAME_BYTES) * PP2_DATAGRAM_BYTES_MAX;
+  const slot = slots + ((descriptor - frames) / FRAME_BYTES) * SLOT_BYTES + FRAME_HEADROOM_BYTES;
   const front = packet.transport + UDP_BYTES - frame;
   memory.copy(slot, <usize>frame, <usize>front);
+  if (packet.partial != 0) memory.copy(slot - VNET_BYTES, <usize>(frame - VNET_BYTES), VNET_BYTES);
+  else memory.fill(slot - VNET_BYTES, 0, VNET_BYTES);
   const header = slot + <usize>front;
   writeHeader(header, record, packet.isIpv6, TRANSPORT_DATAGRAM);
   memory.copy(header + headerBytes, <usize>(frame + front), <usize>(captured - front));
@@ -89,6 +94,10 @@ function lengthen(packet: Packet, moved: u32, bytes: u32, sum: u64): void {
     store<u16>(ip, <u16>updated(load<u16>(ip, IPV4_CHECKSUM), total), IPV4_CHECKSUM);
   }
   const length = <u64>addTo(udp + UDP_LENGTH, bytes);
+  if (packet.partial != 0) {
+    store<u16>(udp, <u16>fold(<u64>load<u16>(udp, UDP_CHECKSUM) + length), UDP_CHECKSUM);
+    return;
+  }
   let before: u64 = 0;
   let after = length + length + sum;
   if (bytes & 1) {

@@ -38,14 +38,17 @@ export function loadBe32(at: usize): u32 {
   return bswap<u32>(load<u32>(at));
 }
 
-/** Replaces a 32-bit number of a segment; the checksum follows (RFC 1624 equation 3). */
+/**
+ * Replaces a 32-bit number of a segment; the checksum follows (RFC 1624 equation 3), unless it is
+ * partial: then it holds the sum of the pseudo-header alone.
+ */
 export function replaceWord(packet: Packet, offset: u32, value: u32): void {
   const segment = <usize>packet.transport;
   const at = segment + <usize>offset;
   const before = load<u32>(at);
   const after = bswap<u32>(value);
   store<u32>(at, after);
-  if (packet.transportBytes < TCP_CHECKSUM + 2) return;
+  if (packet.partial != 0 || packet.transportBytes < TCP_CHECKSUM + 2) return;
   const sum = <u64>(~(<u32>load<u16>(segment, TCP_CHECKSUM)) & 0xffff) + <u64>~before + <u64>after;
   store<u16>(segment, <u16>(~fold(sum) & 0xffff), TCP_CHECKSUM);
 }
