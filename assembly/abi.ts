@@ -419,11 +419,6 @@ export const INTERFACE_CLOCK_MULTIPLY: u32 = 0;
 export const INTERFACE_CLOCK_DIVIDE: u32 = 1;
 export const INTERFACE_CLOCK_BINARY: u32 = 2; //  units of 2^-exponent s
 
-/** What the engine keeps of a flow's stream until its PROXY header is acknowledged. */
-export const PP2_BYTES_PER_SLOT: u32 = 8;
-/** Longest frame with a PROXY header in its datagram. */
-export const PP2_DATAGRAM_BYTES_MAX: u32 = 10240;
-
 // Workers that share a capture: each decides the frames of its shards (capture/select).
 export const SHARD_BITS: u32 = 6;
 export const WORKER_COUNT_MAX: u32 = 64;
@@ -439,6 +434,11 @@ export const DECISION_HASH: u32 = 24; //          8  XXH64 of the frame as it le
 export const DECISION_SIZE: u32 = 32;
 export const DECISION_EMITTED: u32 = 0x80000000; // in the verdict word: EMIT_* and whether it is after
 export const DECISION_LAST: u32 = 0x40000000; //    the last one of its record
+
+/** What the engine keeps of a flow's stream until its PROXY header is acknowledged. */
+export const PP2_BYTES_PER_SLOT: u32 = 8;
+/** Longest frame with a PROXY header in its datagram. */
+export const PP2_DATAGRAM_BYTES_MAX: u32 = 10240;
 
 // PROXY protocol v2: what the codec read. Offsets count from the begin of the header.
 export const PP2_BYTE: u32 = 0; //                4  offset at which the header is wrong

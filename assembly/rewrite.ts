@@ -138,7 +138,7 @@ function rewriteTransport(packet: Packet, record: usize, side: u32, direction: u
  * A checksum that the device will complete holds the sum of the pseudo-header, not complemented:
  * addresses change it, ports do not.
  */
-export function addToPartial(packet: Packet, delta: u32): void {
+function addToPartial(packet: Packet, delta: u32): void {
   const at = <usize>packet.transport + packet.partial;
   store<u16>(at, <u16>fold(<u64>load<u16>(at) + delta));
 }

@@ -76,8 +76,7 @@ export function mapSacks(packet: Packet, amount: u32, limit: u32, hasLimit: bool
 
 /** Lets the checksum follow a change of the options, which summed to `before`. */
 function settle(packet: Packet, before: u64, first: usize, end: usize): void {
-  // What is left to the device covers no options yet.
-  if (packet.partial) return;
+  if (packet.partial != 0) return;
   const checksum = <usize>(packet.transport + TCP_CHECKSUM);
   const delta = deltaOf(before, sumOf(first, <u32>(end - first)));
   store<u16>(checksum, <u16>updated(load<u16>(checksum), delta));

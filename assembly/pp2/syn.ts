@@ -4,11 +4,10 @@
  * data again when the SYN-ACK acknowledges none of it.
  */
 import { COUNTER_PP2_CUT, FRAME_ADDRESS, FRAME_CAPTURED_BYTES, FRAME_WIRE_BYTES } from "../abi";
-import { deltaOf, sumOf, updated } from "../checksum";
+import { deltaOf, fold, sumOf, updated } from "../checksum";
 import { countUp } from "../counters";
 import { counters } from "../memory";
 import { FRAGMENT_NONE, Packet } from "../packet";
-import { addToPartial } from "../rewrite";
 import { IPV4_CHECKSUM, IPV4_TOTAL_LENGTH } from "../wire/ipv4";
 import { IPV6_BYTES, IPV6_PAYLOAD_LENGTH } from "../wire/ipv6";
 import { headerBytesOf, payloadBytesOf } from "../wire/segment";
@@ -33,12 +32,16 @@ export function cutSyn(descriptor: usize, packet: Packet): void {
 function cutPayload(descriptor: usize, packet: Packet, header: u32, payload: u32): void {
   const segment = <usize>packet.transport;
   const captured = packet.transportBytes - header;
-  const lengthDelta = deltaOf(lengthWord(header + payload), lengthWord(header));
-  if (packet.partial) addToPartial(packet, lengthDelta);
-  else {
-    const delta = deltaOf(sumOf(segment + header, captured), <u64>lengthDelta);
-    store<u16>(segment, <u16>updated(load<u16>(segment, TCP_CHECKSUM), delta), TCP_CHECKSUM);
+  const length = lengthWord(header + payload);
+  const checksum = <u32>load<u16>(segment, TCP_CHECKSUM);
+  let after: u32 = 0;
+  if (packet.partial != 0) {
+    after = fold(<u64>checksum + deltaOf(length, lengthWord(header)));
+  } else {
+    const before = sumOf(segment + header, captured) + length;
+    after = updated(checksum, deltaOf(before, lengthWord(header)));
   }
+  store<u16>(segment, <u16>after, TCP_CHECKSUM);
   shorten(packet, header);
   const end = packet.transport + header;
   const bytes = end - load<u32>(descriptor, FRAME_ADDRESS);

@@ -40,7 +40,7 @@ export function loadBe32(at: usize): u32 {
 
 /**
  * Replaces a 32-bit number of a segment; the checksum follows (RFC 1624 equation 3), unless it is
- * left to the device, which covers the number later.
+ * partial: then it holds the sum of the pseudo-header alone.
  */
 export function replaceWord(packet: Packet, offset: u32, value: u32): void {
   const segment = <usize>packet.transport;
@@ -48,7 +48,7 @@ export function replaceWord(packet: Packet, offset: u32, value: u32): void {
   const before = load<u32>(at);
   const after = bswap<u32>(value);
   store<u32>(at, after);
-  if (packet.transportBytes < TCP_CHECKSUM + 2 || packet.partial != 0) return;
+  if (packet.partial != 0 || packet.transportBytes < TCP_CHECKSUM + 2) return;
   const sum = <u64>(~(<u32>load<u16>(segment, TCP_CHECKSUM)) & 0xffff) + <u64>~before + <u64>after;
   store<u16>(segment, <u16>(~fold(sum) & 0xffff), TCP_CHECKSUM);
 }
