@@ -442,5 +442,23 @@ export async function createEngine(options: EngineOptions = {}): Promise<Engine>
   const settings = settingsOf(options);
   const exports = await loadEngine(options.wasm);
   if (settings.warmUp) warmUp(exports, (small) => new Engine(exports, settingsOf(small)));
-  return new Engine(exports, settings);
+  const engine = new Engine(exports, settings);
+  requireMemory(engine.flowTableBytes + engine.flow6TableBytes);
+  return engine;
+}
+
+/** Tables above this size are made only where there is memory for all of it. */
+const CHECKED_BYTES = 256 << 20;
+
+/**
+ * Memory is had when it is first written, and a system that has none left by then ends the process:
+ * so a large table is held against what is free before the first packet. Browsers do not tell.
+ */
+function requireMemory(bytes: number): void {
+  const { process: node } = globalThis as { process?: { availableMemory?(): number } };
+  const free = node?.availableMemory?.();
+  if (free === undefined || bytes <= CHECKED_BYTES || bytes <= free) return;
+  throw new RangeError(
+    `flowCountMax, flow6CountMax: tables of ${bytes} bytes, and ${free} bytes of memory are free`,
+  );
 }
