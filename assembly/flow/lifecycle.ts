@@ -79,7 +79,7 @@ import {
   VERDICT_FORWARD,
 } from "../abi";
 import { deltaOf } from "../checksum";
-import { countUp } from "../counters";
+import { countDown, countUp } from "../counters";
 import { counters, ports, services, usage } from "../memory";
 import { admits, admitsOut, hindranceOf } from "../network/admission";
 import { foreseeService, refusalOf, serviceFor, serviceOwning } from "../network/resolve";
@@ -92,6 +92,7 @@ import {
   TCP_RST,
   TCP_SYN,
 } from "../packet";
+import { armHeader } from "../pp2/stream";
 import { foresee, isIcmpRequest, outside, translate } from "../translate";
 import { ZONE_NONE, zoneInner, zoneOf, zoneVpcAndOuter } from "../zone";
 import { forget, sweepGroups } from "./expiry";
@@ -110,6 +111,12 @@ function refuse(verdict: u32): usize {
   refusal = verdict;
   if (refusedBy != SERVICE_NONE) countRefusal(refusedBy, verdict);
   return 0;
+}
+
+/** The last refusal was not the last word. */
+export function takeBackRefusal(): void {
+  if (refusedBy != SERVICE_NONE)
+    countDown(usage + <usize>(refusedBy * USAGE_BYTES + USAGE_DROPPED));
 }
 
 function countRefusal(service: u32, verdict: u32): void {
@@ -157,6 +164,7 @@ export function begin(table: FlowTable, packet: Packet, port: usize, nowMs: u32)
     countUp(usage + <usize>(serviceIndex * USAGE_BYTES + USAGE_FAIL_OPEN));
   }
   start(record, packet, DIRECTION_FROM_CLIENT, nowMs);
+  armHeader(record, packet);
   countBeginning(record, packet);
   return record;
 }
@@ -231,7 +239,7 @@ function needsIndex(packet: Packet, peer: usize): bool {
 }
 
 /** Writes both tuples and what follows from them; false when the index has no room. */
-function fill(table: FlowTable, record: usize, packet: Packet, isIndexed: bool): bool {
+export function fill(table: FlowTable, record: usize, packet: Packet, isIndexed: bool): bool {
   const tuple = outside();
   storeSide(record, SIDE_CLIENT, packet);
   storeSide(record, SIDE_SERVICE, tuple);
@@ -259,7 +267,7 @@ function sumSide(tuple: Packet): u64 {
 }
 
 /** First state and empty counters; what the record says of service and flags stays. */
-function start(record: usize, packet: Packet, direction: u32, nowMs: u32): void {
+export function start(record: usize, packet: Packet, direction: u32, nowMs: u32): void {
   const state = firstState(packet.protocol, packet.flags, direction);
   const flags = <u64>(load<u8>(record, FLOW_FLAGS) & ~(<u8>FLOW_FLAG_RETIRED));
   const service = <u64>load<u16>(record, FLOW_SERVICE);
@@ -269,7 +277,7 @@ function start(record: usize, packet: Packet, direction: u32, nowMs: u32): void 
   store<u32>(record, nowMs, FLOW_LAST_SEEN_MS);
 }
 
-function countBeginning(record: usize, packet: Packet): void {
+export function countBeginning(record: usize, packet: Packet): void {
   countActive(record);
   countCreated(record, packet);
 }
@@ -336,6 +344,7 @@ export function beginAgain(
   if (load<u8>(record, FLOW_FLAGS) & FLOW_FLAG_RETIRED) countActive(record);
   else countUp(counters + COUNTER_FLOWS_EXPIRED);
   start(record, packet, direction, nowMs);
+  if (direction == DIRECTION_FROM_CLIENT) armHeader(record, packet);
   countCreated(record, packet);
   return OVER_BEGUN;
 }
@@ -353,6 +362,7 @@ export function reopen(table: FlowTable, record: usize, packet: Packet, nowMs: u
   }
   countUp(counters + COUNTER_FLOWS_REOPENED);
   start(record, packet, DIRECTION_FROM_CLIENT, nowMs);
+  armHeader(record, packet);
   return true;
 }
 
