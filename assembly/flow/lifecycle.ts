@@ -92,15 +92,13 @@ import {
   TCP_RST,
   TCP_SYN,
 } from "../packet";
+import { armHeader } from "../pp2/stream";
 import { foresee, isIcmpRequest, outside, translate } from "../translate";
 import { ZONE_NONE, zoneInner, zoneOf, zoneVpcAndOuter } from "../zone";
-import { forget, sweepGroups } from "./expiry";
+import { forget, makeRoom } from "./expiry";
 import { forgetExhausted } from "./port";
 import { firstState } from "./state";
 import { addToIndex, FlowTable, releaseSlot, slotOf, storeSide, takeSlot } from "./table";
-
-/** Groups looked at for expired flows when a new flow finds the table full. */
-const RESCUE_GROUPS: u32 = 16;
 
 /** Verdict of the last `begin` that returned no record, and the service that gave it or SERVICE_NONE. */
 export let refusal: u32 = 0;
@@ -139,10 +137,7 @@ export function begin(table: FlowTable, packet: Packet, port: usize, nowMs: u32)
   const hindrance = hindranceOf(service, packet);
   if (hindrance != VERDICT_FORWARD) return refuse(hindrance);
   if (!admits(service, serviceIndex, packet)) return refuse(VERDICT_DROP_SECURITY_GROUP);
-  if (table.flowCount >= table.flowCountMax) {
-    sweepGroups(table, nowMs, RESCUE_GROUPS);
-    if (table.flowCount >= table.flowCountMax) return refuse(VERDICT_DROP_TABLE_FULL);
-  }
+  if (!makeRoom(table, service, nowMs)) return refuse(VERDICT_DROP_TABLE_FULL);
   const peer = ports + <usize>(<u32>load<u16>(port, PORT_PEER) * PORT_BYTES);
   const zone = zoneBehind(service, port, peer, <u32>(packet.rest >> 40));
   if (zone == ZONE_NONE) return refuse(VERDICT_DROP_ZONE_FULL);
@@ -163,6 +158,7 @@ export function begin(table: FlowTable, packet: Packet, port: usize, nowMs: u32)
     countUp(usage + <usize>(serviceIndex * USAGE_BYTES + USAGE_FAIL_OPEN));
   }
   start(record, packet, DIRECTION_FROM_CLIENT, nowMs);
+  armHeader(record, packet);
   countBeginning(record, packet);
   return record;
 }
@@ -342,6 +338,7 @@ export function beginAgain(
   if (load<u8>(record, FLOW_FLAGS) & FLOW_FLAG_RETIRED) countActive(record);
   else countUp(counters + COUNTER_FLOWS_EXPIRED);
   start(record, packet, direction, nowMs);
+  if (direction == DIRECTION_FROM_CLIENT) armHeader(record, packet);
   countCreated(record, packet);
   return OVER_BEGUN;
 }
@@ -359,6 +356,7 @@ export function reopen(table: FlowTable, record: usize, packet: Packet, nowMs: u
   }
   countUp(counters + COUNTER_FLOWS_REOPENED);
   start(record, packet, DIRECTION_FROM_CLIENT, nowMs);
+  armHeader(record, packet);
   return true;
 }
 

@@ -24,6 +24,7 @@ import { configure, type Settings, settingsOf } from "./configure.ts";
 import { type EngineExports, loadEngine } from "./module.ts";
 import type { NetworkTables } from "./network.ts";
 import { Networks } from "./networks.ts";
+import { ServiceHeaders } from "./proxy.ts";
 import { readFlow, readUsage } from "./records.ts";
 import { ServiceTables } from "./tables.ts";
 import { warmUp } from "./warmup.ts";
@@ -134,7 +135,9 @@ export class Engine {
       address: this.#layout(abi.LAYOUT_TABLES),
       bytes: settings.tablesBytes,
     };
-    this.#services = new ServiceTables(this.#view, this.#layout(abi.LAYOUT_SERVICES), tables);
+    const headers = () => new ServiceHeaders(exports, settings.proxyProtocol);
+    const services = this.#layout(abi.LAYOUT_SERVICES);
+    this.#services = new ServiceTables(this.#view, services, tables, headers());
     const images = {
       address: this.#layout(abi.LAYOUT_NETWORK),
       bytes: settings.networkBytes * 2,
@@ -145,6 +148,7 @@ export class Engine {
       view: this.#view,
       usage: this.#layout(abi.LAYOUT_USAGE),
       region: images,
+      headers: headers(),
     });
     for (let port = 0; port < abi.PORT_COUNT_MAX; port++) this.#clearPort(port);
   }
@@ -347,7 +351,15 @@ export class Engine {
     for (const [kind, name] of EMIT_NAMES.entries()) {
       emitted[name] = read(abi.COUNTER_EMITTED + kind * 8);
     }
-    return { verdicts, flows, emitted, unreachable: read(abi.COUNTER_UNREACHABLE) };
+    const proxyProtocol = {
+      repeated: read(abi.COUNTER_PP2_REPEATED),
+      clamped: read(abi.COUNTER_PP2_CLAMPED),
+      adopted: read(abi.COUNTER_PP2_ADOPTED),
+      cut: read(abi.COUNTER_PP2_CUT),
+      datagrams: read(abi.COUNTER_PP2_DATAGRAMS),
+    };
+    const unreachable = read(abi.COUNTER_UNREACHABLE);
+    return { verdicts, flows, emitted, proxyProtocol, unreachable };
   }
 
   /** What has passed through a service. */
