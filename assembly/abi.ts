@@ -59,7 +59,14 @@ export const VERDICT_DROP_TUPLE_TAKEN: u32 = 8; //      every target already has
 export const VERDICT_DROP_TABLE_FULL: u32 = 9; //       flow table full
 export const VERDICT_DROP_ZONE_FULL: u32 = 10; //       more VLANs than zones
 export const VERDICT_DROP_SAME_ENDPOINT: u32 = 11; // both ends are one: replies could not be told apart
-export const VERDICT_COUNT: u32 = 12;
+export const VERDICT_DROP_NO_ROUTE: u32 = 12; //       the VPC's route table knows no way there
+export const VERDICT_DROP_BLACKHOLE: u32 = 13; //      the route leads nowhere on purpose
+export const VERDICT_DROP_UNINTENDED: u32 = 14; //     nothing that a resource with this address takes
+export const VERDICT_DROP_SECURITY_GROUP: u32 = 15; // no rule of a security group lets the flow begin
+export const VERDICT_DROP_NO_TARGET: u32 = 16; //      the listener has no target
+export const VERDICT_DROP_TOO_LARGE: u32 = 17; //      larger than the MTU of its service
+export const VERDICT_DROP_CAPACITY: u32 = 18; //       beyond what its resource may carry
+export const VERDICT_COUNT: u32 = 19;
 
 // A flow has two sides. The client side is the tuple as the client sees it, the service side the
 // tuple as the target or the remote server sees it. A frame arrives on one and leaves on the other.
@@ -117,7 +124,10 @@ export const FLOW_STATE_CLOSING: u32 = 4; //      TCP: both FINs, or RST
 export const FLOW_STATE_UDP: u32 = 5;
 export const FLOW_STATE_ICMP: u32 = 6;
 export const FLOW_STATE_OTHER: u32 = 7;
-export const FLOW_STATE_COUNT: u32 = 8;
+export const FLOW_STATE_TERMINATED: u32 = 8; //   ended by the control plane: its next packet is a stray
+export const FLOW_STATE_COUNT: u32 = 9;
+/** States that have a configured idle timeout: those before FLOW_STATE_TERMINATED. */
+export const FLOW_TIMEOUT_COUNT: u32 = 8;
 
 /** Set in the handle of an IPv6 flow; the rest is the slot's index plus one. */
 export const HANDLE_IPV6: u32 = 0x80000000;
@@ -135,6 +145,8 @@ export const PORT_BYTES: u32 = 16;
 export const PORT_COUNT_MAX: u32 = 4096;
 export const PORT_SIDE_CLIENT: u32 = 1;
 export const PORT_SIDE_SERVICE: u32 = 2;
+/** New flows are resolved by the network tables; frames leave on the port of the VPC they go to. */
+export const PORT_SIDE_ROUTED: u32 = 4;
 
 export const PORT_FLAG_VNET: u32 = 1; //          a virtio_net_hdr stands in front of each frame
 
@@ -182,11 +194,77 @@ export const SERVICE_RING6: u32 = 36; //          4  the same three, IPv6
 export const SERVICE_TARGETS6: u32 = 40; //       4
 export const SERVICE_TARGET6_COUNT: u32 = 44; //  4
 export const SERVICE_LISTENER_BITS: u32 = 48; //  4  low bits of target addresses that the listener gives
+// From 64 on: services of network tables. Zero: as `setService` makes them.
+export const SERVICE_TRAITS: u32 = 64; //         4  TRAIT_*
+export const SERVICE_VPC: u32 = 68; //            2  VPC that its packets leave to
+export const SERVICE_MTU_BYTES: u32 = 70; //      2  largest IP packet, 0 = any
+export const SERVICE_IDLE_MS: u32 = 72; //        4  TCP idle timeout, 0 = the engine's
+export const SERVICE_PORT_MIN: u32 = 76; //       2  lowest source port that it assigns, 0 = 1024
+export const SERVICE_CAPACITY: u32 = 78; //       2  number of its CAPACITY record, 0 = unlimited
+export const SERVICE_RULES_ENDPOINT: u32 = 80; // 4  address of RULES, 0 = everything passes
+export const SERVICE_RULES_INBOUND: u32 = 84; //  4
+export const SERVICE_RULES_OUTBOUND: u32 = 88; // 4
 export const SERVICE_BYTES: u32 = 128;
-export const SERVICE_COUNT_MAX: u32 = 4096;
+export const SERVICE_COUNT_MAX: u32 = 16384;
 export const SERVICE_NONE: u32 = 0xffff;
 export const SERVICE_FLAG_ADOPT: u32 = 1; //      TCP flows may begin in mid-stream
 export const SERVICE_FLAG_RESET_STRAYS: u32 = 2; // TCP segments of no flow are answered with RST
+
+export const TRAIT_NETWORK: u32 = 1; //           of network tables: leaves to SERVICE_VPC, begins anew when over
+export const TRAIT_TARGETED: u32 = 2; //          takes no flow without a target
+export const TRAIT_SEQUENCE: u32 = 4; //          targets are chosen by the SYN's sequence number, too
+export const TRAIT_STICKY: u32 = 8; //            targets are chosen by the client's address alone
+export const TRAIT_UDP_FRAGMENTS: u32 = 16; //    fragments pass only if they are of UDP
+export const TRAIT_UNREACHABLE: u32 = 32; //      ICMP errors pass only if they say "unreachable"
+export const TRAIT_NAT: u32 = 64; //             TCP, UDP and ICMP queries only
+export const TRAIT_MTU_TOLD: u32 = 128; //        ICMP tells of packets that are too large
+export const TRAIT_FAIL_OPEN: u32 = 256; //       all its targets are unhealthy
+
+// Network image: header, then whatever it points to. The host packs it, the engine reads it.
+export const IMAGE_SERVICES: u32 = 0; //          4  address of SERVICE records
+export const IMAGE_DIRECTORY: u32 = 4; //         4  address of DIRECTORY entries
+export const IMAGE_DIRECTORY_MASK: u32 = 8; //    4  their number less one; a power of two less one
+export const IMAGE_IDLE_MS_MIN: u32 = 12; //      4  shortest SERVICE_IDLE_MS, 0 = none has one
+export const IMAGE_SERVICE_COUNT: u32 = 16; //    4
+export const IMAGE_MTU_MIN: u32 = 20; //          4  smallest SERVICE_MTU_BYTES, 0 = none has one
+export const IMAGE_BYTES: u32 = 64;
+
+// Directory: open addressing, one entry for every listener, address, VPC and prefix.
+export const DIRECTORY_ADDRESS: u32 = 0; //      16  network order; IPv4 in the first four bytes
+export const DIRECTORY_SPACE: u32 = 16; //        4  SPACE_* << 24 | number of the VPC or prefix set; 0 = free
+export const DIRECTORY_DETAIL: u32 = 20; //       4  see SPACE_*
+export const DIRECTORY_VALUE: u32 = 24; //        4
+export const DIRECTORY_BYTES: u32 = 32;
+export const SPACE_VPC: u32 = 1; //               value: address of the VPC record
+export const SPACE_LISTENER: u32 = 2; //          detail: DETAIL_IPV6 | protocol << 16 | port; value: service
+export const SPACE_ADDRESS: u32 = 3; //           detail: DETAIL_IPV6; value: service
+export const SPACE_PREFIX: u32 = 4; //            detail: DETAIL_IPV6 | length; value: as the set's kind says
+export const DETAIL_IPV6: u32 = 0x80000000;
+/** Entries looked at for one key, at most; the host makes the directory so that this is enough. */
+export const DIRECTORY_PROBES_MAX: u32 = 32;
+
+export const VPC_PORT: u32 = 0; //                4  port on which frames leave to it, PORT_NONE = the ingress port
+export const VPC_MAIN: u32 = 4; //                4  address of the PREFIXES of its main route table, 0 = none
+export const VPC_SUBNETS: u32 = 8; //             4  address of PREFIXES: subnets with other route tables, 0 = none
+export const VPC_BYTES: u32 = 16;
+export const PORT_NONE: u32 = 0xffff;
+
+// Prefix set: which lengths there are. Values: a service (or ROUTE_BLACKHOLE), or a route table's address.
+export const PREFIXES_NUMBER: u32 = 0; //         4
+export const PREFIXES_LENGTHS: u32 = 8; //        8  bit per length, IPv4
+export const PREFIXES_LENGTHS6: u32 = 16; //     24  bit per length, IPv6
+export const PREFIXES_BYTES: u32 = 40;
+export const ROUTE_BLACKHOLE: u32 = 0xfffe;
+
+// Rules of a security group: a count of blocks by family, then the blocks, one cache line each.
+export const RULES_COUNT: u32 = 0; //             4  blocks of four IPv4 rules
+export const RULES_COUNT6: u32 = 4; //            4  IPv6 rules
+export const RULES_BLOCKS: u32 = 64; //           the IPv4 blocks, then the IPv6 rules
+export const RULE_BLOCK_ADDRESS: u32 = 0; //     16  IPv4: four addresses; IPv6: one
+export const RULE_BLOCK_MASK: u32 = 16; //       16
+export const RULE_BLOCK_LOW: u32 = 32; //        16  protocol << 16 | first port, four times
+export const RULE_BLOCK_HIGH: u32 = 48; //       16  protocol << 16 | last port
+export const RULE_BLOCK_BYTES: u32 = 64;
 
 export const POOL_BYTES: u32 = 4; //              IPv4 address, network order
 export const POOL6_BYTES: u32 = 16;
@@ -220,8 +298,25 @@ export const USAGE_OCTETS_CLIENT: u32 = 16;
 export const USAGE_OCTETS_SERVICE: u32 = 24;
 export const USAGE_FLOWS_CREATED: u32 = 32;
 export const USAGE_FLOWS_ACTIVE: u32 = 40;
-export const USAGE_PORTS_EXHAUSTED: u32 = 48;
-export const USAGE_BYTES: u32 = 64;
+export const USAGE_PORTS_EXHAUSTED: u32 = 48; //  flows refused for want of a source port
+export const USAGE_POLICED: u32 = 56; //          1 = every packet is held against its capacity
+// The first line is what packets touch; the rest is what flows touch.
+export const USAGE_FLOWS_TCP: u32 = 64; //        created
+export const USAGE_FLOWS_UDP: u32 = 72;
+export const USAGE_ACTIVE_TCP: u32 = 80;
+export const USAGE_ACTIVE_UDP: u32 = 88;
+export const USAGE_ESTABLISHED: u32 = 96; //      TCP flows that the service has answered
+export const USAGE_IDLE_TIMEOUTS: u32 = 104; //   flows that ended by silence, not closed
+export const USAGE_RESETS_CLIENT: u32 = 112; //   flows that a RST of the client has ended
+export const USAGE_RESETS_SERVICE: u32 = 120;
+export const USAGE_RESETS_MADE: u32 = 128; //     RSTs that the engine has made
+export const USAGE_REFUSED: u32 = 136; //         flows refused for want of room, and of a free tuple
+export const USAGE_FAIL_OPEN: u32 = 144; //       flows to unhealthy targets
+export const USAGE_UNINTENDED: u32 = 152; //      packets that no listener takes
+export const USAGE_BLOCKED: u32 = 160; //         six cells: security groups, inbound then outbound; TCP, UDP, other
+export const USAGE_BLOCKED_ENDPOINT: u32 = 208; // flows that the endpoint's security group has blocked
+export const USAGE_DROPPED: u32 = 216; //         packets dropped for any reason that names the service
+export const USAGE_BYTES: u32 = 256;
 
 // Configuration block: written by the host before `create()`.
 export const CONFIG_FLOW_COUNT_MAX: u32 = 0; //   4  IPv4 flows
@@ -229,8 +324,9 @@ export const CONFIG_FLOW6_COUNT_MAX: u32 = 4; //  4  IPv6 flows
 export const CONFIG_ARENA_BYTES: u32 = 8; //      4  frames region, for sources
 export const CONFIG_TABLES_BYTES: u32 = 12; //    4  rings, targets, pools
 export const CONFIG_SEED: u32 = 16; //           16  keys every hash
-export const CONFIG_TIMEOUTS_MS: u32 = 32; //     4 * FLOW_STATE_COUNT; 0 = never
+export const CONFIG_TIMEOUTS_MS: u32 = 32; //     4 * FLOW_TIMEOUT_COUNT; 0 = never
 export const CONFIG_TUPLE_HOLD_MS: u32 = 64; //   4  an ended flow's service-side tuple rests this long
+export const CONFIG_NETWORK_BYTES: u32 = 76; //   4  size of each of the two network images
 export const CONFIG_BYTES: u32 = 128;
 
 // Layout block: written by `create()`, read by the host.
@@ -248,6 +344,7 @@ export const LAYOUT_FLOW6_TABLE_BYTES: u32 = 40;
 export const LAYOUT_TOTAL_BYTES: u32 = 44;
 export const LAYOUT_DEPARTURES: u32 = 60; //      entries of DEPARTURE_BYTES
 export const LAYOUT_EMITS: u32 = 48; //           descriptors of emitted frames
+export const LAYOUT_NETWORK: u32 = 52; //         two images of CONFIG_NETWORK_BYTES each
 export const LAYOUT_BYTES: u32 = 64;
 
 export const ZONE_COUNT_MAX: u32 = 65536;

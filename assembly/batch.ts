@@ -15,7 +15,7 @@ import {
   BATCH_COUNT_MAX,
   CONFIG_ARENA_BYTES,
   COUNTER_VERDICTS,
-  FLOW_OCTETS_SERVICE,
+  DIRECTION_FROM_CLIENT,
   FLOW_SERVICE,
   FLOW_STATE,
   FRAME_ADDRESS,
@@ -29,33 +29,52 @@ import {
   PORT_BYTES,
   PORT_COUNT_MAX,
   PORT_PEER,
-  PORT_SERVICE,
   PORT_SIDE_CLIENT,
+  PORT_SIDE_ROUTED,
   PORT_SIDE_SERVICE,
   PORT_SIDES,
   SERVICE_BYTES,
   SERVICE_FLAG_RESET_STRAYS,
   SERVICE_FLAGS,
+  SERVICE_MTU_BYTES,
+  SERVICE_NONE,
   SERVICE_POOL_COUNT,
   SERVICE_POOL6_COUNT,
+  SERVICE_TRAITS,
   SIDE_CLIENT,
   SIDE_SERVICE,
+  TRAIT_MTU_TOLD,
+  USAGE_BYTES,
+  USAGE_RESETS_MADE,
   VERDICT_DROP_FRAGMENT,
   VERDICT_DROP_NO_FLOW,
+  VERDICT_DROP_TOO_LARGE,
+  VERDICT_DROP_UNINTENDED,
   VERDICT_FORWARD,
 } from "./abi";
 import { countBy, countUp } from "./counters";
 import { clearEmits } from "./emit";
-import { account, countUsage, finishFast, forward } from "./established";
+import { account, countUsage, finishFast, forward, routeOut } from "./established";
 import { findInOtherZones } from "./flow/asymmetric";
 import { forgetIfGone, sweep } from "./flow/expiry";
-import { begin, beginAgain, refusal, reopen } from "./flow/lifecycle";
+import {
+  begin,
+  beginAgain,
+  moveState,
+  OVER_GONE,
+  OVER_STRAY,
+  refusal,
+  refusedBy,
+  reopen,
+} from "./flow/lifecycle";
 import { isExpired, nextState, STATE_REOPEN } from "./flow/state";
 import { FlowTable, findByClientSide, findByIndex, flowTable, handleOf } from "./flow/table";
 import { findFragment, foundDirection, foundSide, rememberFragment } from "./fragment";
 import { parseQuote, rewriteError } from "./icmp";
 
-import { config, counters, frames, layout, ports, services } from "./memory";
+import { config, counters, frames, layout, ports, services, usage } from "./memory";
+import { hindranceOf, takesError } from "./network/admission";
+import { clampSegments, tellMtu } from "./network/mtu";
 
 import {
   FRAGMENT_FIRST,
@@ -67,6 +86,7 @@ import {
   Packet,
   packetAt,
   quotedScratch,
+  TCP_SYN,
 } from "./packet";
 import { resetStray } from "./reset";
 import { directionOf, rewriteAddresses, rewriteFast, rewritePacket } from "./rewrite";
@@ -136,7 +156,7 @@ function giveVerdict(descriptor: usize, verdict: u32): void {
 /** Everything but packets of established IPv4 flows. */
 function finishSlow(descriptor: usize, packet: Packet, port: usize): void {
   if (packet.kind == PACKET_DECIDED) return giveVerdict(descriptor, packet.verdict);
-  if (packet.kind == PACKET_LATER) return finishFragment(descriptor, packet);
+  if (packet.kind == PACKET_LATER) return finishFragment(descriptor, packet, port);
   if (packet.kind == PACKET_ERROR) return finishError(descriptor, packet, port);
   const nowMs = load<u32>(descriptor, FRAME_TIME_MS);
   const table = flowTable(packet.isIpv6);
@@ -146,49 +166,91 @@ function finishSlow(descriptor: usize, packet: Packet, port: usize): void {
     record = findInOtherZones(table, packet, port, nowMs);
     side = SIDE_CLIENT;
   }
-  let direction: u32 = 0;
-  let state: u32 = 0;
-  if (record == 0) {
-    if ((load<u8>(port, PORT_SIDES) & PORT_SIDE_CLIENT) == 0) {
-      return giveVerdict(descriptor, VERDICT_DROP_NO_FLOW);
-    }
-    record = begin(table, packet, port, nowMs);
-    if (record == 0) return refuse(descriptor, packet, load<u16>(port, PORT_SERVICE), refusal);
-    side = SIDE_CLIENT;
-    state = load<u8>(record, FLOW_STATE);
+  if (record == 0) return finishNew(descriptor, packet, port, table, nowMs);
+  const direction = directionOf(record, side, packet);
+  if (isExpired(record, nowMs)) {
+    const service = <u32>load<u16>(record, FLOW_SERVICE);
+    const became = beginAgain(table, record, packet, direction, nowMs);
+    if (became == OVER_GONE) return finishNew(descriptor, packet, port, table, nowMs);
+    if (became == OVER_STRAY) return refuse(descriptor, packet, service, VERDICT_DROP_NO_FLOW);
   } else {
-    direction = directionOf(record, side, packet);
-    if (isExpired(record, nowMs)) {
-      const isBegun = beginAgain(record, packet, direction, nowMs);
-      if (!isBegun) {
-        return refuse(descriptor, packet, load<u16>(record, FLOW_SERVICE), VERDICT_DROP_NO_FLOW);
-      }
-      state = load<u8>(record, FLOW_STATE);
+    const state = nextState(load<u8>(record, FLOW_STATE), direction, packet.flags);
+    if (state == STATE_REOPEN) {
+      const isInPlace = reopen(table, record, packet, nowMs);
+      if (!isInPlace) return finishNew(descriptor, packet, port, table, nowMs);
     } else {
-      state = nextState(load<u8>(record, FLOW_STATE), direction, packet.flags);
-      if (state == STATE_REOPEN) {
-        reopen(record, packet, nowMs);
-        state = load<u8>(record, FLOW_STATE);
+      const verdict = hindranceOf(serviceOf(record), packet);
+      if (verdict != VERDICT_FORWARD) {
+        return refuse(descriptor, packet, load<u16>(record, FLOW_SERVICE), verdict);
       }
+      moveState(record, direction, state, packet.flags);
     }
   }
-  account(descriptor, record, direction, state, nowMs);
+  pass(descriptor, packet, port, table, record, side, direction, nowMs);
+}
+
+/** A packet that belongs to no flow. */
+function finishNew(
+  descriptor: usize,
+  packet: Packet,
+  port: usize,
+  table: FlowTable,
+  nowMs: u32,
+): void {
+  if ((load<u8>(port, PORT_SIDES) & PORT_SIDE_CLIENT) == 0) {
+    return giveVerdict(descriptor, VERDICT_DROP_NO_FLOW);
+  }
+  const record = begin(table, packet, port, nowMs);
+  if (record == 0) return refuse(descriptor, packet, refusedBy, refusal);
+  pass(descriptor, packet, port, table, record, SIDE_CLIENT, DIRECTION_FROM_CLIENT, nowMs);
+}
+
+/** Counts a packet of a flow and lets it out with the tuple of the other side. */
+function pass(
+  descriptor: usize,
+  packet: Packet,
+  port: usize,
+  table: FlowTable,
+  record: usize,
+  side: u32,
+  direction: u32,
+  nowMs: u32,
+): void {
+  account(descriptor, record, direction, nowMs);
   const handle = handleOf(table, record);
   if (packet.fragment == FRAGMENT_FIRST) {
     rememberFragment(packet, record, handle, side, direction, nowMs);
   }
+  if (packet.flags & TCP_SYN) clampSegments(packet, serviceOf(record));
   if (packet.kind == PACKET_FAST) rewriteFast(packet, record, side, direction);
   else rewritePacket(packet, record, side, direction);
+  if (load<u8>(port, PORT_SIDES) & PORT_SIDE_ROUTED) routeOut(descriptor, record, side);
   forward(descriptor, handle, side, direction);
 }
 
-/** Drops a packet that may not begin a flow; a stray is answered where its service says so. */
+/** Drops a packet, and tells its sender where the service says so. */
 function refuse(descriptor: usize, packet: Packet, service: u32, verdict: u32): void {
-  if (verdict == VERDICT_DROP_NO_FLOW) {
-    const flags = load<u32>(services + <usize>(service * SERVICE_BYTES), SERVICE_FLAGS);
-    if (flags & SERVICE_FLAG_RESET_STRAYS) resetStray(descriptor, packet);
-  }
+  if (service != SERVICE_NONE) answer(descriptor, packet, service, verdict);
   giveVerdict(descriptor, verdict);
+}
+
+/** Strays may get a reset, packets that are too large an ICMP error. */
+function answer(descriptor: usize, packet: Packet, index: u32, verdict: u32): void {
+  const service = services + <usize>(index * SERVICE_BYTES);
+  if (verdict == VERDICT_DROP_NO_FLOW) {
+    const isAnswered = load<u32>(service, SERVICE_FLAGS) & SERVICE_FLAG_RESET_STRAYS;
+    if (isAnswered && resetStray(descriptor, packet)) {
+      countUp(usage + <usize>(index * USAGE_BYTES + USAGE_RESETS_MADE));
+    }
+  } else if (verdict == VERDICT_DROP_TOO_LARGE) {
+    const isTold = load<u32>(service, SERVICE_TRAITS) & TRAIT_MTU_TOLD;
+    if (isTold) tellMtu(descriptor, packet, load<u16>(service, SERVICE_MTU_BYTES));
+  }
+}
+
+/** The service that made a flow. */
+function serviceOf(record: usize): usize {
+  return services + <usize>load<u16>(record, FLOW_SERVICE) * SERVICE_BYTES;
 }
 
 /** SIDE_* that the last `find` found the flow by. */
@@ -208,7 +270,7 @@ function find(table: FlowTable, packet: Packet, port: usize, nowMs: u32): usize 
   return record == 0 || forgetIfGone(table, record, nowMs) ? 0 : record;
 }
 
-function finishFragment(descriptor: usize, packet: Packet): void {
+function finishFragment(descriptor: usize, packet: Packet, port: usize): void {
   const nowMs = load<u32>(descriptor, FRAME_TIME_MS);
   const record = findFragment(packet, nowMs);
   if (record == 0 || isExpired(record, nowMs)) {
@@ -216,8 +278,9 @@ function finishFragment(descriptor: usize, packet: Packet): void {
   }
   const side = foundSide;
   const direction = foundDirection;
-  account(descriptor, record, direction, load<u8>(record, FLOW_STATE), nowMs);
+  account(descriptor, record, direction, nowMs);
   rewriteAddresses(packet, record, side, direction);
+  if (load<u8>(port, PORT_SIDES) & PORT_SIDE_ROUTED) routeOut(descriptor, record, side);
   forward(descriptor, handleOf(flowTable(packet.isIpv6), record), side, direction);
 }
 
@@ -234,11 +297,13 @@ function finishError(descriptor: usize, packet: Packet, port: usize): void {
   }
   const side = foundOn;
   const direction = directionOf(record, side, quoted);
-  const serviceIndex = <u32>(load<u64>(record, FLOW_OCTETS_SERVICE) >> 48);
-  const service = services + <usize>(serviceIndex * SERVICE_BYTES);
+  const serviceIndex = <u32>load<u16>(record, FLOW_SERVICE);
+  const service = serviceOf(record);
+  if (!takesError(service, packet)) return giveVerdict(descriptor, VERDICT_DROP_UNINTENDED);
   const poolCount = packet.isIpv6 ? SERVICE_POOL6_COUNT : SERVICE_POOL_COUNT;
   const isTranslated = load<u32>(service + <usize>poolCount) != 0;
   rewriteError(packet, record, side, direction, isTranslated);
   countUsage(serviceIndex, direction ^ 1, <u64>load<u32>(descriptor, FRAME_CAPTURED_BYTES));
+  if (load<u8>(port, PORT_SIDES) & PORT_SIDE_ROUTED) routeOut(descriptor, record, side);
   forward(descriptor, handleOf(table, record), side, direction ^ 1);
 }

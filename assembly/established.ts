@@ -13,23 +13,29 @@ import {
   FLOW_SERVICE,
   FLOW_STATE,
   FRAME_CAPTURED_BYTES,
+  FRAME_PORT_OUT,
   FRAME_TIME_MS,
   FRAME_VERDICT,
+  KEY_PROTOCOL,
+  PORT_NONE,
   PORT_SIDE_CLIENT,
+  PORT_SIDE_ROUTED,
   PORT_SIDE_SERVICE,
   PORT_SIDES,
   SIDE_SERVICE,
   USAGE_BYTES,
   USAGE_OCTETS_CLIENT,
   USAGE_PACKETS_CLIENT,
+  USAGE_POLICED,
   VERDICT_FORWARD,
 } from "./abi";
 import { countBy, countUp } from "./counters";
-import { isExpired, nextState, STATE_REOPEN } from "./flow/state";
+import { isIdle, nextState } from "./flow/state";
 import { handleOf4 } from "./flow/table";
 import { counters, usage } from "./memory";
 import { Packet } from "./packet";
 import { directionOf, rewriteFast } from "./rewrite";
+import { portOfZone } from "./zone";
 
 /**
  * An established IPv4 flow of TCP or UDP; false when the packet needs anything more. The caller
@@ -39,21 +45,42 @@ export function finishFast(descriptor: usize, packet: Packet, port: usize): bool
   const record = <usize>packet.candidate;
   if (record == 0) return false;
   const sides = <u32>load<u8>(port, PORT_SIDES);
-  let side = u32(sides == PORT_SIDE_SERVICE);
+  let side = u32((sides & BOTH_SIDES) == PORT_SIDE_SERVICE);
   if (!holds(record, side, packet)) {
-    if (sides != (PORT_SIDE_CLIENT | PORT_SIDE_SERVICE)) return false;
+    if ((sides & BOTH_SIDES) != BOTH_SIDES) return false;
     side = SIDE_SERVICE;
     if (!holds(record, side, packet)) return false;
   }
   const nowMs = load<u32>(descriptor, FRAME_TIME_MS);
-  if (isExpired(record, nowMs)) return false;
+  if (isIdle(record, nowMs)) return false;
   const direction = directionOf(record, side, packet);
-  const state = nextState(load<u8>(record, FLOW_STATE), direction, packet.flags);
-  if (state == STATE_REOPEN) return false;
-  account(descriptor, record, direction, state, nowMs);
+  const state = <u32>load<u8>(record, FLOW_STATE);
+  if (nextState(state, direction, packet.flags) != state) return false;
+  if (isPoliced(record)) return false;
+  account(descriptor, record, direction, nowMs);
   rewriteFast(packet, record, side, direction);
+  if (isRouted(sides)) routeOut(descriptor, record, side);
   mark(descriptor, handleOf4(record), side, direction);
   return true;
+}
+
+const BOTH_SIDES: u32 = PORT_SIDE_CLIENT | PORT_SIDE_SERVICE;
+
+/** True when every packet of the flow is held against a capacity. */
+function isPoliced(record: usize): bool {
+  const used = usage + <usize>load<u16>(record, FLOW_SERVICE) * USAGE_BYTES;
+  return load<u32>(used, USAGE_POLICED) != 0;
+}
+
+function isRouted(sides: u32): bool {
+  return (sides & PORT_SIDE_ROUTED) != 0;
+}
+
+/** Sends the frame to the port of the VPC that its flow's other side lies in. */
+export function routeOut(descriptor: usize, record: usize, side: u32): void {
+  const zone = load<u32>(record + ((<usize>(side ^ 1)) << 4), KEY_PROTOCOL) >> 8;
+  const port = portOfZone(zone);
+  if (port != PORT_NONE) store<u16>(descriptor, <u16>port, FRAME_PORT_OUT);
 }
 
 /** True when the IPv4 packet's tuple is the record's tuple of `side`. */
@@ -64,17 +91,8 @@ function holds(record: usize, side: u32, packet: Packet): bool {
 
 const OCTETS_MASK: u64 = 0x0000ffffffffffff;
 
-/**
- * Counts a packet of a flow and moves the flow's state and clock. The state is stored only when it
- * changes: a wide load right after a narrow store would have to wait for it.
- */
-export function account(
-  descriptor: usize,
-  record: usize,
-  direction: u32,
-  state: u32,
-  nowMs: u32,
-): void {
+/** Counts a packet of a flow and moves the flow's clock. */
+export function account(descriptor: usize, record: usize, direction: u32, nowMs: u32): void {
   const bytes = <u64>load<u32>(descriptor, FRAME_CAPTURED_BYTES);
   const octetCount = record + <usize>(FLOW_OCTETS_CLIENT + (direction << 3));
   const before = load<u64>(octetCount);
@@ -82,7 +100,6 @@ export function account(
   const packetCount = record + <usize>(FLOW_PACKETS_CLIENT + (direction << 2));
   store<u32>(packetCount, load<u32>(packetCount) + 1);
   store<u32>(record, nowMs, FLOW_LAST_SEEN_MS);
-  if (<u32>load<u8>(record, FLOW_STATE) != state) store<u8>(record, <u8>state, FLOW_STATE);
   countUsage(load<u16>(record, FLOW_SERVICE), direction, bytes);
 }
 

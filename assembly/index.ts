@@ -7,6 +7,7 @@ import {
   CONFIG_ARENA_BYTES,
   CONFIG_FLOW_COUNT_MAX,
   CONFIG_FLOW6_COUNT_MAX,
+  CONFIG_NETWORK_BYTES,
   CONFIG_TABLES_BYTES,
   COUNTERS_BYTES,
   HANDLE_IPV6,
@@ -19,6 +20,7 @@ import {
   LAYOUT_FLOW6_RECORDS,
   LAYOUT_FLOW6_TABLE_BYTES,
   LAYOUT_FRAMES,
+  LAYOUT_NETWORK,
   LAYOUT_PORTS,
   LAYOUT_SERVICES,
   LAYOUT_TABLES,
@@ -32,7 +34,8 @@ import {
 } from "./abi";
 import { departures, reserveDevices } from "./depart";
 import { emits, reserveEmits } from "./emit";
-import { forgetExpired } from "./flow/expiry";
+import { forgetExpired, terminateIn } from "./flow/expiry";
+import { forgetExhausted } from "./flow/port";
 import { prepareStates } from "./flow/state";
 import { flowTable, isLive, recordAt, reserveTable } from "./flow/table";
 import { reserveFragments } from "./fragment";
@@ -44,13 +47,14 @@ import {
   counters,
   frames,
   layout,
+  ownServices,
   ports,
   reserve,
-  services,
+  setImage,
   totalBytes,
   usage,
 } from "./memory";
-import { reserveZones } from "./zone";
+import { nameZonePorts, reserveZones } from "./zone";
 
 export { processBatch } from "./batch";
 export * from "./capture/walk";
@@ -80,6 +84,7 @@ export function layoutAddress(): usize {
  */
 export function create(): u32 {
   wipe();
+  setImage(0);
   begin();
   reserveZones();
   reserveFragments();
@@ -87,6 +92,8 @@ export function create(): u32 {
   reserveEmits();
   store<u32>(layout, <u32>reserve(load<u32>(config, CONFIG_TABLES_BYTES)), LAYOUT_TABLES);
   store<u32>(layout, <u32>reserve(load<u32>(config, CONFIG_ARENA_BYTES)), LAYOUT_ARENA);
+  const images = reserve(<u64>load<u32>(config, CONFIG_NETWORK_BYTES) * 2);
+  store<u32>(layout, <u32>images, LAYOUT_NETWORK);
   const table4 = flowTable(0);
   const table6 = flowTable(1);
   const tables = totalBytes();
@@ -96,7 +103,7 @@ export function create(): u32 {
   touchSmall(tables);
   store<u32>(layout, <u32>frames, LAYOUT_FRAMES);
   store<u32>(layout, <u32>ports, LAYOUT_PORTS);
-  store<u32>(layout, <u32>services, LAYOUT_SERVICES);
+  store<u32>(layout, <u32>ownServices, LAYOUT_SERVICES);
   store<u32>(layout, <u32>usage, LAYOUT_USAGE);
   store<u32>(layout, <u32>counters, LAYOUT_COUNTERS);
   store<u32>(layout, <u32>departures, LAYOUT_DEPARTURES);
@@ -108,6 +115,7 @@ export function create(): u32 {
   store<u32>(layout, <u32>totalBytes(), LAYOUT_TOTAL_BYTES);
   seedHash();
   prepareStates();
+  forgetExhausted();
   return 0;
 }
 
@@ -127,7 +135,7 @@ function wipe(): void {
   memory.fill(__heap_base, 0, <usize>end - __heap_base);
   memory.fill(counters, 0, COUNTERS_BYTES);
   memory.fill(ports, 0, PORT_BYTES * PORT_COUNT_MAX);
-  memory.fill(services, 0, SERVICE_BYTES * SERVICE_COUNT_MAX);
+  memory.fill(ownServices, 0, SERVICE_BYTES * SERVICE_COUNT_MAX);
   memory.fill(usage, 0, USAGE_BYTES * SERVICE_COUNT_MAX);
 }
 
@@ -147,6 +155,32 @@ export function flowRecord(handle: u32): usize {
   const slot = (handle & ~HANDLE_IPV6) - 1;
   if (slot >= table.groupCount << 4 || !isLive(table, slot)) return 0;
   return recordAt(table, slot);
+}
+
+/**
+ * Swaps the network image at `address` in, 0 = none. It stays as it is from here on; the one before
+ * may be written over once no flow asks for its services, which the new image has all.
+ */
+export function useImage(address: usize): void {
+  setImage(address);
+  prepareStates();
+  nameZonePorts();
+  forgetExhausted();
+}
+
+/**
+ * Ends the live flows of a service (or of any, as SERVICE_NONE) whose other end on the service side
+ * is the target `address` and `portBe` (0 = any port), or any as `addressBytes` is 0: their next
+ * packets are strays. Returns how many.
+ */
+export function terminate(service: u32, address: usize, addressBytes: u32, portBe: u32): u32 {
+  let count: u32 = 0;
+  for (let isIpv6: u32 = 0; isIpv6 < 2; isIpv6++) {
+    if (addressBytes != 0 && addressBytes != (isIpv6 ? 16 : 4)) continue;
+    count += terminateIn(flowTable(isIpv6), service, address, addressBytes, portBe);
+  }
+  if (count > 0) forgetExhausted();
+  return count;
 }
 
 /** Forgets every flow that is over at `nowMs`; returns how many. */

@@ -10,6 +10,8 @@ import {
   CONFIG_BYTES,
   COUNTERS_BYTES,
   FRAME_BYTES,
+  IMAGE_MTU_MIN,
+  IMAGE_SERVICES,
   LAYOUT_BYTES,
   PORT_BYTES,
   PORT_COUNT_MAX,
@@ -26,8 +28,24 @@ export const layout: usize = memory.data(<i32>LAYOUT_BYTES, 64);
 export const counters: usize = memory.data(<i32>COUNTERS_BYTES, 64);
 export const frames: usize = memory.data(<i32>(FRAME_BYTES * BATCH_COUNT_MAX), 64);
 export const ports: usize = memory.data(<i32>(PORT_BYTES * PORT_COUNT_MAX), 64);
-export const services: usize = memory.data(<i32>(SERVICE_BYTES * SERVICE_COUNT_MAX), 64);
+export const ownServices: usize = memory.data(<i32>(SERVICE_BYTES * SERVICE_COUNT_MAX), 64);
 export const usage: usize = memory.data(<i32>(USAGE_BYTES * SERVICE_COUNT_MAX), 64);
+
+/** Services in use: those of `setService`, or those of the network image. */
+export let services: usize = ownServices;
+/** The network image in use, 0 = none. */
+export let image: usize = 0;
+
+/** Longest IP packet that the packet path need not hold against the MTU of its service. */
+export let plainBytesMax: u32 = 0xffff;
+
+/** Swaps the network image and its services in; 0 = none, and the services of `setService`. */
+export function setImage(address: usize): void {
+  image = address;
+  services = address == 0 ? ownServices : <usize>load<u32>(address, IMAGE_SERVICES);
+  const mtu = address == 0 ? 0 : load<u32>(address, IMAGE_MTU_MIN);
+  plainBytesMax = mtu == 0 ? 0xffff : mtu;
+}
 
 /** Next free byte; u64 so that running past 4 GiB shows instead of wrapping. */
 let end: u64 = 0;

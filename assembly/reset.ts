@@ -31,10 +31,13 @@ const DO_NOT_FRAGMENT_BE: u16 = 0x0040;
 const FLAG_RST: u8 = 0x04;
 const FLAG_RST_ACK: u8 = 0x14;
 
-/** Answers a TCP segment with a reset, unless it is one itself or its header is not all there. */
-export function resetStray(descriptor: usize, packet: Packet): void {
-  if (packet.protocol != PROTOCOL_TCP || packet.transportBytes < TCP_BYTES) return;
-  if (packet.flags & TCP_RST || packet.fragment != FRAGMENT_NONE) return;
+/**
+ * Answers a TCP segment with a reset, unless it is one itself or its header is not all there. True
+ * when it has.
+ */
+export function resetStray(descriptor: usize, packet: Packet): bool {
+  if (packet.protocol != PROTOCOL_TCP || packet.transportBytes < TCP_BYTES) return false;
+  if (packet.flags & TCP_RST || packet.fragment != FRAGMENT_NONE) return false;
   const frame = emitSlot();
   const linkBytes = copyLink(frame, descriptor, packet, true);
   const network = frame + <usize>linkBytes;
@@ -42,6 +45,7 @@ export function resetStray(descriptor: usize, packet: Packet): void {
   writeTcp(network + <usize>ipBytes, packet);
   const bytes = linkBytes + ipBytes + TCP_BYTES;
   emit(EMIT_RST, descriptor, true, bytes, load<u16>(descriptor, FRAME_PORT), 0);
+  return true;
 }
 
 /** An IPv4 header (RFC 791) from the packet's destination to its source, for a TCP header alone. */

@@ -32,6 +32,7 @@ import {
 } from "./flow/table";
 import { parseQuote } from "./icmp";
 import { frames, ports } from "./memory";
+import { clearAnswers } from "./network/resolve";
 import {
   indexOf,
   PACKET_BYTES,
@@ -41,6 +42,7 @@ import {
   Packet,
   packetAt,
 } from "./packet";
+import { clearForeseen } from "./translate";
 import { parseFrame } from "./wire/link";
 import { parsePlain } from "./wire/plain";
 import { notePartial } from "./wire/vnet";
@@ -64,6 +66,8 @@ const sink: usize = memory.data(8, 64);
 
 /** Parses the first `count` frames and leaves a candidate in every packet that may have a flow. */
 export function findCandidates(count: u32): void {
+  clearForeseen(count);
+  clearAnswers(count);
   parseAll(count);
   touch(homes + LOOKUP_LINE, homesEnd, LOOKUP_BYTES);
   touch(indexed + LOOKUP_LINE, indexedEnd, LOOKUP_BYTES);

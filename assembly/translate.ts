@@ -4,14 +4,13 @@
  * and a port. Two flows never share a service-side tuple, so every return packet has one owner;
  * ports are reused per destination (RFC 4787 calls it address- and port-dependent mapping).
  *
- * Source port: the client's own if it is at least PORT_MIN and free (RFC 4787 REQ-3), else up to
- * PORT_PROBES_MAX others in PORT_MIN..65535 that have the same low six bits, in an order that the
- * tuple's keyed hash gives. Keeping the low bits keeps parity (REQ-4), and both sides of a flow can
- * be told apart by the same six bits of their ports. Identifiers of ICMP queries are such ports, too.
- * The client's address picks the pool address that is tried first (paired pooling, REQ-2).
- * Work is bounded: TARGETS_TRIED_MAX targets, POOL_TRIED_MAX addresses, PORT_PROBES_MAX ports.
+ * Source port: the client's own if it is high enough and free (RFC 4787 REQ-3), else another of
+ * flow/port.ts. Identifiers of ICMP queries are such ports, too. The client's address picks the pool
+ * address that is tried first (paired pooling, REQ-2).
+ * Work is bounded: TARGETS_TRIED_MAX targets, POOL_TRIED_MAX addresses, and the ports of each.
  */
 import {
+  BATCH_COUNT_MAX,
   POOL_BYTES,
   POOL6_BYTES,
   SERVICE_LISTENER_BITS,
@@ -19,6 +18,7 @@ import {
   SERVICE_POOL_COUNT,
   SERVICE_POOL6,
   SERVICE_POOL6_COUNT,
+  SERVICE_PORT_MIN,
   SERVICE_RING,
   SERVICE_RING_SIZE,
   SERVICE_RING6,
@@ -26,34 +26,48 @@ import {
   SERVICE_TARGET6_COUNT,
   SERVICE_TARGETS,
   SERVICE_TARGETS6,
+  SERVICE_TRAITS,
   TARGET_BYTES,
   TARGET_PORT_BE,
   TARGET6_BYTES,
   TARGET6_PORT_BE,
+  TRAIT_SEQUENCE,
+  TRAIT_STICKY,
+  TRAIT_TARGETED,
+  VERDICT_DROP_NO_TARGET,
   VERDICT_DROP_PORT_EXHAUSTED,
   VERDICT_DROP_TUPLE_TAKEN,
   VERDICT_FORWARD,
 } from "./abi";
-import { forgetIfOver } from "./flow/expiry";
-import { FlowTable, findOwner } from "./flow/table";
+import { allocatePort, isFree } from "./flow/port";
+import { FlowTable } from "./flow/table";
 import { hashDigest, hashTuple, hashWord } from "./hash";
-import { Packet, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP } from "./packet";
+import {
+  indexOf,
+  Packet,
+  PROTOCOL_ICMP,
+  PROTOCOL_ICMPV6,
+  PROTOCOL_TCP,
+  PROTOCOL_UDP,
+} from "./packet";
 import { ICMP_REQUEST, icmpRole, portPairOf, setTuple } from "./wire/transport";
 
 const PORTS_AND_PROTOCOL: u64 = 0x000000ffffffffff;
 const PORT_MIN: u32 = 1024;
-/** Low bits of a port that translation keeps. */
-const PORT_KEPT_BITS: u32 = 6;
-const PORT_KEPT_MASK: u32 = (1 << PORT_KEPT_BITS) - 1;
-/** Ports from PORT_MIN on that agree in these bits: 1,008. */
-const PORT_CHOICES: u32 = (65536 - PORT_MIN) >> PORT_KEPT_BITS;
-const PORT_PROBES_MAX: u32 = 64;
 const POOL_TRIED_MAX: u32 = 16;
+const TCP_SEQUENCE: u32 = 4;
 const TARGETS_TRIED_MAX: u32 = 64;
 
 /** The service-side tuple under construction; its addresses lie in `endpoints`. */
 const outsidePacket: usize = memory.data(64, 64);
 const endpoints: usize = memory.data(32, 64);
+
+/** Service-side tuples of IPv4 that were foreseen for packets of the batch, and for which. */
+const foreseenTuples: usize = memory.data(32 * <i32>BATCH_COUNT_MAX, 64);
+const foreseenMarks: usize = memory.data(<i32>BATCH_COUNT_MAX, 64);
+/** Each is a Tuple, then whether it is swapped. */
+const FORESEEN_SWAPPED: usize = 24;
+const FORESEEN_BYTES: usize = 32;
 
 export function outside(): Packet {
   return changetype<Packet>(outsidePacket);
@@ -70,10 +84,12 @@ export function translate(
   protocolZone: u32,
   nowMs: u32,
 ): u32 {
+  if (takeForeseen(packet, protocolZone) && isFree(table, outside(), nowMs)) return VERDICT_FORWARD;
   takeOver(packet);
   const portPair = portPairOf(packet);
   const targetCount = targetsOf(service, packet);
   if (targetCount == 0) {
+    if (load<u32>(service, SERVICE_TRAITS) & TRAIT_TARGETED) return VERDICT_DROP_NO_TARGET;
     return translateSource(table, service, packet, portPair, protocolZone, nowMs);
   }
   const first = firstTarget(service, packet);
@@ -89,20 +105,61 @@ export function translate(
   return verdict;
 }
 
+/** Forgets what was foreseen for the packets of an earlier batch. */
+export function clearForeseen(count: u32): void {
+  memory.fill(foreseenMarks, 0, count);
+}
+
 /**
- * Hash of the tuple that `translate` will most probably choose: the first target, the first
- * address, the client's own port. It only serves to touch index lines before they are needed.
+ * Makes the tuple that `translate` tries first (the first target, the first address, the client's
+ * own port) and returns its hash, so that index lines can be touched before they are needed. One
+ * of IPv4 is kept for `translate`, which then need not make it again.
  */
 export function foresee(service: usize, packet: Packet, protocolZone: u32): u64 {
   takeOver(packet);
   let portPair = portPairOf(packet);
   if (targetsOf(service, packet) != 0) {
     portPair = aimAt(service, packet, firstTarget(service, packet), portPair);
+  } else if (load<u32>(service, SERVICE_TRAITS) & TRAIT_TARGETED) {
+    return 0;
   }
   const count = addressesOf(service, packet);
   if (count != 0) takeAddress(service, packet, firstAddress(packet, count));
-  setTuple(outside(), portPair, protocolZone);
-  return outside().hash;
+  const tuple = outside();
+  setTuple(tuple, portPair, protocolZone);
+  if (!packet.isIpv6 && (count == 0 || mayKeepPort(service, packet, portPair)))
+    keepForeseen(packet, tuple);
+  return tuple.hash;
+}
+
+function keepForeseen(packet: Packet, tuple: Packet): void {
+  const index = <usize>indexOf(packet);
+  const to = foreseenTuples + index * FORESEEN_BYTES;
+  store<u64>(to, tuple.addresses);
+  store<u64>(to, tuple.rest, 8);
+  store<u64>(to, tuple.hash, 16);
+  store<u8>(to, tuple.swapped, FORESEEN_SWAPPED);
+  store<u8>(foreseenMarks + index, 1);
+}
+
+/** Leaves the tuple that was foreseen for the packet in `outside()`; false when there is none. */
+function takeForeseen(packet: Packet, protocolZone: u32): bool {
+  const index = <usize>indexOf(packet);
+  if (!load<u8>(foreseenMarks + index)) return false;
+  const from = foreseenTuples + index * FORESEEN_BYTES;
+  const rest = load<u64>(from, 8);
+  if (<u32>(rest >> 32) != protocolZone) return false;
+  const tuple = outside();
+  tuple.isIpv6 = 0;
+  tuple.addresses = load<u64>(from);
+  tuple.rest = rest;
+  tuple.hash = load<u64>(from, 16);
+  const swapped = load<u8>(from, FORESEEN_SWAPPED);
+  tuple.swapped = swapped;
+  tuple.sourceAddress = <u32>endpoints + select<u32>(4, 0, swapped != 0);
+  tuple.destinationAddress = <u32>endpoints + select<u32>(0, 4, swapped != 0);
+  store<u64>(endpoints, tuple.addresses);
+  return true;
 }
 
 /** Begins the tuple with the packet's own endpoints. */
@@ -123,9 +180,22 @@ function targetsOf(service: usize, packet: Packet): u32 {
 /** Index of the target that the ring gives the flow. */
 function firstTarget(service: usize, packet: Packet): u32 {
   const ringSize = load<u32>(service, SERVICE_RING_SIZE);
-  const at = <u32>((<u64>(<u32>hashOfChoice(packet)) * <u64>ringSize) >> 32);
+  const at = <u32>((<u64>(<u32>hashOfTarget(service, packet)) * <u64>ringSize) >> 32);
   const ring = <usize>load<u32>(service + (packet.isIpv6 ? SERVICE_RING6 : SERVICE_RING));
   return load<u16>(ring + ((<usize>at) << 1));
+}
+
+/**
+ * What a target is chosen by: the five-tuple, and the sequence number of the SYN where the service
+ * says so, as load balancers do; a SYN that is sent again finds the same target. Or the client alone.
+ */
+function hashOfTarget(service: usize, packet: Packet): u64 {
+  const traits = load<u32>(service, SERVICE_TRAITS);
+  if (traits & TRAIT_STICKY) return hashAddress(packet);
+  const hash = hashOfChoice(packet);
+  const isCounted = (traits & TRAIT_SEQUENCE) != 0 && packet.protocol == PROTOCOL_TCP;
+  if (!isCounted || packet.transportBytes < TCP_SEQUENCE + 4) return hash;
+  return hashWord(hash ^ <u64>load<u32>(packet.transport, TCP_SEQUENCE));
 }
 
 /** How many source addresses the service has for the packet's family. */
@@ -203,49 +273,49 @@ function translateSource(
   const tries = min<u32>(count, POOL_TRIED_MAX);
   for (let step: u32 = 0; step < tries; step++) {
     takeAddress(service, packet, first + step < count ? first + step : first + step - count);
-    if (allocatePort(table, packet, portPair, protocolZone, nowMs)) return VERDICT_FORWARD;
+    if (allocate(table, service, packet, portPair, protocolZone, nowMs)) return VERDICT_FORWARD;
   }
   return VERDICT_DROP_PORT_EXHAUSTED;
 }
 
-/** Tries the client's port, then its likes, with the source address already in the tuple. */
-function allocatePort(
+/** Sets the tuple and asks whether no other flow uses it. */
+function isTupleFree(table: FlowTable, portPair: u32, protocolZone: u32, nowMs: u32): bool {
+  setTuple(outside(), portPair, protocolZone);
+  return isFree(table, outside(), nowMs);
+}
+
+/** Chooses the source port, with the source address already in the tuple. */
+function allocate(
   table: FlowTable,
+  service: usize,
   packet: Packet,
   portPair: u32,
   protocolZone: u32,
   nowMs: u32,
 ): bool {
-  const port = <u32>bswap<u16>(<u16>portPair);
-  const isQuery = isIcmpRequest(packet);
-  const mayKeep = isQuery || !hasPorts(packet) || port >= PORT_MIN;
+  const mayKeep = mayKeepPort(service, packet, portPair);
   if (mayKeep && isTupleFree(table, portPair, protocolZone, nowMs)) return true;
-  if (!isQuery && !hasPorts(packet)) return false;
+  if (!hasPortToChange(packet)) return false;
   const order = hashWord(hashOfChoice(packet));
-  const stride = <u32>load<u8>(strides + <usize>(<u32>order & 15));
-  const lowest = PORT_MIN | (port & PORT_KEPT_MASK);
-  let choice = <u32>(((order >> 32) * <u64>PORT_CHOICES) >> 32);
-  for (let probe: u32 = 0; probe < PORT_PROBES_MAX; probe++) {
-    const candidate = lowest + (choice << PORT_KEPT_BITS);
-    const probed = (portPair & 0xffff0000) | <u32>bswap<u16>(<u16>candidate);
-    if (isTupleFree(table, probed, protocolZone, nowMs)) return true;
-    choice += stride;
-    if (choice >= PORT_CHOICES) choice -= PORT_CHOICES;
-  }
-  return false;
+  const isExact = load<u16>(service, SERVICE_PORT_MIN) != 0;
+  const portMin = lowestPort(service);
+  return allocatePort(table, outside(), portPair, protocolZone, portMin, isExact, order, nowMs);
 }
 
-/** Sixteen primes, none of them a factor of PORT_CHOICES = 2^4 * 3^2 * 7. */
-const strides: usize = memory.data<u8>([
-  101, 109, 127, 131, 137, 149, 157, 163, 173, 181, 193, 199, 211, 223, 233, 241,
-]);
+/** Lowest source port that the service assigns. */
+function lowestPort(service: usize): u32 {
+  const own = <u32>load<u16>(service, SERVICE_PORT_MIN);
+  return own == 0 ? PORT_MIN : own;
+}
 
-/** Sets the tuple and asks whether no other flow uses it. */
-function isTupleFree(table: FlowTable, portPair: u32, protocolZone: u32, nowMs: u32): bool {
-  const tuple = outside();
-  setTuple(tuple, portPair, protocolZone);
-  const owner = findOwner(table, tuple);
-  return owner == 0 || forgetIfOver(table, owner, nowMs);
+/**
+ * Ports that are high enough may stay, and whatever is no port; identifiers of ICMP count as ports
+ * where the number of flows is limited.
+ */
+function mayKeepPort(service: usize, packet: Packet, portPair: u32): bool {
+  const isLimited = load<u16>(service, SERVICE_PORT_MIN) != 0;
+  const counts = isLimited ? hasPortToChange(packet) : hasPorts(packet);
+  return !counts || <u32>bswap<u16>(<u16>portPair) >= lowestPort(service);
 }
 
 function hasPorts(packet: Packet): bool {
@@ -256,7 +326,7 @@ function hasPortToChange(packet: Packet): bool {
   return hasPorts(packet) || isIcmpRequest(packet);
 }
 
-function isIcmpRequest(packet: Packet): bool {
+export function isIcmpRequest(packet: Packet): bool {
   const isIcmp = packet.protocol == (packet.isIpv6 ? PROTOCOL_ICMPV6 : PROTOCOL_ICMP);
   return isIcmp && icmpRole(load<u8>(packet.transport), packet.isIpv6 != 0) == ICMP_REQUEST;
 }

@@ -6,9 +6,10 @@
  * An open-addressed map of u64 entries: vpc | outer << 16 | inner << 32 | (number + 1) << 48.
  * Untagged frames of a port need no lookup: the host keeps their zone in the port.
  */
-import { ZONE_COUNT_MAX } from "./abi";
+import { PORT_NONE, SPACE_VPC, VPC_PORT, ZONE_COUNT_MAX } from "./abi";
 import { hashWord } from "./hash";
-import { reserve } from "./memory";
+import { image, reserve } from "./memory";
+import { lookUp, NOTHING } from "./network/directory";
 
 const SLOT_COUNT: u32 = ZONE_COUNT_MAX * 2;
 const KEY_MASK: u64 = 0x0000ffffffffffff;
@@ -16,11 +17,14 @@ export const ZONE_NONE: u32 = 0xffffffff;
 
 let slots: usize = 0;
 let names: usize = 0;
+/** Port on which frames leave to each zone, PORT_NONE = where they came in. */
+let zonePorts: usize = 0;
 let count: u32 = 0;
 
 export function reserveZones(): void {
   slots = reserve(<u64>SLOT_COUNT * 8);
   names = reserve(<u64>ZONE_COUNT_MAX * 8);
+  zonePorts = reserve(<u64>ZONE_COUNT_MAX * 2);
   count = 0;
 }
 
@@ -37,7 +41,27 @@ export function zoneOf(vpc: u32, outer: u32, inner: u32): u32 {
   if (count >= ZONE_COUNT_MAX - 1) return ZONE_NONE;
   store<u64>(slots + ((<usize>slot) << 3), key | ((<u64>(count + 1)) << 48));
   store<u64>(names + ((<usize>count) << 3), key);
+  store<u16>(zonePorts + ((<usize>count) << 1), <u16>portOfVpc(vpc));
   return count++;
+}
+
+/** Port on which frames leave to a zone, or PORT_NONE. */
+export function portOfZone(zone: u32): u32 {
+  return load<u16>(zonePorts + ((<usize>zone) << 1));
+}
+
+/** Takes the ports of all zones from the network image in use. */
+export function nameZonePorts(): void {
+  for (let zone: u32 = 0; zone < count; zone++) {
+    const port = portOfVpc(zoneVpcAndOuter(zone) & 0xffff);
+    store<u16>(zonePorts + ((<usize>zone) << 1), <u16>port);
+  }
+}
+
+function portOfVpc(vpc: u32): u32 {
+  if (image == 0) return PORT_NONE;
+  const record = lookUp((SPACE_VPC << 24) | vpc, 0, 0, 0);
+  return record == NOTHING ? PORT_NONE : load<u32>(record, VPC_PORT);
 }
 
 /** Zones that have a number. */

@@ -54,8 +54,8 @@ const WRONG_PORTS: Wrong[] = [
   ['link: "constructor" is not one of ethernet', { link: "constructor" }],
   ["vpc: 65536 is not a whole number from 0 to 65535", { vpc: 65536 }],
   ['sides: "left" is not one of client, service, both', { sides: "left" }],
-  ["service: 4096 is not a whole number from 0 to 4095", { service: 4096 }],
-  ["service: 65535 is not a whole number from 0 to 4095", { service: 65535 }],
+  ["service: 16384 is not a whole number from 0 to 16383", { service: 16384 }],
+  ["service: 65535 is not a whole number from 0 to 16383", { service: 65535 }],
   ["peer: -1 is not a whole number from 0 to 4095", { peer: -1 }],
   ["pier: no such option; there are link", { pier: 1 }],
 ];
@@ -103,10 +103,10 @@ describe("a wrong call is an error that names the option, its value and its rang
 
   test("an index that there is not is refused everywhere", async () => {
     const engine = await small();
-    for (const wrong of [-1, 4096, 0.5, Number.NaN, "1" as unknown as number]) {
+    for (const wrong of [-1, 16384, 0.5, Number.NaN, "1" as unknown as number]) {
       expect(() => engine.setPort(wrong, {})).toThrow(/^port: .* from 0 to 4095/);
-      expect(() => engine.setService(wrong, {})).toThrow(/^service: .* from 0 to 4095/);
-      expect(() => engine.usage(wrong)).toThrow(/^service: .* from 0 to 4095/);
+      expect(() => engine.setService(wrong, {})).toThrow(/^service: .* from 0 to 16383/);
+      expect(() => engine.usage(wrong)).toThrow(/^service: .* from 0 to 16383/);
     }
     for (const wrong of [-1, 257, 0.5, Number.NaN]) {
       expect(() => engine.process(wrong)).toThrow(/^count: .* from 0 to 256/);

@@ -156,6 +156,7 @@ describe("the twin", () => {
     expect(at({ source: "01020304" })).toThrow("a source outside the pool");
     expect(at({ destination: "01020304" })).toThrow("a destination that is no target");
     expect(at({ sourcePort: 80 })).toThrow("a port below 1024");
-    expect(at({ sourcePort: 6000 })).toThrow("another port although its own was free");
+    expect(at({ sourcePort: 6000 })).toThrow("a port with other low bits");
+    expect(at({ sourcePort: 5064 })).toThrow("another port although its own was free");
   });
 });

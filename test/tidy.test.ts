@@ -286,7 +286,7 @@ describe("the packet path is one piece", () => {
   test("the leaves are inlined wherever packets pass", () => {
     expect(calls.has("processBatch")).toBe(true);
     const leaves = "updated updatedUdp fold inverse hashTuple hashDigest tagMatches recordAt";
-    const steps = "parseFrame finishFast isExpired nextState directionOf forward giveVerdict touch";
+    const steps = "parseFrame finishFast isIdle nextState directionOf forward giveVerdict touch";
     for (const name of `${leaves} ${steps}`.split(" ")) {
       expect(calls.has(name), `${name} is a function of its own`).toBe(false);
     }

@@ -6,17 +6,31 @@
 import {
   COUNTER_FLOWS_ACTIVE,
   COUNTER_FLOWS_EXPIRED,
+  DIRECTION_FROM_CLIENT,
   FLOW_FLAG_RETIRED,
   FLOW_FLAGS,
   FLOW_SERVICE,
+  FLOW_STATE,
+  FLOW_STATE_CLOSING,
+  FLOW_STATE_HALF_OPEN,
+  FLOW_STATE_TERMINATED,
+  KEY_PROTOCOL,
   SERVICE_BYTES,
   SERVICE_FLAG_ADOPT,
   SERVICE_FLAGS,
+  SERVICE_NONE,
+  SIDE_SERVICE,
+  USAGE_ACTIVE_TCP,
+  USAGE_ACTIVE_UDP,
   USAGE_BYTES,
   USAGE_FLOWS_ACTIVE,
+  USAGE_IDLE_TIMEOUTS,
 } from "../abi";
 import { countDown, countUp } from "../counters";
 import { counters, services, usage } from "../memory";
+import { PROTOCOL_TCP, PROTOCOL_UDP } from "../packet";
+import { addressOf, portsOf } from "../rewrite";
+import { forgetExhausted } from "./port";
 import { isExpired, isForgettable } from "./state";
 import {
   FlowTable,
@@ -36,8 +50,18 @@ function retire(record: usize): void {
   const service = usage + <usize>load<u16>(record, FLOW_SERVICE) * USAGE_BYTES;
   countDown(counters + COUNTER_FLOWS_ACTIVE);
   countDown(service + USAGE_FLOWS_ACTIVE);
+  const protocol = load<u8>(record, KEY_PROTOCOL);
+  if (protocol == PROTOCOL_TCP) countDown(service + USAGE_ACTIVE_TCP);
+  else if (protocol == PROTOCOL_UDP) countDown(service + USAGE_ACTIVE_UDP);
+  if (isSilent(load<u8>(record, FLOW_STATE))) countUp(service + USAGE_IDLE_TIMEOUTS);
   countUp(counters + COUNTER_FLOWS_EXPIRED);
   store<u8>(record, load<u8>(record, FLOW_FLAGS) | <u8>FLOW_FLAG_RETIRED, FLOW_FLAGS);
+}
+
+/** The states in which a flow that is over has ended by silence: established, and not closed. */
+function isSilent(state: u32): bool {
+  const isClosed = state == FLOW_STATE_CLOSING || state == FLOW_STATE_TERMINATED;
+  return state != FLOW_STATE_HALF_OPEN && !isClosed;
 }
 
 function isRetired(record: usize): bool {
@@ -124,5 +148,38 @@ export function forgetExpired(table: FlowTable, nowMs: u32): u32 {
     forget(table, record);
     count++;
   }
+  if (count > 0) forgetExhausted();
   return count;
+}
+
+/** Ends flows by service and target: see `terminate` in index.ts. */
+export function terminateIn(
+  table: FlowTable,
+  service: u32,
+  address: usize,
+  addressBytes: u32,
+  portBe: u32,
+): u32 {
+  let count: u32 = 0;
+  const slotCount = table.groupCount * GROUP_SLOTS;
+  for (let slot: u32 = 0; slot < slotCount; slot++) {
+    if (!isLive(table, slot)) continue;
+    const record = recordAt(table, slot);
+    if (service != SERVICE_NONE && <u32>load<u16>(record, FLOW_SERVICE) != service) continue;
+    if (load<u8>(record, FLOW_STATE) == <u8>FLOW_STATE_TERMINATED) continue;
+    if (addressBytes != 0) {
+      const target = addressOf(record, <u8>table.isIpv6, SIDE_SERVICE, false);
+      if (memory.compare(target, address, addressBytes) != 0) continue;
+    }
+    if (portBe != 0 && servicePortOf(record) != portBe) continue;
+    store<u8>(record, <u8>FLOW_STATE_TERMINATED, FLOW_STATE);
+    count++;
+  }
+  return count;
+}
+
+/** The target's port on the service side, network order. */
+function servicePortOf(record: usize): u32 {
+  const ports = portsOf(record, SIDE_SERVICE, DIRECTION_FROM_CLIENT);
+  return ports >> 16;
 }

@@ -1,7 +1,7 @@
 /**
  * Flow states as a middlebox sees them, and their idle timeouts.
  *
- * A table of 256 bytes answers every transition: row = state, column = direction << 4 | flags
+ * A table of 32 bytes a state answers every transition: row = state, column = direction << 4 | flags
  * (FIN 1, SYN 2, RST 4, ACK 8). States of other protocols map to themselves, so the packet path
  * asks the same table for every packet and never branches on the protocol.
  *
@@ -11,12 +11,17 @@
  *   fin-client    stays                  FIN: closing           closing      established
  *   fin-service   FIN: closing           stays                  closing      established
  *   closing       SYN: begins again      stays                  stays        closing
+ *   terminated    stays                  stays                  stays        over at once
+ *
+ * Services of network tables may have an idle timeout of their own. The packet path compares with
+ * the shortest one (isIdle); only a flow that has been idle longer than that is asked about exactly.
  */
 import {
   CONFIG_TIMEOUTS_MS,
   CONFIG_TUPLE_HOLD_MS,
   DIRECTION_FROM_CLIENT,
   FLOW_LAST_SEEN_MS,
+  FLOW_SERVICE,
   FLOW_STATE,
   FLOW_STATE_CLOSING,
   FLOW_STATE_COUNT,
@@ -27,8 +32,12 @@ import {
   FLOW_STATE_ICMP,
   FLOW_STATE_OTHER,
   FLOW_STATE_UDP,
+  FLOW_TIMEOUT_COUNT,
+  IMAGE_IDLE_MS_MIN,
+  SERVICE_BYTES,
+  SERVICE_IDLE_MS,
 } from "../abi";
-import { config } from "../memory";
+import { config, image, services } from "../memory";
 import {
   PROTOCOL_ICMP,
   PROTOCOL_ICMPV6,
@@ -43,13 +52,19 @@ import {
 /** Answer of the table for a SYN that begins a new connection on the tuple of an ended one. */
 export const STATE_REOPEN: u32 = 0xff;
 
-const transitions: usize = memory.data(256, 64);
+const transitions: usize = memory.data(512, 64);
 /** Idle timeouts in ms by state, and after how long idle a flow may be forgotten altogether. */
-const timeouts: usize = memory.data(32, 64);
-const holds: usize = memory.data(32, 64);
+const timeouts: usize = memory.data(64, 64);
+const holds: usize = memory.data(64, 64);
+/** The shortest of each that any service has: whoever is not idle that long need not ask further. */
+const timeoutsMin: usize = memory.data(64, 64);
+const holdsMin: usize = memory.data(64, 64);
 const NEVER: u32 = 0x7fffffff;
 
+/** Fills the tables of transitions and timeouts from the configuration and the network image. */
 export function prepareStates(): void {
+  const hold = load<u32>(config, CONFIG_TUPLE_HOLD_MS);
+  const idleMin = image == 0 ? 0 : load<u32>(image, IMAGE_IDLE_MS_MIN);
   for (let state: u32 = 0; state < FLOW_STATE_COUNT; state++) {
     for (let column: u32 = 0; column < 32; column++) {
       store<u8>(
@@ -57,11 +72,33 @@ export function prepareStates(): void {
         next(state, column >> 4, column & 15),
       );
     }
-    const timeout = load<u32>(config + <usize>(CONFIG_TIMEOUTS_MS + (state << 2)));
-    const hold = load<u32>(config, CONFIG_TUPLE_HOLD_MS);
-    store<u32>(timeouts + <usize>(state << 2), timeout == 0 ? NEVER : timeout);
-    store<u32>(holds + <usize>(state << 2), timeout == 0 ? NEVER : max<u32>(timeout, hold));
+    const isTimed = state < FLOW_TIMEOUT_COUNT;
+    const configured = isTimed ? load<u32>(config + <usize>(CONFIG_TIMEOUTS_MS + (state << 2))) : 0;
+    const timeout = configured == 0 ? NEVER : configured;
+    const shortest = idleMin != 0 && hasIdle(state) ? min<u32>(timeout, idleMin) : timeout;
+    const at = <usize>(state << 2);
+    store<u32>(timeouts + at, isTimed ? timeout : ALWAYS);
+    store<u32>(holds + at, isTimed ? max<u32>(timeout, hold) : hold);
+    store<u32>(holdsMin + at, isTimed ? max<u32>(shortest, hold) : hold);
+    // A flow that has not been answered always asks further: so its answer takes the long way, too.
+    const isPlain = isTimed && state != FLOW_STATE_HALF_OPEN;
+    store<u32>(timeoutsMin + at, isPlain ? shortest : ALWAYS);
   }
+}
+
+/** As a timeout: over at once, whatever the clock says. */
+const ALWAYS: u32 = 0x80000000;
+
+/** The states whose timeout is the TCP idle timeout of their service. */
+function hasIdle(state: u32): bool {
+  return state >= FLOW_STATE_ESTABLISHED && state <= FLOW_STATE_FIN_SERVICE;
+}
+
+/** SERVICE_IDLE_MS of the flow's service where it counts, else 0. */
+function idleOf(record: usize, state: u32): u32 {
+  if (!hasIdle(state)) return 0;
+  const service = services + <usize>load<u16>(record, FLOW_SERVICE) * SERVICE_BYTES;
+  return load<u32>(service, SERVICE_IDLE_MS);
 }
 
 function next(state: u32, direction: u32, flags: u32): u8 {
@@ -102,14 +139,40 @@ export function firstState(protocol: u8, flags: u8, direction: u32): u32 {
   return isIcmp ? FLOW_STATE_ICMP : FLOW_STATE_OTHER;
 }
 
-/** True when the flow has been idle longer than its state allows. Time may step back. */
-export function isExpired(record: usize, nowMs: u32): bool {
+/**
+ * True when the flow has been idle longer than some service allows in its state, so that the exact
+ * question has to be asked; also when it is half-open. Time may step back.
+ */
+export function isIdle(record: usize, nowMs: u32): bool {
   const idleMs = <i32>(nowMs - load<u32>(record, FLOW_LAST_SEEN_MS));
-  return idleMs > <i32>load<u32>(timeouts + ((<usize>load<u8>(record, FLOW_STATE)) << 2));
+  return idleMs > <i32>load<u32>(timeoutsMin + ((<usize>load<u8>(record, FLOW_STATE)) << 2));
+}
+
+/** True when the flow has been idle longer than its service allows in its state. */
+export function isExpired(record: usize, nowMs: u32): bool {
+  if (!isIdle(record, nowMs)) return false;
+  const idleMs = <i32>(nowMs - load<u32>(record, FLOW_LAST_SEEN_MS));
+  const state = <u32>load<u8>(record, FLOW_STATE);
+  const own = idleOf(record, state);
+  return idleMs > <i32>(own != 0 ? own : load<u32>(timeouts + ((<usize>state) << 2)));
 }
 
 /** True when, beyond that, nobody may miss its service-side tuple any more. */
 export function isForgettable(record: usize, nowMs: u32): bool {
   const idleMs = <i32>(nowMs - load<u32>(record, FLOW_LAST_SEEN_MS));
-  return idleMs > <i32>load<u32>(holds + ((<usize>load<u8>(record, FLOW_STATE)) << 2));
+  const state = <u32>load<u8>(record, FLOW_STATE);
+  if (idleMs <= <i32>load<u32>(holdsMin + ((<usize>state) << 2))) return false;
+  return idleMs > <i32>holdOf(record, state);
+}
+
+/** After how long idle a flow in this state may be forgotten. */
+function holdOf(record: usize, state: u32): u32 {
+  const own = idleOf(record, state);
+  if (own == 0) return load<u32>(holds + ((<usize>state) << 2));
+  return max<u32>(own, load<u32>(config, CONFIG_TUPLE_HOLD_MS));
+}
+
+/** Instant from which on the flow may be forgotten unless a packet of it comes. */
+export function forgettableAtMs(record: usize): u32 {
+  return load<u32>(record, FLOW_LAST_SEEN_MS) + holdOf(record, load<u8>(record, FLOW_STATE)) + 1;
 }

@@ -3,6 +3,7 @@
  * A total length of 0 is what offloads leave in captured super-packets: the captured length counts.
  */
 import { VERDICT_DROP_MALFORMED, VERDICT_DROP_TRUNCATED } from "../abi";
+import { plainBytesMax } from "../memory";
 import {
   FRAGMENT_FIRST,
   FRAGMENT_LATER,
@@ -55,6 +56,7 @@ export function parseIpv4(packet: Packet, ip: usize, bytes: u32, zone: u32): voi
   const isTcp = protocol == PROTOCOL_TCP;
   const isPlain =
     i32(fragment == 0) &
+    i32(totalBytes <= plainBytesMax) &
     (i32(isTcp) | i32(protocol == PROTOCOL_UDP)) &
     i32(present >= select<u32>(20, 8, isTcp)) &
     (i32(!isTcp) | i32(isTcpHeaderSound(transport, totalBytes - headerBytes)));

@@ -7,6 +7,7 @@
  * therefore nothing here branches on the protocol.
  */
 import { FRAME_ADDRESS, FRAME_CAPTURED_BYTES, LINK_ETHERNET, PORT_LINK, PORT_ZONE } from "../abi";
+import { plainBytesMax } from "../memory";
 import { PACKET_FAST, Packet, PROTOCOL_TCP, PROTOCOL_UDP } from "../packet";
 import { setTuple4 } from "./transport";
 
@@ -35,7 +36,8 @@ export function parsePlain(descriptor: usize, packet: Packet, port: usize): bool
   if ((fragmentAndProtocol & FRAGMENT_MASK) != 0) return false;
   if (protocol > PROTOCOL_UDP || ((PORTED >> protocol) & 1) == 0) return false;
   const totalBytes = <u32>bswap<u16>(load<u16>(frame, 16));
-  if (totalBytes > bytes - ETHERNET_BYTES || totalBytes < IP_BYTES + UDP_BYTES) return false;
+  const bytesMax = min<u32>(bytes - ETHERNET_BYTES, plainBytesMax);
+  if (totalBytes > bytesMax || totalBytes < IP_BYTES + UDP_BYTES) return false;
 
   // Data offset and flags of TCP; of UDP whatever stands there, and it is not used.
   const offsetAndFlags = <u32>load<u16>(frame, 46);

@@ -8,6 +8,7 @@
 
 import { VERDICT_DROP_MALFORMED, VERDICT_DROP_TRUNCATED } from "../abi";
 import { digestAddresses, hashDigest, hashTuple } from "../hash";
+import { plainBytesMax } from "../memory";
 import {
   FRAGMENT_LATER,
   FRAGMENT_NONE,
@@ -128,9 +129,9 @@ export function parseTransport(packet: Packet, present: u32, total: u32, zone: u
     return decide(packet, VERDICT_DROP_MALFORMED);
   }
   if (isTcp && present > 13) packet.flags = tcpFlags(packet.transport);
-  if (!packet.isIpv6 && packet.fragment == FRAGMENT_NONE && present >= bytesMin) {
-    packet.kind = PACKET_FAST;
-  }
+  const isSmall = packet.transport - packet.network + total <= plainBytesMax;
+  const isWhole = packet.fragment == FRAGMENT_NONE && present >= bytesMin;
+  if (!packet.isIpv6 && isWhole && isSmall) packet.kind = PACKET_FAST;
   setTuple(packet, load<u32>(packet.transport), protocolZone);
 }
 

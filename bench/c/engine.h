@@ -38,6 +38,10 @@ struct outside {
   uint32_t protocol_zone;
 };
 
+/* Tuples that were foreseen for packets of the batch, and for which. */
+static struct tuple foreseen[BATCH_COUNT_MAX];
+static bool is_foreseen[BATCH_COUNT_MAX];
+
 static inline uint32_t source_of(uint64_t addresses) { return (uint32_t)addresses; }
 
 static inline uint32_t first_address(const struct service *service, uint64_t addresses) {
@@ -49,16 +53,24 @@ static inline void take_address(struct outside *outside, const struct service *s
   outside->addresses = (outside->addresses & ~0xffffffffull) | service->pool_be[index];
 }
 
+static bool is_unowned(const struct tuple *tuple, uint32_t now_ms) {
+  struct flow *owner = find_owner(tuple);
+  return owner == NULL || forget_if_over(owner, now_ms);
+}
+
 static bool is_tuple_free(struct outside *outside, uint32_t port_pair, uint32_t now_ms) {
   set_tuple(&outside->tuple, outside->addresses, port_pair, outside->protocol_zone);
-  struct flow *owner = find_owner(&outside->tuple);
-  return owner == NULL || forget_if_over(owner, now_ms);
+  return is_unowned(&outside->tuple, now_ms);
+}
+
+static inline uint32_t port_of(uint32_t port_pair) {
+  return __builtin_bswap16((uint16_t)port_pair);
 }
 
 /* Tries the client's port, then its likes, with the source address already in the tuple. */
 static bool allocate_port(struct outside *outside, const struct packet *packet, uint32_t port_pair,
                           uint32_t now_ms) {
-  uint32_t port = __builtin_bswap16((uint16_t)port_pair);
+  uint32_t port = port_of(port_pair);
   if (port >= PORT_MIN && is_tuple_free(outside, port_pair, now_ms)) return true;
   uint64_t order = hash_word(hash_tuple(packet->tuple.addresses, packet->tuple.rest & 0xffffffffff));
   uint32_t stride = strides[order & 15];
@@ -80,6 +92,11 @@ static uint8_t translate(struct outside *outside, const struct service *service,
   uint32_t port_pair = ports_of(packet), count = service->pool_count;
   outside->addresses = own;
   outside->protocol_zone = packet->protocol | zone << 8;
+  const struct tuple *known = &foreseen[packet - packets];
+  if (is_foreseen[packet - packets] && known->rest >> 32 == outside->protocol_zone) {
+    outside->tuple = *known;
+    if (is_unowned(known, now_ms)) return VERDICT_FORWARD;
+  }
   if (count == 0) {
     bool is_free = is_tuple_free(outside, port_pair, now_ms);
     return is_free ? VERDICT_FORWARD : VERDICT_DROP_TUPLE_TAKEN;
@@ -357,8 +374,8 @@ static struct wait homes[BATCH_COUNT_MAX];
 static struct wait indexed[BATCH_COUNT_MAX];
 
 /*
- * Prefetches what a packet needs that probably begins a flow: a free slot and two index lines. As a
- * call of its own gcc 12 would leave it out, taking a function that only prefetches for a pure one.
+ * Prefetches what a packet needs that probably begins a flow: a free slot and two index lines; keeps
+ * the service-side tuple that is tried first. As a call of its own gcc 12 would leave it out, taking a function that only prefetches for a pure one.
  */
 __attribute__((always_inline))
 static inline void prefetch_beginning(const struct packet *packet, const uint8_t *tags) {
@@ -375,7 +392,10 @@ static inline void prefetch_beginning(const struct packet *packet, const uint8_t
     take_address(&outside, service, first_address(service, outside.addresses));
   }
   uint32_t zone = zone_behind(port, zone_of(&packet->tuple));
-  set_tuple(&outside.tuple, outside.addresses, ports_of(packet), packet->protocol | zone << 8);
+  uint32_t port_pair = ports_of(packet);
+  set_tuple(&outside.tuple, outside.addresses, port_pair, packet->protocol | zone << 8);
+  is_foreseen[packet - packets] = service->pool_count == 0 || port_of(port_pair) >= PORT_MIN;
+  foreseen[packet - packets] = outside.tuple;
   __builtin_prefetch(first_bucket(outside.tuple.hash), 1);
   __builtin_prefetch(second_bucket(outside.tuple.hash), 1);
 }
@@ -424,6 +444,7 @@ static uint32_t probe_index(uint32_t count, bool is_second) {
 
 /* Translates the first `count` frames in place. */
 static void process_staged(uint32_t count) {
+  memset(is_foreseen, 0, count);
   uint32_t home_count = 0, index_count = 0;
   for (uint32_t at = 0; at < count; at++) {
     struct packet *packet = &packets[at];
@@ -465,6 +486,7 @@ static struct flow *candidate_of(const struct packet *packet, const struct port 
 
 /* The same, one frame after the other: what the stages are worth. */
 static void process_single(uint32_t count) {
+  memset(is_foreseen, 0, count);
   for (uint32_t at = 0; at < count; at++) {
     struct packet *packet = &packets[at];
     const struct port *port = &ports[frames[at].port];

@@ -28,6 +28,8 @@ export interface EngineOptions {
   arenaBytes?: number;
   /** Size of the region for rings, targets and address pools in bytes; default 4 MiB. */
   tablesBytes?: number;
+  /** Largest size that network tables (`setTables`) may have in bytes; default 0, none are used. */
+  networkBytes?: number;
   /** 16 bytes that key every hash; default random. The same seed and input give the same output. */
   seed?: Uint8Array;
   timeouts?: Partial<Timeouts>;
@@ -50,6 +52,11 @@ export interface PortOptions {
   service?: number;
   /** Port on which frames leave; default the port itself. */
   peer?: number;
+  /**
+   * New flows are resolved by the network tables instead of a service, and frames leave on the port
+   * of the VPC that they are bound for; default false.
+   */
+  routed?: boolean;
   /** A virtio_net_hdr of 12 bytes stands right before each frame; default false. */
   vnetHeader?: boolean;
 }
@@ -95,7 +102,14 @@ export type VerdictName =
   | "drop.tuple-taken"
   | "drop.table-full"
   | "drop.zone-full"
-  | "drop.same-endpoint";
+  | "drop.same-endpoint"
+  | "drop.no-route"
+  | "drop.blackhole"
+  | "drop.unintended"
+  | "drop.security-group"
+  | "drop.no-target"
+  | "drop.too-large"
+  | "drop.capacity";
 
 /** Frames that the engine makes itself: PROXY headers, TCP resets, ICMP errors. */
 export type EmitName = "pp2" | "rst" | "icmp";
@@ -129,7 +143,34 @@ export interface Usage {
   bytesFromService: number;
   flowsCreated: number;
   flowsActive: number;
+  /** Flows refused for want of a source port. */
   portsExhausted: number;
+  /** Flows created, and those that live, by protocol. */
+  tcp: { created: number; active: number };
+  udp: { created: number; active: number };
+  /** TCP flows that the service has answered. */
+  established: number;
+  /** Flows that ended by silence; counted when the engine notices (`Engine.expire`). */
+  idleTimeouts: number;
+  /** Flows that a RST of the client or of the service has ended, and RSTs that the engine made. */
+  resets: { client: number; service: number; made: number };
+  /** Flows refused for want of room in the table, of a target or of a free tuple. */
+  flowsRefused: number;
+  /** Flows to targets that are all unhealthy. */
+  flowsFailOpen: number;
+  /** Packets to one of its addresses that no listener takes. */
+  unintended: number;
+  /** Flows that security groups have blocked. */
+  blocked: { inbound: Blocked; outbound: Blocked; endpoint: number };
+  /** Packets dropped for whatever reason, flows refused among them. */
+  packetsDropped: number;
+}
+
+/** Flows by protocol; `other` is ICMP in the main. */
+export interface Blocked {
+  tcp: number;
+  udp: number;
+  other: number;
 }
 
 export interface Endpoint {
@@ -157,7 +198,8 @@ export interface Flow {
     | "closing"
     | "udp"
     | "icmp"
-    | "other";
+    | "other"
+    | "terminated";
   packetsFromClient: number;
   packetsFromService: number;
   bytesFromClient: number;

@@ -24,6 +24,7 @@ export interface Settings {
   flow6CountMax: number;
   arenaBytes: number;
   tablesBytes: number;
+  networkBytes: number;
   seed: Uint8Array;
   timeouts: Timeouts;
   warmUp: boolean;
@@ -34,6 +35,7 @@ const OPTIONS: OptionNames<EngineOptions> = {
   flow6CountMax: true,
   arenaBytes: true,
   tablesBytes: true,
+  networkBytes: true,
   seed: true,
   timeouts: true,
   wasm: true,
@@ -48,6 +50,7 @@ export function settingsOf(options: EngineOptions): Settings {
     flow6CountMax: wholeNumber("flow6CountMax", options.flow6CountMax ?? 1 << 18, 16, 28_000_000),
     arenaBytes: wholeNumber("arenaBytes", options.arenaBytes ?? 4 << 20, 1 << 16, 1 << 30),
     tablesBytes: wholeNumber("tablesBytes", options.tablesBytes ?? 4 << 20, 1 << 16, 1 << 30),
+    networkBytes: wholeNumber("networkBytes", options.networkBytes ?? 0, 0, 1 << 29) & ~63,
     seed: seedOf(options.seed),
     timeouts: timeoutsOf(options.timeouts ?? {}),
     warmUp: truth("warmUp", options.warmUp ?? true),
@@ -92,6 +95,7 @@ export function configure(
   set(abi.CONFIG_FLOW6_COUNT_MAX, settings.flow6CountMax);
   set(abi.CONFIG_ARENA_BYTES, settings.arenaBytes);
   set(abi.CONFIG_TABLES_BYTES, settings.tablesBytes);
+  set(abi.CONFIG_NETWORK_BYTES, settings.networkBytes);
   new Uint8Array(memory.buffer).set(settings.seed, configAddress + abi.CONFIG_SEED);
   const { halfOpen, established, closing, udp, icmp, other } = settings.timeouts;
   const byState = [halfOpen, established, established, established, closing, udp, icmp, other];

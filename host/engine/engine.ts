@@ -5,6 +5,7 @@
  * from it stay valid for its life. Nothing here allocates per packet or per batch.
  */
 import * as abi from "../../assembly/abi.ts";
+import { addressBytes } from "../address.ts";
 import { EngineError } from "../errors.ts";
 import type {
   Counters,
@@ -20,7 +21,9 @@ import type {
 import { options as checkOptions, type OptionNames, oneOf, truth, wholeNumber } from "./check.ts";
 import { configure, type Settings, settingsOf } from "./configure.ts";
 import { type EngineExports, loadEngine } from "./module.ts";
-import { readFlow } from "./records.ts";
+import type { NetworkTables } from "./network.ts";
+import { Networks } from "./networks.ts";
+import { readFlow, readUsage } from "./records.ts";
 import { ServiceTables } from "./tables.ts";
 import { warmUp } from "./warmup.ts";
 
@@ -38,6 +41,13 @@ export const VERDICT_NAMES: readonly VerdictName[] = [
   "drop.table-full",
   "drop.zone-full",
   "drop.same-endpoint",
+  "drop.no-route",
+  "drop.blackhole",
+  "drop.unintended",
+  "drop.security-group",
+  "drop.no-target",
+  "drop.too-large",
+  "drop.capacity",
 ];
 
 /** Names of frames that the engine makes, by EMIT_* value. */
@@ -51,6 +61,7 @@ const PORT_OPTIONS: OptionNames<PortOptions> = {
   sides: true,
   service: true,
   peer: true,
+  routed: true,
   vnetHeader: true,
 };
 
@@ -83,6 +94,7 @@ export class Engine {
   readonly #view: DataView<ArrayBuffer>;
   readonly #layout: (field: number) => number;
   readonly #services: ServiceTables;
+  readonly #networks: Networks;
   /** Frames of the last batch, and the clock of its last packet; undefined before the first. */
   #lastCount = 0;
   #emitCount = 0;
@@ -121,6 +133,17 @@ export class Engine {
       bytes: settings.tablesBytes,
     };
     this.#services = new ServiceTables(this.#view, this.#layout(abi.LAYOUT_SERVICES), tables);
+    const images = {
+      address: this.#layout(abi.LAYOUT_NETWORK),
+      bytes: settings.networkBytes * 2,
+    };
+    this.#networks = new Networks({
+      exports,
+      bytes: this.bytes,
+      view: this.#view,
+      usage: this.#layout(abi.LAYOUT_USAGE),
+      region: images,
+    });
     for (let port = 0; port < abi.PORT_COUNT_MAX; port++) this.#clearPort(port);
   }
 
@@ -221,7 +244,12 @@ export class Engine {
     checkOptions("", options, PORT_OPTIONS);
     const vpc = wholeNumber("vpc", options.vpc ?? 0, 0, 0xffff);
     const link = oneOf("link", options.link ?? "ethernet", LINKS);
-    const sides = oneOf("sides", options.sides ?? "client", SIDES);
+    const isRouted = truth("routed", options.routed ?? false);
+    const carried = oneOf("sides", options.sides ?? "client", SIDES);
+    const sides = carried | (isRouted ? abi.PORT_SIDE_ROUTED : 0);
+    if (isRouted && options.service !== undefined) {
+      throw new TypeError("service: a routed port has none, its network tables tell");
+    }
     const service =
       options.service === undefined
         ? abi.SERVICE_NONE
@@ -250,6 +278,47 @@ export class Engine {
     if (this.#failure) throw this.#failure;
     wholeNumber("service", service, 0, abi.SERVICE_COUNT_MAX - 1);
     this.#services.set(service, options);
+  }
+
+  /**
+   * Loads the tables that routed ports resolve new flows by, and puts them to use: at once, or, with
+   * `loadTables`, in steps that each take well below a millisecond, between batches. Until the last
+   * step the old tables hold. Flows that exist go on as they are.
+   * @throws TypeError or RangeError naming the path, its value and its range; nothing has changed then.
+   */
+  setTables(tables: NetworkTables): void {
+    for (const _ of this.loadTables(tables));
+  }
+
+  /** The steps of `setTables`. Only one load may be under way. */
+  *loadTables(tables: NetworkTables): Generator<void, void, void> {
+    if (this.#failure) throw this.#failure;
+    yield* this.#networks.load(tables);
+  }
+
+  /** The number that a service of the tables has, for `usage` and as `madeBy` of flows. */
+  serviceNumber(id: string): number | undefined {
+    return this.#networks.numberOf(id);
+  }
+
+  /**
+   * Ends the flows that a service of the tables has made, or those that go to a target, or both: the
+   * next packet of each is a stray, which its sender may be told by a reset; a new connection is a new
+   * flow. Looks at every slot of the flow tables.
+   * @throws TypeError or RangeError naming what there is not
+   */
+  terminate(flows: { service?: string; address?: string; port?: number }): number {
+    const { service, address, port } = flows;
+    const number = service === undefined ? abi.SERVICE_NONE : this.#networks.numberOf(service);
+    if (number === undefined) throw new TypeError(`service: the tables have no ${service}`);
+    const bytes = address === undefined ? new Uint8Array(0) : addressBytes(address);
+    const portNumber = wholeNumber("port", port ?? 0, 0, 0xffff);
+    const portBe = ((portNumber & 0xff) << 8) | (portNumber >> 8);
+    // The first descriptor lends its place to the address: no batch is under way.
+    this.bytes.set(bytes, this.descriptorsAddress);
+    return this.#run(() =>
+      this.exports.terminate(number, this.descriptorsAddress, bytes.length, portBe),
+    );
   }
 
   counters(): Counters {
@@ -281,17 +350,7 @@ export class Engine {
   /** What has passed through a service. */
   usage(service: number): Usage {
     wholeNumber("service", service, 0, abi.SERVICE_COUNT_MAX - 1);
-    const base = this.#layout(abi.LAYOUT_USAGE) + service * abi.USAGE_BYTES;
-    const read = (field: number) => Number(this.#view.getBigUint64(base + field, true));
-    return {
-      packetsFromClient: read(abi.USAGE_PACKETS_CLIENT),
-      packetsFromService: read(abi.USAGE_PACKETS_SERVICE),
-      bytesFromClient: read(abi.USAGE_OCTETS_CLIENT),
-      bytesFromService: read(abi.USAGE_OCTETS_SERVICE),
-      flowsCreated: read(abi.USAGE_FLOWS_CREATED),
-      flowsActive: read(abi.USAGE_FLOWS_ACTIVE),
-      portsExhausted: read(abi.USAGE_PORTS_EXHAUSTED),
-    };
+    return readUsage(this.#view, this.#layout(abi.LAYOUT_USAGE) + service * abi.USAGE_BYTES);
   }
 
   /** All live flows, IPv4 first, each as a copy. */

@@ -27,6 +27,10 @@ export interface EngineExports extends WalkExports, Record<string, unknown> {
   flowAfter(handle: number): number;
   flowRecord(handle: number): number;
   expire(nowMs: number): number;
+  /** Ends flows by service (0xffff = any) and target (no bytes = any). */
+  terminate(service: number, address: number, addressBytes: number, portBe: number): number;
+  /** Swaps the network image at this address in; 0 = none. */
+  useImage(address: number): void;
   zoneOf(vpc: number, outer: number, inner: number): number;
   zoneVpcAndOuter(zone: number): number;
   zoneInner(zone: number): number;

@@ -1,7 +1,7 @@
-/** Reads flow records (FLOW_*, KEY_* of abi.ts) into plain objects. */
+/** Reads flow records and usage blocks (FLOW_*, KEY_*, USAGE_* of abi.ts) into plain objects. */
 import * as abi from "../../assembly/abi.ts";
 import { addressText } from "../address.ts";
-import type { Endpoint, Flow } from "./api.ts";
+import type { Blocked, Endpoint, Flow, Usage } from "./api.ts";
 
 const STATES: readonly Flow["state"][] = [
   "half-open",
@@ -12,6 +12,7 @@ const STATES: readonly Flow["state"][] = [
   "udp",
   "icmp",
   "other",
+  "terminated",
 ];
 
 const PROTOCOLS: Record<number, string> = { 1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6" };
@@ -60,5 +61,42 @@ export function readFlow(view: DataView, handle: number, record: number): Flow {
     bytesFromService: octets(abi.FLOW_OCTETS_SERVICE),
     lastSeenMs: view.getUint32(record + abi.FLOW_LAST_SEEN_MS, true),
     madeBy: view.getUint16(record + abi.FLOW_SERVICE, true),
+  };
+}
+
+/** The usage block at `base`, copied. */
+export function readUsage(view: DataView, base: number): Usage {
+  const read = (field: number) => Number(view.getBigUint64(base + field, true));
+  const blocked = (field: number): Blocked => ({
+    tcp: read(field),
+    udp: read(field + 8),
+    other: read(field + 16),
+  });
+  return {
+    packetsFromClient: read(abi.USAGE_PACKETS_CLIENT),
+    packetsFromService: read(abi.USAGE_PACKETS_SERVICE),
+    bytesFromClient: read(abi.USAGE_OCTETS_CLIENT),
+    bytesFromService: read(abi.USAGE_OCTETS_SERVICE),
+    flowsCreated: read(abi.USAGE_FLOWS_CREATED),
+    flowsActive: read(abi.USAGE_FLOWS_ACTIVE),
+    portsExhausted: read(abi.USAGE_PORTS_EXHAUSTED),
+    tcp: { created: read(abi.USAGE_FLOWS_TCP), active: read(abi.USAGE_ACTIVE_TCP) },
+    udp: { created: read(abi.USAGE_FLOWS_UDP), active: read(abi.USAGE_ACTIVE_UDP) },
+    established: read(abi.USAGE_ESTABLISHED),
+    idleTimeouts: read(abi.USAGE_IDLE_TIMEOUTS),
+    resets: {
+      client: read(abi.USAGE_RESETS_CLIENT),
+      service: read(abi.USAGE_RESETS_SERVICE),
+      made: read(abi.USAGE_RESETS_MADE),
+    },
+    flowsRefused: read(abi.USAGE_REFUSED),
+    flowsFailOpen: read(abi.USAGE_FAIL_OPEN),
+    unintended: read(abi.USAGE_UNINTENDED),
+    blocked: {
+      inbound: blocked(abi.USAGE_BLOCKED),
+      outbound: blocked(abi.USAGE_BLOCKED + 24),
+      endpoint: read(abi.USAGE_BLOCKED_ENDPOINT),
+    },
+    packetsDropped: read(abi.USAGE_DROPPED),
   };
 }

@@ -1,0 +1,129 @@
+/**
+ * The engine's network tables over time: which number each service has, which of the two images is
+ * in use, and how the next one gets there. An image is copied whole, whatever it holds, in slices of
+ * SLICE_BYTES: a reload takes the same time whether it says much or little, and no batch waits long.
+ */
+import * as abi from "../../assembly/abi.ts";
+import type { Region } from "./api.ts";
+import { NetworkImage } from "./image.ts";
+import type { EngineExports } from "./module.ts";
+import type { NetworkTables } from "./network.ts";
+import { packNetwork } from "./pack.ts";
+
+/** Copied at memory speed in some 20 µs. */
+const SLICE_BYTES = 1 << 18;
+
+export interface NetworkMemory {
+  exports: EngineExports;
+  bytes: Uint8Array<ArrayBuffer>;
+  view: DataView<ArrayBuffer>;
+  /** Address of the usage blocks. */
+  usage: number;
+  /** Both images, one behind the other. */
+  region: Region;
+}
+
+export class Networks {
+  readonly #memory: NetworkMemory;
+  readonly #numbers = new Map<string, number>();
+  readonly #capacities = new Map<string, number>();
+  /** Numbers given up for good are used again only when there are no new ones. */
+  #next = 0;
+  /** Address of the image in use, 0 = none. */
+  #current = 0;
+  #staging: Uint8Array<ArrayBuffer> | undefined;
+  #isLoading = false;
+
+  constructor(memory: NetworkMemory) {
+    this.#memory = memory;
+  }
+
+  /** The number of a service that tables have named, or undefined. */
+  numberOf(id: string): number | undefined {
+    return this.#numbers.get(id);
+  }
+
+  /** Packs, copies and swaps in: one step at a time. */
+  *load(tables: NetworkTables): Generator<void, void, void> {
+    const { region, bytes, exports } = this.#memory;
+    const half = region.bytes / 2;
+    if (half === 0)
+      throw new RangeError("networkBytes: 0, the engine was made without network tables");
+    if (this.#isLoading) throw new TypeError("network: other tables are being loaded already");
+    this.#isLoading = true;
+    try {
+      const address = this.#current === region.address ? region.address + half : region.address;
+      this.#staging ??= new Uint8Array(half);
+      const image = new NetworkImage({ address, bytes: half }, this.#staging);
+      yield* packNetwork(image, tables, {
+        numberOf: (id) => this.#numberFor(id),
+        capacityOf: (name) => this.#capacityFor(name),
+        leftovers: () => this.#leftovers(tables),
+      });
+      for (let start = 0; start < half; start += SLICE_BYTES) {
+        bytes.set(image.bytes.subarray(start, start + SLICE_BYTES), address + start);
+        yield;
+      }
+      for (const { vpc } of tables.vpcs) exports.zoneOf(vpc, 0, 0);
+      for (const { vpc } of tables.services) exports.zoneOf(vpc, 0, 0);
+      exports.useImage(address);
+      this.#current = address;
+      this.#forget(tables);
+    } finally {
+      this.#isLoading = false;
+    }
+  }
+
+  #flowsOf(number: number): number {
+    const { view, usage } = this.#memory;
+    return Number(
+      view.getBigUint64(usage + number * abi.USAGE_BYTES + abi.USAGE_FLOWS_ACTIVE, true),
+    );
+  }
+
+  #numberFor(id: string): number {
+    const known = this.#numbers.get(id);
+    if (known !== undefined) return known;
+    const number = this.#next < abi.SERVICE_COUNT_MAX ? this.#next++ : this.#freeNumber();
+    const { bytes, usage } = this.#memory;
+    bytes.fill(0, usage + number * abi.USAGE_BYTES, usage + (number + 1) * abi.USAGE_BYTES);
+    this.#numbers.set(id, number);
+    return number;
+  }
+
+  #freeNumber(): number {
+    const taken = new Set(this.#numbers.values());
+    for (let number = 0; number < abi.SERVICE_COUNT_MAX; number++) {
+      if (!taken.has(number) && this.#flowsOf(number) === 0) return number;
+    }
+    throw new RangeError(`services: ${abi.SERVICE_COUNT_MAX} have been named and have flows`);
+  }
+
+  #capacityFor(name: string): number {
+    const known = this.#capacities.get(name) ?? this.#capacities.size + 1;
+    this.#capacities.set(name, known);
+    return known;
+  }
+
+  /** Records of services that the tables leave out although they still have flows. */
+  *#leftovers(tables: NetworkTables): Generator<readonly [number, Uint8Array], void, void> {
+    if (this.#current === 0) return;
+    const { view, bytes } = this.#memory;
+    const kept = new Set(tables.services.map(({ id }) => id));
+    const records = view.getUint32(this.#current + abi.IMAGE_SERVICES, true);
+    const count = view.getUint32(this.#current + abi.IMAGE_SERVICE_COUNT, true);
+    const names = new Map([...this.#numbers].map(([id, number]) => [number, id]));
+    for (let number = 0; number < count; number++) {
+      const id = names.get(number);
+      if ((id !== undefined && kept.has(id)) || this.#flowsOf(number) === 0) continue;
+      const start = records + number * abi.SERVICE_BYTES;
+      yield [number, bytes.slice(start, start + abi.SERVICE_BYTES)];
+    }
+  }
+
+  /** Names that are left out are nobody's from here on; their numbers rest. */
+  #forget(tables: NetworkTables): void {
+    const kept = new Set(tables.services.map(({ id }) => id));
+    for (const id of [...this.#numbers.keys()]) if (!kept.has(id)) this.#numbers.delete(id);
+  }
+}

@@ -1,0 +1,405 @@
+/**
+ * Packs network tables into an image. Everything is checked before it is written, and the image is
+ * put to use only when it is whole, so a call that throws has changed nothing.
+ *
+ * Packing is a generator that yields after each small piece of work: whoever forwards packets at the
+ * same time takes a step between two batches.
+ */
+import * as abi from "../../assembly/abi.ts";
+import { addressBytes } from "../address.ts";
+import { buildRing, type RingTarget } from "../control/maglev.ts";
+import type { Target } from "./api.ts";
+import { oneOf, shown, wholeNumber } from "./check.ts";
+import type { NetworkImage } from "./image.ts";
+import type {
+  NetworkRoute,
+  NetworkRule,
+  NetworkService,
+  NetworkServiceKind,
+  NetworkTables,
+  NetworkVpc,
+} from "./network.ts";
+import { PrefixSets, prefixOf } from "./prefixes.ts";
+
+/** A NAT address has 55,000 ports a destination: the upper ones, where clients' own mostly are. */
+const PORT_MIN_LIMITED = 65536 - 55_000;
+const NEVER_MS = 0x7fffffff;
+const TARGET_COUNT_MAX = 10_000;
+const POOL_COUNT_MAX = 1024;
+const RULE_COUNT_MAX = 10_000;
+const ANY_PROTOCOL_HIGH = 0xffffff;
+/** Primes; a target has a hundred entries of its ring or more, up to the largest. */
+const RING_SIZES = [1021, 4093, 16381, 65537];
+const RING_SHARE = 100;
+
+const PROTOCOLS: Record<string, number> = { tcp: 6, udp: 17, icmp: 1, icmpv6: 58 };
+
+const { TRAIT_NETWORK, TRAIT_TARGETED, TRAIT_SEQUENCE, TRAIT_UDP_FRAGMENTS } = abi;
+const KINDS: Record<NetworkServiceKind, { traits: number; flags: number }> = {
+  "load-balancer": {
+    traits:
+      TRAIT_NETWORK | TRAIT_TARGETED | TRAIT_SEQUENCE | TRAIT_UDP_FRAGMENTS | abi.TRAIT_UNREACHABLE,
+    flags: abi.SERVICE_FLAG_RESET_STRAYS,
+  },
+  "nat-gateway": {
+    traits: TRAIT_NETWORK | TRAIT_UDP_FRAGMENTS | abi.TRAIT_NAT,
+    flags: abi.SERVICE_FLAG_RESET_STRAYS,
+  },
+  route: { traits: TRAIT_NETWORK, flags: abi.SERVICE_FLAG_ADOPT },
+};
+
+/** What packing needs to know of the engine. */
+export interface PackContext {
+  /** The number that a service has, by its id: the same for life. */
+  numberOf(id: string): number;
+  /** The number of a capacity, from 1. */
+  capacityOf(name: string): number;
+  /** Services of earlier tables that still have flows: their numbers and their records. */
+  leftovers(): Iterable<readonly [number: number, record: Uint8Array]>;
+}
+
+/** Packs `tables` into an empty image. @throws TypeError, RangeError naming path, value and range */
+export function* packNetwork(
+  image: NetworkImage,
+  tables: NetworkTables,
+  context: PackContext,
+): Generator<void, void, void> {
+  const packing = new Packing(image, tables, context);
+  yield* packing.rules();
+  yield* packing.services();
+  yield* packing.vpcs();
+  yield* image.writeDirectory();
+}
+
+class Packing {
+  readonly #image: NetworkImage;
+  readonly #tables: NetworkTables;
+  readonly #context: PackContext;
+  readonly #rules = new Map<string, number>();
+  readonly #services = new Map<string, number>();
+  readonly #prefixes: PrefixSets;
+
+  constructor(image: NetworkImage, tables: NetworkTables, context: PackContext) {
+    this.#image = image;
+    this.#tables = tables;
+    this.#context = context;
+    this.#prefixes = new PrefixSets(image);
+  }
+
+  *rules(): Generator<void, void, void> {
+    for (const [name, rules] of Object.entries(this.#tables.rules ?? {})) {
+      this.#rules.set(name, this.#rulesOf(`rules.${name}`, rules));
+      yield;
+    }
+  }
+
+  #rulesOf(path: string, rules: readonly NetworkRule[]): number {
+    wholeNumber(`${path}.length`, rules.length, 0, RULE_COUNT_MAX);
+    const checked = rules.map((rule, at) => checkRule(`${path}[${at}]`, rule));
+    const v4 = checked.filter(({ address }) => address.length === 4);
+    const v6 = checked.filter(({ address }) => address.length === 16);
+    const blocks = Math.ceil(v4.length / 4);
+    const image = this.#image;
+    const start = image.take(abi.RULES_BLOCKS + (blocks + v6.length) * abi.RULE_BLOCK_BYTES);
+    image.put(start + abi.RULES_COUNT, blocks);
+    image.put(start + abi.RULES_COUNT6, v6.length);
+    const first = start + abi.RULES_BLOCKS;
+    for (let lane = 0; lane < blocks * 4; lane++) {
+      const at = first + (lane >> 2) * abi.RULE_BLOCK_BYTES + (lane & 3) * 4;
+      const rule = v4[lane];
+      // A lane that is left over matches nothing: its range is empty.
+      image.put(at + abi.RULE_BLOCK_LOW, rule?.low ?? 1);
+      image.put(at + abi.RULE_BLOCK_HIGH, rule?.high ?? 0);
+      if (rule === undefined) continue;
+      image.bytes.set(rule.address, at + abi.RULE_BLOCK_ADDRESS);
+      image.bytes.set(rule.mask, at + abi.RULE_BLOCK_MASK);
+    }
+    for (const [index, rule] of v6.entries()) {
+      const at = first + (blocks + index) * abi.RULE_BLOCK_BYTES;
+      image.bytes.set(rule.address, at + abi.RULE_BLOCK_ADDRESS);
+      image.bytes.set(rule.mask, at + abi.RULE_BLOCK_MASK);
+      image.put(at + abi.RULE_BLOCK_LOW, rule.low);
+      image.put(at + abi.RULE_BLOCK_HIGH, rule.high);
+    }
+    return image.addressOf(start);
+  }
+
+  *services(): Generator<void, void, void> {
+    const image = this.#image;
+    const { services } = this.#tables;
+    wholeNumber("services.length", services.length, 0, abi.SERVICE_COUNT_MAX);
+    for (const [at, { id }] of services.entries()) {
+      if (typeof id !== "string" || id === "") throw new TypeError(`services[${at}].id: no name`);
+      if (this.#services.has(id)) throw new TypeError(`services[${at}].id: ${id} is there twice`);
+      this.#services.set(id, this.#context.numberOf(id));
+    }
+    const leftovers = [...this.#context.leftovers()].filter(([number]) => {
+      return ![...this.#services.values()].includes(number);
+    });
+    const numbers = [...this.#services.values(), ...leftovers.map(([number]) => number)];
+    const count = Math.max(0, ...numbers) + 1;
+    const place = image.take(count * abi.SERVICE_BYTES);
+    image.put(abi.IMAGE_SERVICES, image.addressOf(place));
+    image.put(abi.IMAGE_SERVICE_COUNT, count);
+    for (const [number, record] of leftovers) {
+      image.bytes.set(record, place + number * abi.SERVICE_BYTES);
+    }
+    for (const [at, service] of services.entries()) {
+      const number = this.#services.get(service.id) as number;
+      this.#service(`services[${at}]`, service, place + number * abi.SERVICE_BYTES);
+      yield;
+    }
+    this.#minima(place, count);
+  }
+
+  /** The shortest idle timeout and the smallest MTU, which the packet path compares with first. */
+  #minima(place: number, count: number): void {
+    const least = (read: (record: number) => number) => {
+      const records = Array.from({ length: count }, (_, n) => place + n * abi.SERVICE_BYTES);
+      const values = records.map(read).filter((value) => value > 0);
+      return values.length > 0 ? Math.min(...values) : 0;
+    };
+    const { view } = this.#image;
+    const idleMs = least((record) => view.getUint32(record + abi.SERVICE_IDLE_MS, true));
+    const mtu = least((record) => view.getUint16(record + abi.SERVICE_MTU_BYTES, true));
+    this.#image.put(abi.IMAGE_IDLE_MS_MIN, idleMs);
+    this.#image.put(abi.IMAGE_MTU_MIN, mtu);
+  }
+
+  #service(path: string, service: NetworkService, record: number): void {
+    const { view } = this.#image;
+    const put = (field: number, value: number) => this.#image.put(record + field, value);
+    const put16 = (field: number, value: number) => view.setUint16(record + field, value, true);
+    const kind = oneOf(`${path}.kind`, service.kind, KINDS);
+    const traits =
+      kind.traits |
+      (service.isSticky ? abi.TRAIT_STICKY : 0) |
+      (service.isMtuTold ? abi.TRAIT_MTU_TOLD : 0) |
+      (service.isFailOpen ? abi.TRAIT_FAIL_OPEN : 0);
+    const mtu = service.mtuBytes;
+    put(abi.SERVICE_FLAGS, kind.flags);
+    put(abi.SERVICE_TRAITS, traits);
+    put16(abi.SERVICE_VPC, wholeNumber(`${path}.vpc`, service.vpc, 0, 0xffff));
+    put16(
+      abi.SERVICE_MTU_BYTES,
+      mtu === undefined ? 0 : wholeNumber(`${path}.mtuBytes`, mtu, 1280, 65535),
+    );
+    put(abi.SERVICE_IDLE_MS, idleMs(`${path}.idleSeconds`, service.idleSeconds));
+    put16(abi.SERVICE_PORT_MIN, PORT_MIN_LIMITED);
+    this.#pools(path, service.sources ?? [], put);
+    this.#targets(path, service.targets ?? [], put);
+    const { endpoint, inbound, outbound } = service.rules ?? {};
+    put(abi.SERVICE_RULES_ENDPOINT, this.#ruleSet(`${path}.rules.endpoint`, endpoint));
+    put(abi.SERVICE_RULES_INBOUND, this.#ruleSet(`${path}.rules.inbound`, inbound));
+    put(abi.SERVICE_RULES_OUTBOUND, this.#ruleSet(`${path}.rules.outbound`, outbound));
+    const { capacity } = service;
+    if (capacity === undefined) return;
+    if (!Object.hasOwn(this.#tables.capacities ?? {}, capacity)) {
+      throw new TypeError(`${path}.capacity: there is no capacity ${shown(capacity)}`);
+    }
+    put16(abi.SERVICE_CAPACITY, this.#context.capacityOf(capacity));
+  }
+
+  #ruleSet(path: string, name: string | undefined): number {
+    if (name === undefined) return 0;
+    const address = this.#rules.get(name);
+    if (address === undefined) throw new TypeError(`${path}: there are no rules ${shown(name)}`);
+    return address;
+  }
+
+  #pools(
+    path: string,
+    sources: readonly string[],
+    put: (field: number, value: number) => void,
+  ): void {
+    wholeNumber(`${path}.sources.length`, sources.length, 0, POOL_COUNT_MAX);
+    const all = sources.map((text, at) => addressOf(`${path}.sources[${at}]`, text));
+    for (const width of [4, 16]) {
+      const addresses = all.filter((bytes) => bytes.length === width);
+      if (addresses.length === 0) continue;
+      const place = this.#image.take(addresses.length * width);
+      for (const [index, bytes] of addresses.entries()) {
+        this.#image.bytes.set(bytes, place + index * width);
+      }
+      put(width === 4 ? abi.SERVICE_POOL : abi.SERVICE_POOL6, this.#image.addressOf(place));
+      put(width === 4 ? abi.SERVICE_POOL_COUNT : abi.SERVICE_POOL6_COUNT, addresses.length);
+    }
+  }
+
+  #targets(
+    path: string,
+    targets: readonly Target[],
+    put: (field: number, value: number) => void,
+  ): void {
+    wholeNumber(`${path}.targets.length`, targets.length, 0, TARGET_COUNT_MAX);
+    const all = targets.map((target, at) => checkTarget(`${path}.targets[${at}]`, target));
+    const families = [4, 16].map((width) =>
+      all.filter(({ bytes, weight }) => bytes.length === width && weight > 0),
+    );
+    const size = Math.max(...families.map(ringSizeFor));
+    put(abi.SERVICE_RING_SIZE, size);
+    for (const list of families) {
+      if (list.length === 0) continue;
+      const isIpv6 = list[0]?.bytes.length === 16;
+      put(isIpv6 ? abi.SERVICE_RING6 : abi.SERVICE_RING, this.#ring(list, size));
+      put(isIpv6 ? abi.SERVICE_TARGETS6 : abi.SERVICE_TARGETS, this.#list(list, isIpv6));
+      put(isIpv6 ? abi.SERVICE_TARGET6_COUNT : abi.SERVICE_TARGET_COUNT, list.length);
+    }
+  }
+
+  #ring(list: readonly RingTarget[], size: number): number {
+    const ring = buildRing(list, size);
+    const place = this.#image.take(ring.byteLength);
+    this.#image.bytes.set(new Uint8Array(ring.buffer, ring.byteOffset, ring.byteLength), place);
+    return this.#image.addressOf(place);
+  }
+
+  #list(list: readonly CheckedTarget[], isIpv6: boolean): number {
+    const stride = isIpv6 ? abi.TARGET6_BYTES : abi.TARGET_BYTES;
+    const portAt = isIpv6 ? abi.TARGET6_PORT_BE : abi.TARGET_PORT_BE;
+    const place = this.#image.take(list.length * stride);
+    for (const [index, { bytes, port }] of list.entries()) {
+      this.#image.bytes.set(bytes, place + index * stride);
+      this.#image.view.setUint16(place + index * stride + portAt, port);
+    }
+    return this.#image.addressOf(place);
+  }
+
+  *vpcs(): Generator<void, void, void> {
+    const seen = new Set<number>();
+    for (const [at, vpc] of this.#tables.vpcs.entries()) {
+      const path = `vpcs[${at}]`;
+      wholeNumber(`${path}.vpc`, vpc.vpc, 0, 0xffff);
+      if (seen.has(vpc.vpc)) throw new TypeError(`${path}.vpc: ${vpc.vpc} is there twice`);
+      seen.add(vpc.vpc);
+      yield* this.#vpc(path, vpc);
+    }
+  }
+
+  *#vpc(path: string, vpc: NetworkVpc): Generator<void, void, void> {
+    const image = this.#image;
+    const record = image.take(abi.VPC_BYTES);
+    image.add(abi.SPACE_VPC, vpc.vpc, 0, new Uint8Array(0), image.addressOf(record));
+    const port = vpc.port ?? abi.PORT_NONE;
+    if (vpc.port !== undefined) wholeNumber(`${path}.port`, port, 0, abi.PORT_COUNT_MAX - 1);
+    image.put(record + abi.VPC_PORT, port);
+    yield* this.#addresses(path, vpc);
+    const tables: number[] = [];
+    for (const [at, routes] of (vpc.routeTables ?? []).entries()) {
+      tables.push(this.#prefixes.write(this.#routes(`${path}.routeTables[${at}]`, routes)));
+      yield;
+    }
+    image.put(record + abi.VPC_MAIN, tables[0] ?? 0);
+    const subnets = (vpc.subnets ?? []).map(({ cidr, routeTable }, at) => {
+      const place = `${path}.subnets[${at}]`;
+      wholeNumber(`${place}.routeTable`, routeTable, 0, tables.length - 1);
+      return {
+        path: `${place}.cidr`,
+        ...prefixOf(`${place}.cidr`, cidr),
+        value: tables[routeTable] as number,
+      };
+    });
+    if (subnets.length > 0) image.put(record + abi.VPC_SUBNETS, this.#prefixes.write(subnets));
+  }
+
+  #routes(path: string, routes: readonly NetworkRoute[]) {
+    return routes.map(({ to, service }, at) => {
+      const value =
+        service === undefined
+          ? abi.ROUTE_BLACKHOLE
+          : this.#number(`${path}[${at}].service`, service);
+      return { path: `${path}[${at}].to`, ...prefixOf(`${path}[${at}].to`, to), value };
+    });
+  }
+
+  *#addresses(path: string, vpc: NetworkVpc): Generator<void, void, void> {
+    const keys = new Set<string>();
+    const once = (place: string, key: string) => {
+      if (keys.has(key)) throw new TypeError(`${place}: ${key} is there twice`);
+      keys.add(key);
+    };
+    for (const [at, owned] of (vpc.addresses ?? []).entries()) {
+      const place = `${path}.addresses[${at}]`;
+      const address = addressOf(`${place}.address`, owned.address);
+      once(`${place}.address`, owned.address);
+      const owner = this.#number(`${place}.service`, owned.service);
+      this.#image.add(abi.SPACE_ADDRESS, vpc.vpc, 0, address, owner);
+      for (const [index, listener] of (owned.listeners ?? []).entries()) {
+        const spot = `${place}.listeners[${index}]`;
+        const protocol = oneOf(`${spot}.protocol`, listener.protocol, { tcp: 6, udp: 17 });
+        const port = wholeNumber(`${spot}.port`, listener.port, 1, 65535);
+        once(spot, `${owned.address} ${listener.protocol} ${port}`);
+        const service = this.#number(`${spot}.service`, listener.service);
+        this.#image.add(abi.SPACE_LISTENER, vpc.vpc, (protocol << 16) | port, address, service);
+      }
+      if (at % 64 === 63) yield;
+    }
+  }
+
+  #number(path: string, id: string): number {
+    const number = this.#services.get(id);
+    if (number === undefined) throw new TypeError(`${path}: there is no service ${shown(id)}`);
+    return number;
+  }
+}
+
+function idleMs(path: string, seconds: number | undefined): number {
+  if (seconds === undefined) return 0;
+  if (seconds === 0) return NEVER_MS;
+  return wholeNumber(path, seconds, 1, 2_000_000) * 1000;
+}
+
+interface CheckedTarget extends RingTarget {
+  bytes: Uint8Array;
+  port: number;
+}
+
+function checkTarget(path: string, target: Target): CheckedTarget {
+  const port = wholeNumber(`${path}.port`, target.port ?? 0, 0, 65535);
+  const weight = target.weight ?? 1;
+  if (!(Number.isFinite(weight) && weight >= 0)) {
+    throw new RangeError(`${path}.weight: ${shown(weight)} is not a number from 0`);
+  }
+  const bytes = addressOf(`${path}.address`, target.address);
+  return { bytes, port, weight, name: `${target.address} ${port}` };
+}
+
+/** A ring in which every target has its share to about a hundredth. */
+function ringSizeFor(targets: readonly RingTarget[]): number {
+  const weights = targets.map(({ weight }) => weight);
+  const sum = weights.reduce((total, weight) => total + weight, 0);
+  const wanted = targets.length === 0 ? 0 : (RING_SHARE * sum) / Math.min(...weights);
+  return RING_SIZES.find((size) => size >= wanted) ?? (RING_SIZES.at(-1) as number);
+}
+
+function addressOf(path: string, text: string): Uint8Array {
+  if (typeof text !== "string") throw new TypeError(`${path}: ${shown(text)} is not text`);
+  try {
+    return addressBytes(text);
+  } catch (error) {
+    throw new TypeError(`${path}: ${(error as Error).message}`);
+  }
+}
+
+function checkRule(path: string, rule: NetworkRule) {
+  const { address, mask } = prefixOf(`${path}.cidr`, rule.cidr);
+  const [first, last] = rule.ports ?? [0, 65535];
+  wholeNumber(`${path}.ports[0]`, first, 0, 65535);
+  wholeNumber(`${path}.ports[1]`, last, first, 65535);
+  if (rule.protocol === undefined) {
+    if (rule.ports !== undefined) throw new TypeError(`${path}.ports: no protocol that has them`);
+    return { address, mask, low: 0, high: ANY_PROTOCOL_HIGH };
+  }
+  const protocol =
+    typeof rule.protocol === "number"
+      ? wholeNumber(`${path}.protocol`, rule.protocol, 0, 255)
+      : oneOf(`${path}.protocol`, rule.protocol, PROTOCOLS);
+  const hasPorts = protocol === 6 || protocol === 17;
+  const key = protocol << 16;
+  return {
+    address,
+    mask,
+    low: key | (hasPorts ? first : 0),
+    high: key | (hasPorts ? last : 65535),
+  };
+}

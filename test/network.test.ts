@@ -1,0 +1,192 @@
+/**
+ * Which service takes a packet: listeners, addresses, subnets, routes, and VPCs that use the same
+ * addresses; and how tables follow each other while flows go on.
+ */
+import { describe, expect, test } from "vitest";
+import { eth } from "../fixtures/packets.ts";
+import type { NetworkTables, NetworkVpc } from "../host/engine/network.ts";
+import { networkEngine, one, usageOf } from "./network.ts";
+
+const LISTENER = "10.0.0.100";
+
+/** A VPC of the same addresses as every other, with a target of its own outside. */
+function twinVpc(vpc: number): NetworkVpc {
+  return {
+    vpc,
+    port: vpc,
+    addresses: [
+      {
+        address: LISTENER,
+        service: `web-${vpc}`,
+        listeners: [{ protocol: "tcp", port: 80, service: `web-${vpc}` }],
+      },
+    ],
+  };
+}
+
+const OVERLAPPING: NetworkTables = {
+  vpcs: [1, 2, 3].map(twinVpc),
+  services: [1, 2, 3].map((vpc) => ({
+    id: `web-${vpc}`,
+    kind: "load-balancer",
+    vpc,
+    targets: [{ address: "10.0.0.200", port: 8000 + vpc }],
+  })),
+};
+
+describe("VPCs of the same addresses", () => {
+  test("one five-tuple in three VPCs is three flows, and nothing leaks", async () => {
+    const engine = await networkEngine(OVERLAPPING);
+    const way = () => eth().ip("10.0.0.1", LISTENER);
+    const back = (port: number) =>
+      eth().ip("10.0.0.200", "10.0.0.1").tcp(port, 40000, { flags: "SA" });
+    const handles = [1, 2, 3].map((vpc) => {
+      const out = one(engine, way().tcp(40000, 80, { flags: "S", seq: 9 }), vpc);
+      expect(out).toMatchObject({ verdict: "forward", portOut: vpc });
+      expect(engine.flow(out.flow)?.translatedService.port).toBe(8000 + vpc);
+      return out.flow;
+    });
+    expect(new Set(handles).size).toBe(3);
+    for (const vpc of [1, 2, 3]) {
+      for (let times = 0; times < vpc; times++) {
+        const answer = one(engine, back(8000 + vpc), vpc);
+        expect(answer).toMatchObject({ verdict: "forward", portOut: vpc, flow: handles[vpc - 1] });
+      }
+      // Another VPC's target has no flow here.
+      expect(one(engine, back(8000 + (vpc % 3) + 1), vpc).verdict).toBe("drop.no-route");
+    }
+    const counts = [1, 2, 3].map((vpc) => usageOf(engine, `web-${vpc}`));
+    expect(counts.map((usage) => usage.packetsFromClient)).toEqual([1, 1, 1]);
+    expect(counts.map((usage) => usage.packetsFromService)).toEqual([1, 2, 3]);
+  });
+});
+
+const ROUTED: NetworkTables = {
+  vpcs: [
+    {
+      vpc: 1,
+      port: 1,
+      routeTables: [
+        [
+          { to: "10.0.0.0/16", service: "local" },
+          { to: "0.0.0.0/0", service: "away" },
+          { to: "10.0.9.0/24" },
+          { to: "::/0", service: "away" },
+          { to: "2001:db8:1::/64", service: "local" },
+          { to: "2001:db8:1::5/128" },
+        ],
+        [{ to: "10.0.0.0/16", service: "local" }],
+      ],
+      subnets: [{ cidr: "10.0.5.0/24", routeTable: 1 }],
+    },
+    { vpc: 2, port: 2, routeTables: [[{ to: "10.0.0.0/16", service: "home" }]] },
+  ],
+  services: [
+    { id: "local", kind: "route", vpc: 1 },
+    { id: "home", kind: "route", vpc: 1 },
+    { id: "away", kind: "route", vpc: 2 },
+  ],
+};
+
+describe("routes", () => {
+  test.each([
+    ["10.0.1.1", "10.0.2.2", "forward", 1],
+    ["10.0.1.1", "192.0.2.1", "forward", 2],
+    ["10.0.1.1", "10.0.9.7", "drop.blackhole", 1],
+    ["10.0.5.1", "192.0.2.1", "drop.no-route", 1],
+    ["10.0.5.1", "10.0.9.7", "forward", 1],
+    ["2001:db8:1::1", "2001:db8:1::2", "forward", 1],
+    ["2001:db8:1::1", "2001:db8:1::5", "drop.blackhole", 1],
+    ["2001:db8:1::1", "2001:db8:2::5", "forward", 2],
+  ])("from %s to %s: %s on port %i", async (from, to, verdict, portOut) => {
+    const engine = await networkEngine(ROUTED);
+    const out = one(engine, eth().ip(from, to).udp(5000, 5001).payload(9));
+    expect(out).toMatchObject({ verdict, portOut });
+    const frame = eth().ip(from, to).udp(5000, 5001).payload(9).bytes();
+    expect([...out.frame]).toEqual([...frame]);
+  });
+
+  test("an answer comes home over the flow, whatever its own routes say", async () => {
+    const engine = await networkEngine(ROUTED);
+    const out = one(engine, eth().ip("10.0.1.1", "192.0.2.1").udp(5000, 53));
+    const back = one(engine, eth().ip("192.0.2.1", "10.0.1.1").udp(53, 5000), 2);
+    expect(back).toMatchObject({ verdict: "forward", portOut: 1, flow: out.flow });
+  });
+
+  test("a packet of TCP may begin a routed flow anywhere in a connection", async () => {
+    const engine = await networkEngine(ROUTED);
+    const out = one(engine, eth().ip("10.0.1.1", "10.0.2.2").tcp(5000, 80, { flags: "A" }));
+    expect(out.verdict).toBe("forward");
+  });
+});
+
+describe("tables that follow each other", () => {
+  test("flows and counters go on, new flows see the new tables", async () => {
+    const engine = await networkEngine(OVERLAPPING);
+    const syn = (port: number) => eth().ip("10.0.0.1", LISTENER).tcp(port, 80, { flags: "S" });
+    const first = one(engine, syn(1));
+    const number = engine.serviceNumber("web-1");
+    const moved = structuredClone(OVERLAPPING) as {
+      services: { targets: unknown }[];
+    } & NetworkTables;
+    (moved.services[0] as { targets: unknown }).targets = [{ address: "10.0.0.201", port: 9000 }];
+    engine.setTables(moved);
+    expect(engine.serviceNumber("web-1")).toBe(number);
+    const second = one(engine, syn(2));
+    expect(engine.flow(first.flow)?.translatedService.address).toBe("10.0.0.200");
+    expect(engine.flow(second.flow)?.translatedService.address).toBe("10.0.0.201");
+    expect(one(engine, syn(1)).flow).toBe(first.flow);
+    expect(usageOf(engine, "web-1").flowsCreated).toBe(2);
+  });
+
+  test("a service that is left out takes no new flows, but its old ones go on", async () => {
+    const engine = await networkEngine(OVERLAPPING);
+    const syn = (port: number) => eth().ip("10.0.0.1", LISTENER).tcp(port, 80, { flags: "S" });
+    const first = one(engine, syn(1));
+    const { vpcs, services } = OVERLAPPING;
+    for (let again = 0; again < 3; again++) {
+      engine.setTables({ vpcs: vpcs.slice(1), services: services.slice(1) });
+      const answer = eth().ip("10.0.0.200", "10.0.0.1").tcp(8001, 1, { flags: "SA" });
+      expect(one(engine, answer).flow).toBe(first.flow);
+      expect(one(engine, syn(2)).verdict).toBe("drop.no-route");
+    }
+    expect(engine.serviceNumber("web-1")).toBeUndefined();
+  });
+
+  test("until the last step the old ones hold", async () => {
+    const engine = await networkEngine(OVERLAPPING);
+    const { vpcs, services } = OVERLAPPING;
+    const syn = (port: number) => eth().ip("10.0.0.1", LISTENER).tcp(port, 80, { flags: "S" });
+    let steps = 0;
+    for (const _ of engine.loadTables({ vpcs: vpcs.slice(1), services: services.slice(1) })) {
+      expect(one(engine, syn(100 + steps)).verdict).toBe("forward");
+      steps++;
+    }
+    expect(steps).toBeGreaterThan(4);
+    expect(one(engine, syn(3)).verdict).toBe("drop.no-route");
+  });
+
+  test("bad tables change nothing and say where they are bad", async () => {
+    const engine = await networkEngine(OVERLAPPING);
+    const { vpcs, services } = OVERLAPPING;
+    const wrong: [Partial<NetworkTables>, RegExp][] = [
+      [{ vpcs: [{ vpc: 70000 }] }, /vpcs\[0\]\.vpc: 70000 is not a whole number from 0 to 65535/],
+      [
+        { vpcs: [{ vpc: 1, routeTables: [[{ to: "10.0.0.1/8" }]] }] },
+        /routeTables\[0\]\[0\]\.to.*8/,
+      ],
+      [{ services: [...services, ...services] }, /services\[3\]\.id: web-1 is there twice/],
+      [{ services: services.slice(1) }, /addresses\[0\]\.service: there is no service "web-1"/],
+      [{ vpcs: [...vpcs, ...vpcs] }, /vpcs\[3\]\.vpc: 1 is there twice/],
+      [
+        { services: services.map((one) => ({ ...one, rules: { inbound: "sg" } })) },
+        /services\[0\]\.rules\.inbound: there are no rules "sg"/,
+      ],
+    ];
+    for (const [part, message] of wrong) {
+      expect(() => engine.setTables({ ...OVERLAPPING, ...part })).toThrow(message);
+    }
+    const syn = eth().ip("10.0.0.1", LISTENER).tcp(9, 80, { flags: "S" });
+    expect(one(engine, syn).verdict).toBe("forward");
+  });
+});
