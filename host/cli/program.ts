@@ -7,6 +7,9 @@ import { readFileSync } from "node:fs";
 import { Command, Option } from "commander";
 import { UsageError } from "../errors.ts";
 
+/** As many as there are shards (assembly/capture/select). */
+const WORKER_COUNT_MAX = 64;
+
 export interface CommonOptions {
   quiet?: boolean;
   debug?: boolean;
@@ -103,8 +106,8 @@ function replayCommand(): Command {
         .default(1),
     )
     .addOption(
-      new Option("--workers <n>", "worker threads; for now there is one")
-        .argParser(oneWorker)
+      new Option("--workers <n>", "worker threads that share the capture, each with its own engine")
+        .argParser(integer("--workers", 1, WORKER_COUNT_MAX))
         .default(1),
     )
     .addOption(
@@ -217,14 +220,6 @@ function integer(flag: string, min: number, max: number): (word: string) => numb
     }
     return value;
   };
-}
-
-function oneWorker(word: string): number {
-  const workers = integer("--workers", 1, 1024)(word);
-  if (workers !== 1) {
-    throw new UsageError(`--workers: ${workers} is not available; a replay has one worker for now`);
-  }
-  return workers;
 }
 
 /** The version in package.json, which lies above this file in the sources and in the package. */
