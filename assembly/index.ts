@@ -64,7 +64,7 @@ export { listDepartures, placeAddress } from "./depart";
 export { digestFrames, xxh64 } from "./digest";
 export { emitCount } from "./emit";
 export * from "./pp2/codec";
-export { zoneInner, zoneOf, zoneVpcAndOuter } from "./zone";
+export { joinZone, zoneInner, zoneOf, zoneVpcAndOuter } from "./zone";
 
 const TOUCH_BYTES_MAX: u64 = 32 << 20;
 

@@ -47,7 +47,6 @@ const flowTable = object({
 });
 
 const sharedShape = {
-  adopt: truth.default(false).describe("TCP flows may begin in mid-stream"),
   timeouts: timeouts.optional(),
   flow_table: flowTable.optional(),
 };
@@ -61,6 +60,7 @@ export const scenarioSchema = object({
     addresses: addresses.optional().describe("source of flows that come through an endpoint"),
     targets: targets.optional(),
   }).optional(),
+  adopt: truth.default(false).describe("TCP flows may begin in mid-stream"),
   ...sharedShape,
 });
 
