@@ -7,8 +7,8 @@
  * NAT keeps those bits of a port (translate.ts), so whatever is tried for a flow's service side lies
  * in the flow's own shard: no two workers can choose the same tuple. ICMP queries have their
  * identifier for a port, ICMP errors belong to the flow that they quote, later fragments to where
- * their first went. Protocols without ports, frames that are dropped or passed unseen, and
- * fragments that nobody knows are in shard 0. Where targets have ports of their own a port does not
+ * their first went. Protocols without ports, frames whose ports cannot be told and fragments that
+ * nobody knows are in shard 0. Where targets have ports of their own a port does not
  * tell where a tuple ends: then everything is in shard 0 (`isSpread` 0).
  *
  * Invariants: every frame has exactly one owner, and all workers agree on it, because each sees all
