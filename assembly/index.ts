@@ -63,6 +63,7 @@ export { decisionsAddress, digestDecisions, listDecisions } from "./decision";
 export { listDepartures, placeAddress } from "./depart";
 export { digestFrames, xxh64 } from "./digest";
 export { emitCount } from "./emit";
+export { explainFrame } from "./explain";
 export * from "./pp2/codec";
 export { joinZone, zoneInner, zoneOf, zoneVpcAndOuter } from "./zone";
 

@@ -21,6 +21,7 @@ import type {
 } from "./api.ts";
 import { options as checkOptions, type OptionNames, oneOf, truth, wholeNumber } from "./check.ts";
 import { configure, type Settings, settingsOf } from "./configure.ts";
+import { type FrameExplanation, readExplanation } from "./explain.ts";
 import { type EngineExports, loadEngine } from "./module.ts";
 import type { NetworkTables } from "./network.ts";
 import { Networks } from "./networks.ts";
@@ -285,6 +286,15 @@ export class Engine {
       return this.exports.joinZone(vpc, vlan, this.exports.zoneOf(to, 0, 0));
     });
     if (!isJoined) throw new RangeError(`vlan: ${vlan} of the VPC ${vpc} has a zone already`);
+  }
+
+  /**
+   * What the engine knows about the frame of the first descriptor, which is about to be processed.
+   * Nothing changes.
+   */
+  explain(): FrameExplanation {
+    const block = this.#run(() => this.exports.explainFrame()) >>> 0;
+    return readExplanation(this.#view, block, VERDICT_NAMES);
   }
 
   /** Number of the service that made the flow with this handle; undefined when it is gone. */

@@ -32,6 +32,7 @@ export interface EngineExports extends WalkExports, Record<string, unknown> {
   /** Swaps the network image at this address in; 0 = none. */
   useImage(address: number): void;
   zoneOf(vpc: number, outer: number, inner: number): number;
+  explainFrame(): number;
   joinZone(vpc: number, outer: number, zone: number): number;
   zoneVpcAndOuter(zone: number): number;
   zoneInner(zone: number): number;

@@ -8,7 +8,7 @@
 import type { FrameSource } from "../capture/source.ts";
 import type { NetworkConfig } from "../config/schema.ts";
 import { billLine } from "../control/billing.ts";
-import type { CompiledResource } from "../control/compile.ts";
+import type { CompiledResource, CompiledService } from "../control/compile.ts";
 import { type ControlEvent, Controller } from "../control/controller.ts";
 import { metricsOf } from "../control/metrics.ts";
 import { vpcNumbers } from "../control/routes.ts";
@@ -39,6 +39,15 @@ export class NetworkReplay {
   decider(engine: Engine): NetworkDecider {
     this.events.length = 0;
     return new NetworkDecider(engine, this);
+  }
+
+  /** Number of a VPC, and its name. */
+  numberOf(vpc: string): number {
+    return this.#numbers.get(vpc) ?? NOWHERE;
+  }
+
+  nameOf(number: number): string | undefined {
+    return [...this.#numbers].find(([, one]) => one === number)?.[0];
   }
 
   /** The port that an interface of the capture is. */
@@ -111,13 +120,15 @@ export class NetworkDecider extends EngineDecider {
       const services = [...before.filter(({ id }) => !ids.has(id)), ...resource.services];
       this.#resources.set(resource.id, { ...resource, services });
     }
+    for (const { id } of tables.services) {
+      const number = this.batch.serviceNumber(id);
+      if (number !== undefined) this.#services.set(id, number);
+    }
     const owners: string[][] = [];
     for (const { id: resource, services } of this.#resources.values()) {
       for (const { id } of services) {
-        const number = this.batch.serviceNumber(id) ?? this.#services.get(id);
-        if (number === undefined) continue;
-        this.#services.set(id, number);
-        owners[number] = this.#ownersOf(resource);
+        const number = this.#services.get(id);
+        if (number !== undefined) owners[number] = this.#ownersOf(resource);
       }
     }
     this.#meter.name(owners);
@@ -129,6 +140,20 @@ export class NetworkDecider extends EngineDecider {
     const service = endpoints[id]?.service;
     const balancer = endpoint_services[service ?? ""]?.load_balancer;
     return [id, service, balancer].filter((one) => one !== undefined);
+  }
+
+  /** The id of the service with a number, as long as anybody knows it. */
+  serviceId(number: number): string | undefined {
+    return [...this.#services].findLast(([, one]) => one === number)?.[0];
+  }
+
+  /** The resource that a service works or worked for, and the service. */
+  ownerOf(id: string): { resource: string; service: CompiledService } | undefined {
+    for (const { id: resource, services } of this.#resources.values()) {
+      const service = services.find((one) => one.id === id);
+      if (service) return { resource, service };
+    }
+    return undefined;
   }
 
   get batchMax(): number {
@@ -145,10 +170,15 @@ export class NetworkDecider extends EngineDecider {
     }
   }
 
-  override process(count: number): undefined {
+  /** Moves the control plane to the time of the batch's first frame. */
+  advance(): void {
     this.#nowMs += ((this.batch.descriptors[WORD_TIME] as number) - this.#nowMs) | 0;
     this.#latestMs = Math.max(this.#latestMs, this.#nowMs);
     this.controller.tick(this.#latestMs);
+  }
+
+  override process(count: number): undefined {
+    this.advance();
     return super.process(count);
   }
 
