@@ -366,4 +366,4 @@ test("an address of a NAT gateway has 55,000 connections to one destination", as
     ConnectionAttemptCount: CONNECTIONS_MAX + 1,
     ErrorPortAllocation: 1,
   });
-}, 120_000);
+}, 300_000);
