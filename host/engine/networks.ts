@@ -9,6 +9,7 @@ import { NetworkImage } from "./image.ts";
 import type { EngineExports } from "./module.ts";
 import type { NetworkTables } from "./network.ts";
 import { packNetwork } from "./pack.ts";
+import type { ServiceHeaders } from "./proxy.ts";
 
 /** Copied at memory speed in some 20 µs. */
 const SLICE_BYTES = 1 << 18;
@@ -21,6 +22,7 @@ export interface NetworkMemory {
   usage: number;
   /** Both images, one behind the other. */
   region: Region;
+  headers: ServiceHeaders;
 }
 
 export class Networks {
@@ -59,6 +61,7 @@ export class Networks {
         numberOf: (id) => this.#numberFor(id),
         capacityOf: (name) => this.#capacityFor(name),
         leftovers: () => this.#leftovers(tables),
+        headers: this.#memory.headers,
       });
       for (let start = 0; start < half; start += SLICE_BYTES) {
         bytes.set(image.bytes.subarray(start, start + SLICE_BYTES), address + start);
@@ -87,6 +90,7 @@ export class Networks {
     const number = this.#next < abi.SERVICE_COUNT_MAX ? this.#next++ : this.#freeNumber();
     const { bytes, usage } = this.#memory;
     bytes.fill(0, usage + number * abi.USAGE_BYTES, usage + (number + 1) * abi.USAGE_BYTES);
+    this.#memory.headers.forget(number);
     this.#numbers.set(id, number);
     return number;
   }
