@@ -302,10 +302,14 @@ export class Engine {
     return readExplanation(this.#view, block, VERDICT_NAMES);
   }
 
-  /** Number of the service that made the flow with this handle; undefined when it is gone. */
+  /**
+   * Number of the service that made the flow of a descriptor of the last batch, also when the flow has
+   * ended in that batch; undefined when the frame has none.
+   */
   madeBy(handle: number): number | undefined {
-    const record = handle === 0 ? 0 : this.exports.flowRecord(handle) >>> 0;
-    return record === 0 ? undefined : this.#view.getUint16(record + abi.FLOW_SERVICE, true);
+    if (handle === 0) return undefined;
+    const service = this.#run(() => this.exports.serviceOfFlow(handle)) >>> 0;
+    return service === abi.SERVICE_NONE ? undefined : service;
   }
 
   /**

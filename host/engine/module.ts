@@ -45,6 +45,8 @@ export interface EngineExports extends WalkExports, Record<string, unknown> {
   adoptFlow(nowMs: number): number;
   zoneOf(vpc: number, outer: number, inner: number): number;
   explainFrame(): number;
+  /** Also of a flow that has ended since. */
+  serviceOfFlow(handle: number): number;
   joinZone(vpc: number, outer: number, zone: number): number;
   zoneVpcAndOuter(zone: number): number;
   zoneInner(zone: number): number;
