@@ -27,6 +27,8 @@ export async function runUp(file: string, flags: LabFlags): Promise<void> {
   if (flags.foreground) return runForeground(config, file, flags);
   const name = config.lab?.name ?? "";
   refuseSecond(name);
+  // That of a lab that was killed would look like an answer.
+  rmSync(socketPath(name), { force: true });
   const log = logFile(STATE_FOLDER, name);
   mkdirSync(dirname(log), { recursive: true });
   const output = openSync(log, "w");
