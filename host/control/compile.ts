@@ -7,6 +7,7 @@
  * `nat-1` a gateway, `vpc:NAME` and `internet` where routes lead.
  */
 
+import type { HeaderPlacement } from "../engine/api.ts";
 import type {
   NetworkAddress,
   NetworkCapacity,
@@ -57,6 +58,8 @@ export interface Compiled {
 export interface CompileOptions {
   /** What capacities do that say nothing: a replay reports, a lab drops. */
   capacityMode: "report" | "drop";
+  /** Whether the engine has room for PROXY headers; default false: no service has them then. */
+  hasProxyProtocol?: boolean;
 }
 
 export function compile(state: ControlState, options: CompileOptions): Compiled {
@@ -213,7 +216,11 @@ class Compiler {
     const { config } = this.#state;
     const { loadBalancer, zone, endpoint } = front;
     const balancer = config.load_balancers[loadBalancer] as (typeof config.load_balancers)[string];
-    const { targets, isFailOpen, preserves, isSticky } = this.#targets(loadBalancer, index, zone);
+    const { targets, isFailOpen, preserves, isSticky, placement } = this.#targets(
+      loadBalancer,
+      index,
+      zone,
+    );
     const keepsClient = endpoint === undefined && preserves;
     const idleSeconds = balancer.listeners[index]?.attributes["tcp.idle_timeout.seconds"] ?? 350;
     const rules = this.#rulesOf(front);
@@ -229,6 +236,9 @@ class Compiler {
       ...(keepsClient ? {} : { sources: front.sources }),
       ...(endpoint === undefined ? {} : { mtuBytes: MTU_BYTES }),
       ...(rules ? { rules } : {}),
+      ...(placement && {
+        proxyProtocol: { placement, ...(endpoint !== undefined && { vpce: endpoint }) },
+      }),
     };
   }
 
@@ -248,7 +258,18 @@ class Compiler {
         targets.push({ address, port, weight: weight / chosen.targets.length });
       }
     }
-    return { targets, isFailOpen, preserves, isSticky };
+    const placement = this.#placement(loadBalancer, listener);
+    return { targets, isFailOpen, preserves, isSticky, placement };
+  }
+
+  /** Where PROXY headers go; a listener has them when all of its target groups do. */
+  #placement(loadBalancer: string, listener: number): HeaderPlacement | undefined {
+    if (!this.#options.hasProxyProtocol) return undefined;
+    const settings = this.#state.forwards(loadBalancer, listener).map(({ group }) => {
+      return this.#state.groups.get(group)?.settings;
+    });
+    const hasAll = settings.length > 0 && settings.every((one) => one?.hasProxyHeader);
+    return hasAll ? settings[0]?.headerPlacement : undefined;
   }
 
   #rulesOf({ loadBalancer, endpoint }: Front): NetworkService["rules"] {

@@ -68,6 +68,10 @@ export function planOf(config: NetworkConfig): NetworkPlan {
     ports: ports.map((_, vpc) => ({ vpc, routed: true, sides: "both" })),
     services: [],
     networkBytes: NETWORK_BYTES,
+    // Any target group may be given to a listener, so one that has headers is enough.
+    hasProxyProtocol: Object.values(config.target_groups).some(({ attributes }) => {
+      return attributes["proxy_protocol_v2.enabled"];
+    }),
     offload: lab.offload,
     workers: lab.workers,
     spinMs: lab.spin_ms,

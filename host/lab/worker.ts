@@ -17,6 +17,7 @@ const engine = await createEngine({
   flowCountMax: start.flowCountMax,
   flow6CountMax: start.flow6CountMax,
   networkBytes: start.networkBytes,
+  proxyProtocol: start.hasProxyProtocol,
   seed: start.seed,
   timeouts: start.timeouts,
   arenaBytes: TRANSIT_BYTES + SCRATCH_BYTES,

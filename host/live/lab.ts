@@ -115,6 +115,7 @@ export class LiveLab {
     });
     this.#controller = new Controller(this.#config, {
       capacityMode: "drop",
+      hasProxyProtocol: this.plan.hasProxyProtocol,
       nowMs: 0,
       onEvent: (event) => this.#tell(event),
       sink: {
