@@ -6,6 +6,7 @@ import { TRANSIT_BYTES, Transit } from "../engine/transit.ts";
 import { loadSyscalls } from "../io/syscalls.ts";
 import { Loop } from "./loop.ts";
 import type { Message, Request, WorkerApi, WorkerStart } from "./messages.ts";
+import { CAPTURE_BYTES, CaptureTap } from "./tap.ts";
 
 const SCRATCH_BYTES = 64;
 
@@ -20,7 +21,7 @@ const engine = await createEngine({
   proxyProtocol: start.hasProxyProtocol,
   seed: start.seed,
   timeouts: start.timeouts,
-  arenaBytes: TRANSIT_BYTES + SCRATCH_BYTES,
+  arenaBytes: TRANSIT_BYTES + SCRATCH_BYTES + (start.captureFile ? CAPTURE_BYTES : 0),
 });
 const transit = new Transit(engine);
 transit.merges = start.merges;
@@ -40,6 +41,16 @@ const loop = new Loop({
   spinMs: start.spinMs,
   busyPollMs: start.busyPollMs,
 });
+const tap =
+  start.captureFile === undefined
+    ? undefined
+    : new CaptureTap(
+        engine,
+        start.captureFile,
+        engine.arena.address + TRANSIT_BYTES + SCRATCH_BYTES,
+        (reason) => say({ id: 0, event: "capture-ended", reason }),
+      );
+loop.tap = tap;
 const api = workerApi(engine, transit, loop);
 /** What an eventfd is written with: one, as eight bytes. */
 const COUNT = new Uint8Array(new BigUint64Array([1n]).buffer);
@@ -56,6 +67,7 @@ for (const { port: number, address, device } of start.addresses) {
 }
 say({ id: 0, event: "ready" });
 loop.run();
+tap?.close();
 port.close();
 
 /** Tables on their way into the engine, and the request that they came with. */
