@@ -318,6 +318,26 @@ export const USAGE_BLOCKED_ENDPOINT: u32 = 208; // flows that the endpoint's sec
 export const USAGE_DROPPED: u32 = 216; //         packets dropped for any reason that names the service
 export const USAGE_BYTES: u32 = 256;
 
+// Capacity of a resource, shared by its services. Record 0 is nobody's.
+export const CAPACITY_IS_DROPPING: u32 = 0; //    4  1 = what is over is dropped
+export const CAPACITY_UNITS: u32 = 4; //          4  as they are now
+export const CAPACITY_UNITS_MIN: u32 = 8; //      4
+export const CAPACITY_UNITS_MAX: u32 = 12; //     4
+export const CAPACITY_TOKENS_OCTETS: u32 = 16; // 8
+export const CAPACITY_TOKENS_PACKETS: u32 = 24; // 8
+export const CAPACITY_LAST_MS: u32 = 32; //       4  clock up to which tokens have been added
+export const CAPACITY_WINDOW_MS: u32 = 36; //     4  begin of the window
+export const CAPACITY_WINDOW_OCTETS: u32 = 40; // 8  what it has been offered
+export const CAPACITY_WINDOW_PACKETS: u32 = 48; // 8
+export const CAPACITY_QUIET: u32 = 56; //         4  windows in a row that needed less
+export const CAPACITY_OVER_PACKETS: u32 = 64; //  8  beyond the units, in all
+export const CAPACITY_OVER_OCTETS: u32 = 72; //   8
+export const CAPACITY_BYTES: u32 = 128;
+export const CAPACITY_COUNT_MAX: u32 = 4096;
+/** Changes of units: a count in the first entry, then clock (4), capacity (2), units (2). */
+export const CAPACITY_CHANGE_BYTES: u32 = 8;
+export const CAPACITIES_CHANGES_MAX: u32 = 4095;
+
 // Configuration block: written by the host before `create()`.
 export const CONFIG_FLOW_COUNT_MAX: u32 = 0; //   4  IPv4 flows
 export const CONFIG_FLOW6_COUNT_MAX: u32 = 4; //  4  IPv6 flows
@@ -345,7 +365,9 @@ export const LAYOUT_TOTAL_BYTES: u32 = 44;
 export const LAYOUT_DEPARTURES: u32 = 60; //      entries of DEPARTURE_BYTES
 export const LAYOUT_EMITS: u32 = 48; //           descriptors of emitted frames
 export const LAYOUT_NETWORK: u32 = 52; //         two images of CONFIG_NETWORK_BYTES each
-export const LAYOUT_BYTES: u32 = 64;
+export const LAYOUT_CAPACITIES: u32 = 64;
+export const LAYOUT_CAPACITY_CHANGES: u32 = 68;
+export const LAYOUT_BYTES: u32 = 128;
 
 export const ZONE_COUNT_MAX: u32 = 65536;
 export const FRAGMENT_COUNT_MAX: u32 = 4096;

@@ -45,7 +45,9 @@ import {
   SIDE_SERVICE,
   TRAIT_MTU_TOLD,
   USAGE_BYTES,
+  USAGE_DROPPED,
   USAGE_RESETS_MADE,
+  VERDICT_DROP_CAPACITY,
   VERDICT_DROP_FRAGMENT,
   VERDICT_DROP_NO_FLOW,
   VERDICT_DROP_TOO_LARGE,
@@ -56,7 +58,7 @@ import { countBy, countUp } from "./counters";
 import { clearEmits } from "./emit";
 import { account, countUsage, finishFast, forward, routeOut } from "./established";
 import { findInOtherZones } from "./flow/asymmetric";
-import { forgetIfGone, sweep } from "./flow/expiry";
+import { forget, forgetIfGone, sweep } from "./flow/expiry";
 import {
   begin,
   beginAgain,
@@ -74,6 +76,7 @@ import { parseQuote, rewriteError } from "./icmp";
 
 import { config, counters, frames, layout, ports, services, usage } from "./memory";
 import { hindranceOf, takesError } from "./network/admission";
+import { hasCapacity } from "./network/capacity";
 import { clampSegments, tellMtu } from "./network/mtu";
 
 import {
@@ -179,7 +182,7 @@ function finishSlow(descriptor: usize, packet: Packet, port: usize): void {
       const isInPlace = reopen(table, record, packet, nowMs);
       if (!isInPlace) return finishNew(descriptor, packet, port, table, nowMs);
     } else {
-      const verdict = hindranceOf(serviceOf(record), packet);
+      const verdict = loadHindranceOf(descriptor, serviceOf(record), packet, nowMs);
       if (verdict != VERDICT_FORWARD) {
         return refuse(descriptor, packet, load<u16>(record, FLOW_SERVICE), verdict);
       }
@@ -202,6 +205,11 @@ function finishNew(
   }
   const record = begin(table, packet, port, nowMs);
   if (record == 0) return refuse(descriptor, packet, refusedBy, refusal);
+  if (!hasCapacity(serviceOf(record), descriptor, nowMs)) {
+    const service = <u32>load<u16>(record, FLOW_SERVICE);
+    forget(table, record);
+    return refuse(descriptor, packet, service, VERDICT_DROP_CAPACITY);
+  }
   pass(descriptor, packet, port, table, record, SIDE_CLIENT, DIRECTION_FROM_CLIENT, nowMs);
 }
 
@@ -230,7 +238,10 @@ function pass(
 
 /** Drops a packet, and tells its sender where the service says so. */
 function refuse(descriptor: usize, packet: Packet, service: u32, verdict: u32): void {
-  if (service != SERVICE_NONE) answer(descriptor, packet, service, verdict);
+  if (service != SERVICE_NONE) {
+    countUp(usage + <usize>(service * USAGE_BYTES + USAGE_DROPPED));
+    answer(descriptor, packet, service, verdict);
+  }
   giveVerdict(descriptor, verdict);
 }
 
@@ -246,6 +257,13 @@ function answer(descriptor: usize, packet: Packet, index: u32, verdict: u32): vo
     const isTold = load<u32>(service, SERVICE_TRAITS) & TRAIT_MTU_TOLD;
     if (isTold) tellMtu(descriptor, packet, load<u16>(service, SERVICE_MTU_BYTES));
   }
+}
+
+/** VERDICT_FORWARD, or why a packet of a flow does not pass its service now. */
+function loadHindranceOf(descriptor: usize, service: usize, packet: Packet, nowMs: u32): u32 {
+  const verdict = hindranceOf(service, packet);
+  if (verdict != VERDICT_FORWARD) return verdict;
+  return hasCapacity(service, descriptor, nowMs) ? VERDICT_FORWARD : VERDICT_DROP_CAPACITY;
 }
 
 /** The service that made a flow. */
@@ -278,6 +296,9 @@ function finishFragment(descriptor: usize, packet: Packet, port: usize): void {
   }
   const side = foundSide;
   const direction = foundDirection;
+  if (!hasCapacity(serviceOf(record), descriptor, nowMs)) {
+    return refuse(descriptor, packet, load<u16>(record, FLOW_SERVICE), VERDICT_DROP_CAPACITY);
+  }
   account(descriptor, record, direction, nowMs);
   rewriteAddresses(packet, record, side, direction);
   if (load<u8>(port, PORT_SIDES) & PORT_SIDE_ROUTED) routeOut(descriptor, record, side);

@@ -7,6 +7,10 @@
  */
 import {
   BATCH_COUNT_MAX,
+  CAPACITIES_CHANGES_MAX,
+  CAPACITY_BYTES,
+  CAPACITY_CHANGE_BYTES,
+  CAPACITY_COUNT_MAX,
   CONFIG_BYTES,
   COUNTERS_BYTES,
   FRAME_BYTES,
@@ -30,6 +34,12 @@ export const frames: usize = memory.data(<i32>(FRAME_BYTES * BATCH_COUNT_MAX), 6
 export const ports: usize = memory.data(<i32>(PORT_BYTES * PORT_COUNT_MAX), 64);
 export const ownServices: usize = memory.data(<i32>(SERVICE_BYTES * SERVICE_COUNT_MAX), 64);
 export const usage: usize = memory.data(<i32>(USAGE_BYTES * SERVICE_COUNT_MAX), 64);
+
+export const capacities: usize = memory.data(<i32>(CAPACITY_BYTES * CAPACITY_COUNT_MAX), 64);
+export const capacityChanges: usize = memory.data(
+  <i32>(CAPACITY_CHANGE_BYTES * (CAPACITIES_CHANGES_MAX + 1)),
+  64,
+);
 
 /** Services in use: those of `setService`, or those of the network image. */
 export let services: usize = ownServices;

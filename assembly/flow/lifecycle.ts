@@ -57,7 +57,6 @@ import {
   USAGE_ACTIVE_TCP,
   USAGE_ACTIVE_UDP,
   USAGE_BYTES,
-  USAGE_DROPPED,
   USAGE_ESTABLISHED,
   USAGE_FAIL_OPEN,
   USAGE_FLOWS_ACTIVE,
@@ -114,7 +113,6 @@ function refuse(verdict: u32): usize {
 
 function countRefusal(service: u32, verdict: u32): void {
   const used = usage + <usize>(service * USAGE_BYTES);
-  countUp(used + USAGE_DROPPED);
   if (verdict == VERDICT_DROP_PORT_EXHAUSTED) countUp(used + USAGE_PORTS_EXHAUSTED);
   const isRefused =
     i32(verdict == VERDICT_DROP_TUPLE_TAKEN) |

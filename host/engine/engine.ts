@@ -21,7 +21,7 @@ import type {
 import { options as checkOptions, type OptionNames, oneOf, truth, wholeNumber } from "./check.ts";
 import { configure, type Settings, settingsOf } from "./configure.ts";
 import { type EngineExports, loadEngine } from "./module.ts";
-import type { NetworkTables } from "./network.ts";
+import type { CapacityChange, CapacityState, NetworkTables } from "./network.ts";
 import { Networks } from "./networks.ts";
 import { readFlow, readUsage } from "./records.ts";
 import { ServiceTables } from "./tables.ts";
@@ -142,6 +142,8 @@ export class Engine {
       bytes: this.bytes,
       view: this.#view,
       usage: this.#layout(abi.LAYOUT_USAGE),
+      capacities: this.#layout(abi.LAYOUT_CAPACITIES),
+      capacityChanges: this.#layout(abi.LAYOUT_CAPACITY_CHANGES),
       region: images,
     });
     for (let port = 0; port < abi.PORT_COUNT_MAX; port++) this.#clearPort(port);
@@ -299,6 +301,16 @@ export class Engine {
   /** The number that a service of the tables has, for `usage` and as `madeBy` of flows. */
   serviceNumber(id: string): number | undefined {
     return this.#networks.numberOf(id);
+  }
+
+  /** What has become of a capacity of the tables. @throws TypeError when there is none */
+  capacity(name: string): CapacityState {
+    return this.#networks.capacity(name);
+  }
+
+  /** When capacities have grown or shrunk since this was last asked; at most 4,095 changes are kept. */
+  capacityChanges(): CapacityChange[] {
+    return this.#networks.capacityChanges();
   }
 
   /**

@@ -82,6 +82,21 @@ export interface NetworkCapacity {
   mode?: "report" | "drop";
 }
 
+/** What has become of a capacity. */
+export interface CapacityState {
+  /** Units as they are now. */
+  units: number;
+  /** What was beyond the units, dropped or not. */
+  over: { packets: number; bytes: number };
+}
+
+/** A resource has grown or shrunk to `units` at an instant of the virtual clock. */
+export interface CapacityChange {
+  name: string;
+  timeMs: number;
+  units: number;
+}
+
 export interface NetworkListener {
   protocol: "tcp" | "udp";
   /** 1 to 65535. */

@@ -5,9 +5,10 @@
  */
 import * as abi from "../../assembly/abi.ts";
 import type { Region } from "./api.ts";
+import { wholeNumber } from "./check.ts";
 import { NetworkImage } from "./image.ts";
 import type { EngineExports } from "./module.ts";
-import type { NetworkTables } from "./network.ts";
+import type { CapacityChange, CapacityState, NetworkTables } from "./network.ts";
 import { packNetwork } from "./pack.ts";
 
 /** Copied at memory speed in some 20 µs. */
@@ -19,6 +20,9 @@ export interface NetworkMemory {
   view: DataView<ArrayBuffer>;
   /** Address of the usage blocks. */
   usage: number;
+  /** Address of the capacities, and of the list of their changes. */
+  capacities: number;
+  capacityChanges: number;
   /** Both images, one behind the other. */
   region: Region;
 }
@@ -67,6 +71,7 @@ export class Networks {
       for (const { vpc } of tables.vpcs) exports.zoneOf(vpc, 0, 0);
       for (const { vpc } of tables.services) exports.zoneOf(vpc, 0, 0);
       exports.useImage(address);
+      this.#police(tables);
       this.#current = address;
       this.#forget(tables);
     } finally {
@@ -100,9 +105,66 @@ export class Networks {
   }
 
   #capacityFor(name: string): number {
-    const known = this.#capacities.get(name) ?? this.#capacities.size + 1;
-    this.#capacities.set(name, known);
-    return known;
+    const known = this.#capacities.get(name);
+    if (known !== undefined) return known;
+    const number = this.#capacities.size + 1;
+    wholeNumber("capacities", number, 1, abi.CAPACITY_COUNT_MAX - 1);
+    this.#capacities.set(name, number);
+    return number;
+  }
+
+  /** The record of a capacity that tables have named, by its number. */
+  #capacityAt(number: number): number {
+    return this.#memory.capacities + number * abi.CAPACITY_BYTES;
+  }
+
+  /** Sets the limits of capacities, new ones full and at their least; what they have counted stays. */
+  #police({ capacities = {}, services }: NetworkTables): void {
+    const { view, usage } = this.#memory;
+    for (const [name, { units = 1, unitsMax = units, mode = "report" }] of Object.entries(
+      capacities,
+    )) {
+      const record = this.#capacityAt(this.#capacityFor(name));
+      const now = view.getUint32(record + abi.CAPACITY_UNITS, true);
+      const put = (field: number, value: number) => view.setUint32(record + field, value, true);
+      put(abi.CAPACITY_IS_DROPPING, Number(mode === "drop"));
+      put(abi.CAPACITY_UNITS_MIN, units);
+      put(abi.CAPACITY_UNITS_MAX, unitsMax);
+      put(abi.CAPACITY_UNITS, Math.min(Math.max(now, units), unitsMax));
+    }
+    for (const { id, capacity } of services) {
+      const block = usage + this.#numberFor(id) * abi.USAGE_BYTES;
+      view.setUint32(block + abi.USAGE_POLICED, Number(capacity !== undefined), true);
+    }
+  }
+
+  /** @throws TypeError when no tables have named it */
+  capacity(name: string): CapacityState {
+    const number = this.#capacities.get(name);
+    if (number === undefined) throw new TypeError(`capacity: there is no ${JSON.stringify(name)}`);
+    const { view } = this.#memory;
+    const record = this.#capacityAt(number);
+    const read = (field: number) => Number(view.getBigUint64(record + field, true));
+    return {
+      units: view.getUint32(record + abi.CAPACITY_UNITS, true),
+      over: { packets: read(abi.CAPACITY_OVER_PACKETS), bytes: read(abi.CAPACITY_OVER_OCTETS) },
+    };
+  }
+
+  /** Changes of units since this was last asked, the oldest first; at most 4,095 are kept. */
+  capacityChanges(): CapacityChange[] {
+    const { view, capacityChanges: list } = this.#memory;
+    const names = new Map([...this.#capacities].map(([name, number]) => [number, name]));
+    const count = view.getUint32(list, true);
+    view.setUint32(list, 0, true);
+    return Array.from({ length: count }, (_, index) => {
+      const at = list + (index + 1) * abi.CAPACITY_CHANGE_BYTES;
+      return {
+        name: names.get(view.getUint16(at + 4, true)) as string,
+        timeMs: view.getUint32(at, true),
+        units: view.getUint16(at + 6, true),
+      };
+    });
   }
 
   /** Records of services that the tables leave out although they still have flows. */

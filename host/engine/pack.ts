@@ -27,6 +27,7 @@ const NEVER_MS = 0x7fffffff;
 const TARGET_COUNT_MAX = 10_000;
 const POOL_COUNT_MAX = 1024;
 const RULE_COUNT_MAX = 10_000;
+const UNITS_MAX = 1000;
 const ANY_PROTOCOL_HIGH = 0xffffff;
 /** Primes; a target has a hundred entries of its ring or more, up to the largest. */
 const RING_SIZES = [1021, 4093, 16381, 65537];
@@ -65,6 +66,7 @@ export function* packNetwork(
   context: PackContext,
 ): Generator<void, void, void> {
   const packing = new Packing(image, tables, context);
+  packing.capacities();
   yield* packing.rules();
   yield* packing.services();
   yield* packing.vpcs();
@@ -122,6 +124,14 @@ class Packing {
       image.put(at + abi.RULE_BLOCK_HIGH, rule.high);
     }
     return image.addressOf(start);
+  }
+
+  capacities(): void {
+    for (const [name, capacity] of Object.entries(this.#tables.capacities ?? {})) {
+      const units = wholeNumber(`capacities.${name}.units`, capacity.units ?? 1, 1, UNITS_MAX);
+      wholeNumber(`capacities.${name}.unitsMax`, capacity.unitsMax ?? units, units, UNITS_MAX);
+      oneOf(`capacities.${name}.mode`, capacity.mode ?? "report", { report: 0, drop: 1 });
+    }
   }
 
   *services(): Generator<void, void, void> {
