@@ -12,7 +12,15 @@ import { addNamespace, namespaceExists, removeNamespace } from "../host/io/names
 import { raise, takeDown } from "../host/lab/lab.ts";
 import { type LabPlan, PLAN_DEFAULTS } from "../host/lab/plan.ts";
 import { allStates, readState } from "../host/lab/state.ts";
-import { inside, listening, requireLab, scene, uniqueName, until } from "./lab-harness.ts";
+import {
+  inside,
+  listening,
+  requireLab,
+  type Scene,
+  scene,
+  uniqueName,
+  until,
+} from "./lab-harness.ts";
 import { requireTool } from "./setup/tools.ts";
 
 beforeEach(({ skip }) => requireLab(skip));
@@ -84,18 +92,13 @@ describe("through the engine", () => {
   });
 
   test("iperf3 runs both ways over TCP and UDP, in both families", async ({ skip }) => {
-    const iperf = requireTool("iperf3", skip);
+    requireTool("iperf3", skip);
     await scene(async (s) => {
       const name = uniqueName();
       const lab = await s.lab(oneTarget(name));
-      s.start(`${name}-s`, [iperf, "-s"]);
-      await listening(`${name}-s`, 5201);
       for (const address of [LISTENER, LISTENER6]) {
         for (const way of [[], ["-R"], ["-u", "-b", "20M"], ["-u", "-b", "20M", "-R"]]) {
-          const words = [iperf, "-c", address, "-t", "1", "-J", ...way];
-          const { stdout, stderr } = await inside(`${name}-c`, words);
-          const { end, error } = JSON.parse(stdout) as IperfResult;
-          expect(error ?? stderr).toBe("");
+          const { end } = await iperf(s, name, ["-c", address, ...way]);
           const received = end.sum_received ?? end.sum;
           expect(received?.bytes).toBeGreaterThan(1_000_000);
           if (end.sum) expect(end.sum.lost_packets).toBeLessThan(end.sum.packets / 10);
@@ -110,17 +113,13 @@ describe("through the engine", () => {
   });
 
   test("offloads can be left off", async ({ skip }) => {
-    const iperf = requireTool("iperf3", skip);
+    requireTool("iperf3", skip);
     await scene(async (s) => {
       const name = uniqueName();
       const lab = await s.lab({ ...oneTarget(name), offload: "none" });
       expect(lab.offload).toBe("none");
-      s.start(`${name}-s`, [iperf, "-s"]);
-      await listening(`${name}-s`, 5201);
-      const { stdout } = await inside(`${name}-c`, [iperf, "-c", LISTENER, "-t", "1", "-J"]);
-      expect((JSON.parse(stdout) as IperfResult).end.sum_received?.bytes).toBeGreaterThan(
-        1_000_000,
-      );
+      const { end } = await iperf(s, name, ["-c", LISTENER]);
+      expect(end.sum_received?.bytes).toBeGreaterThan(1_000_000);
       const [devices = []] = await lab.plane.all("devices");
       for (const { readBytes, readFrames } of devices) {
         expect(readBytes / readFrames).toBeLessThanOrEqual(1512);
@@ -128,6 +127,52 @@ describe("through the engine", () => {
     });
   });
 });
+
+describe("several workers", () => {
+  test("share the flows and nothing else: none is lost between them", async ({ skip }) => {
+    requireTool("iperf3", skip);
+    requireTool("ping", skip);
+    await scene(async (s) => {
+      const name = uniqueName();
+      const lab = await s.lab({ ...oneTarget(name), workers: 2 });
+      for (const address of [LISTENER, LISTENER6]) {
+        for (const way of [["-P8"], ["-P8", "-R"], ["-P8", "-u", "-b1M"]]) {
+          await iperf(s, name, ["-c", address, ...way]);
+        }
+        const { stdout } = await inside(`${name}-c`, ["ping", "-c2", "-i0.2", "-W5", address]);
+        expect(stdout).toContain("2 received");
+        // Nobody listens there: the port unreachable of ICMP must find the flow that it quotes.
+        const closed = [
+          "bash",
+          "-c",
+          `for n in 1 2 3 4; do echo > /dev/udp/${address}/$((9000 + n)); done`,
+        ];
+        await inside(`${name}-c`, closed);
+      }
+      const counters = await lab.plane.all("counters");
+      for (const { verdicts, flows } of counters) {
+        const { forward, ...others } = verdicts;
+        expect(forward).toBeGreaterThan(100);
+        expect(flows.tcp).toBeGreaterThan(4);
+        expect(Object.entries(others).filter(([, count]) => count > 0)).toEqual([]);
+      }
+    });
+  });
+});
+
+/**
+ * Runs iperf3 from the client to a server of its own: one that serves twice closes its listener in
+ * between, and resets whoever calls just then.
+ */
+async function iperf(s: Scene, name: string, words: readonly string[]): Promise<IperfResult> {
+  const server = s.start(`${name}-s`, ["iperf3", "-s", "-1"]);
+  await listening(`${name}-s`, 5201);
+  const { stdout } = await inside(`${name}-c`, ["iperf3", "-t", "1", "-J", ...words]);
+  await until("the server has ended", () => server.exitCode !== null);
+  const result = JSON.parse(stdout) as IperfResult;
+  expect(result.error).toBeUndefined();
+  return result;
+}
 
 interface IperfResult {
   error?: string;

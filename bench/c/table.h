@@ -65,7 +65,7 @@ struct flow {
 };
 _Static_assert(sizeof(struct flow) == 64, "a flow is one cache line");
 
-enum { GROUP_SLOTS = 16, BUCKET_CELLS = 16, FIRST_BUCKET_RESERVE = 5 };
+enum { GROUP_SLOTS = 16, BUCKET_CELLS = 16, FIRST_BUCKET_RESERVE = 6 };
 enum { SPILL_GROUPS_MAX = 64, SPILL_COUNT_MAX = 255, SLOT_COUNT_MAX = (1 << 26) - 1 };
 
 struct table {

@@ -37,6 +37,19 @@ export interface BenchFlags extends CommonOptions {
   full?: boolean;
 }
 
+export interface ShardFlags extends CommonOptions {
+  nodes: number;
+  size: number;
+  zones: number;
+  overlapMax?: number;
+  infima?: bigint;
+  secret: string;
+  tenants: number;
+  deck?: boolean;
+  json?: boolean;
+  html?: string;
+}
+
 export interface Pp2EncodeFlags extends CommonOptions {
   source?: string;
   destination?: string;
@@ -61,6 +74,7 @@ export function commandLine(): Command {
     .addHelpText("after", EXIT_STATUS);
   program.addCommand(replayCommand());
   program.addCommand(flowsCommand());
+  program.addCommand(shardCommand());
   program.addCommand(pp2Command());
   program.addCommand(benchCommand());
   for (const command of withSubcommands(program)) {
@@ -132,6 +146,51 @@ function flowsCommand(): Command {
   return withCommonOptions(command).action(async (capture: string, flags: FlowsFlags) => {
     const { runFlows } = await import("./flows.ts");
     await runFlows(capture, flags);
+  });
+}
+
+function shardCommand(): Command {
+  const command = new Command("shard")
+    .description("calculate shuffle sharding: overlaps, tenants' nodes and blast radius")
+    .argument("[tenant...]", "names of tenants whose nodes are wanted")
+    .addOption(
+      new Option("-n, --nodes <n>", "nodes of the fleet")
+        .argParser(integer("--nodes", 1, 65_536))
+        .default(100),
+    )
+    .addOption(
+      new Option("-k, --size <n>", "nodes of a shard")
+        .argParser(integer("--size", 1, 64))
+        .default(5),
+    )
+    .addOption(
+      new Option("-z, --zones <n>", "zones, from each of which a shard takes the same number")
+        .argParser(integer("--zones", 1, 64))
+        .default(1),
+    )
+    .addOption(
+      new Option(
+        "-o, --overlap-max <n>",
+        "let no two tenants share more nodes than this",
+      ).argParser(integer("--overlap-max", 0, 63)),
+    )
+    .addOption(
+      new Option("--infima <seed>", "give the shards that Infima gives with this seed")
+        .argParser(signed("--infima"))
+        .conflicts("overlapMax"),
+    )
+    .option("--secret <text>", "what shards are drawn with; keep it where it matters", "flowplane")
+    .addOption(
+      new Option("-t, --tenants <n>", "tenants of the simulated attack")
+        .argParser(integer("--tenants", 2, 1_000_000))
+        .default(1000),
+    )
+    .option("--deck", "add the three tables of the PrivateLink deck beside the exact numbers")
+    .option("--html <file>", "write the report as one web page with drawings")
+    .option("--json", "print the report as JSON (schema flowplane.shard/1)");
+  return withCommonOptions(command).action(async (tenants: string[], flags: ShardFlags) => {
+    const { runShard } = await import("./shard.ts");
+    await runShard(tenants, flags);
   });
 }
 
@@ -216,6 +275,16 @@ function integer(flag: string, min: number, max: number): (word: string) => numb
       throw new UsageError(`${flag}: "${word}" is not an integer ${range}`);
     }
     return value;
+  };
+}
+
+/** A seed of Java's: any integer of 64 bits. */
+function signed(flag: string): (word: string) => bigint {
+  return (word) => {
+    if (!/^-?\d{1,19}$/.test(word) || BigInt.asIntN(64, BigInt(word)) !== BigInt(word)) {
+      throw new UsageError(`${flag}: "${word}" is not an integer of 64 bits`);
+    }
+    return BigInt(word);
   };
 }
 

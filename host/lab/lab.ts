@@ -15,6 +15,7 @@ import {
   removeNamespace,
   setUpInterface,
 } from "../io/namespaces.ts";
+import { steerAll } from "../io/steering.ts";
 import { loadSyscalls, type Syscalls } from "../io/syscalls.ts";
 import { type Offload, openTun } from "../io/tun.ts";
 import type { LoopDevice } from "./loop.ts";
@@ -143,6 +144,7 @@ function openDevices(plan: LabPlan, system: Syscalls, queues: LoopDevice[][]): O
       queue.push({ name: `${namespace}/${DEVICE}`, fd: tun.fd, port });
     }
   }
+  if (queues.length > 1) steerAll(system, queues[0] ?? []);
   return offload;
 }
 
@@ -162,6 +164,7 @@ function startPlane(plan: LabPlan, queues: LoopDevice[][], offload: Offload): Pr
     addresses,
     merges: plan.mergesDatagrams && offload === "udp",
     spinMs: plan.spinMs,
+    busyPollMs: plan.busyPollMs,
   });
 }
 

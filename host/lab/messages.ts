@@ -4,7 +4,6 @@
  * request changes takes effect between two batches, at once.
  */
 import type { Counters, Flow, PortOptions, ServiceOptions, Usage } from "../engine/api.ts";
-import type { Offload } from "../io/tun.ts";
 import type { DeviceCounts, LoopDevice } from "./loop.ts";
 
 /** What a worker can be asked; each method answers with its result. */
@@ -54,6 +53,5 @@ export interface WorkerStart {
   addresses: { port: number; address: string; device: number }[];
   merges: boolean;
   spinMs: number;
+  busyPollMs: number;
 }
-
-export type { Offload };

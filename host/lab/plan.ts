@@ -27,8 +27,10 @@ export interface LabPlan {
   /** Datagrams of one flow may leave as one super-packet; needs the offload "udp". */
   mergesDatagrams: boolean;
   workers: number;
-  /** Workers stay awake that long after the last packet. */
+  /** Workers stay awake that long after a packet while traffic is sparse. */
   spinMs: number;
+  /** Workers stay awake that long after a packet in any case. */
+  busyPollMs: number;
   flowCountMax: number;
   flow6CountMax: number;
   /** Idle timeouts that differ from the engine's own, in seconds. */
@@ -40,7 +42,8 @@ export const PLAN_DEFAULTS = {
   offload: "udp",
   mergesDatagrams: true,
   workers: 1,
-  spinMs: 0,
+  spinMs: 0.05,
+  busyPollMs: 0,
   flowCountMax: 262_144,
   flow6CountMax: 65_536,
   timeouts: {},

@@ -21,7 +21,8 @@ const engine = await createEngine({
 });
 const transit = new Transit(engine);
 transit.merges = start.merges;
-const clock = () => Math.floor(performance.timeOrigin + performance.now() - start.originMs);
+const beginMs = performance.timeOrigin - start.originMs;
+const clock = () => beginMs + performance.now();
 
 const loop = new Loop({
   system,
@@ -34,6 +35,7 @@ const loop = new Loop({
   onWake: answerAll,
   onGone: ({ name }) => say({ id: 0, event: "gone", device: name }),
   spinMs: start.spinMs,
+  busyPollMs: start.busyPollMs,
 });
 const api = workerApi(engine, transit, loop);
 start.services.forEach((options, service) => {
@@ -70,13 +72,13 @@ function workerApi(of: Engine, through: Transit, inside: Loop): WorkerApi {
     setPort: (number, options) => of.setPort(number, options),
     placeAddress: (number, address, device) => through.placeAddress(number, address, device),
     counters() {
-      of.expire(clock());
+      of.expire(Math.floor(clock()));
       return of.counters();
     },
     devices: () => inside.counts,
     usage: (service) => of.usage(service),
     flows(most) {
-      of.expire(clock());
+      of.expire(Math.floor(clock()));
       const total = of.counters().flows.active;
       return { flows: [...of.flows().take(most)], total };
     },

@@ -161,7 +161,7 @@ function tableHtml(caption: string, titles: string[], rows: string[][]): string 
 }
 
 /** Text for element content and attributes. */
-function escaped(text: string): string {
+export function escaped(text: string): string {
   const entities: Record<string, string> = {
     "&": "&amp;",
     "<": "&lt;",
@@ -182,7 +182,8 @@ function inlined(code: string): string {
   return code.replace(/<\/script/gi, "<\\/script");
 }
 
-const STYLE = `
+/** The look of every page: light and dark. */
+export const STYLE = `
 :root { --ink: #1a1f26; --dim: #5c6670; --line: #d8dde3; --page: #f6f7f9; --card: #ffffff;
   --first: #1f6feb; --second: #c2410c; --warn: #fff4d6; }
 @media (prefers-color-scheme: dark) {

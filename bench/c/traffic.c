@@ -1,0 +1,148 @@
+/*
+ * Traffic for bench/live.ts: datagrams as fast as they go, and one small TCP message back and forth.
+ *
+ *   traffic udp-receive PORT SECONDS          prints datagrams received until 0.3 s after the last
+ *   traffic udp-send ADDRESS PORT SECONDS     64-byte datagrams, 64 a call; prints how many were sent
+ *   traffic echo PORT                         answers 64-byte TCP messages, one connection at a time
+ *   traffic ask ADDRESS PORT SECONDS          prints round trips: count, p50 and p99 in microseconds
+ *
+ * The receiver sleeps and drains: one that is woken for every datagram would measure wake-ups.
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { BATCH = 64, BYTES = 64, SAMPLES_MAX = 4 << 20 };
+
+static double now(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return t.tv_sec + t.tv_nsec * 1e-9;
+}
+
+static void die(const char *what) {
+  perror(what);
+  exit(1);
+}
+
+static struct sockaddr_in to(const char *address, const char *port) {
+  struct sockaddr_in end = {.sin_family = AF_INET, .sin_port = htons(atoi(port))};
+  if (inet_pton(AF_INET, address, &end.sin_addr) != 1) die(address);
+  return end;
+}
+
+static void batch_of(struct mmsghdr *messages, struct iovec *parts, char *bytes) {
+  memset(messages, 0, BATCH * sizeof *messages);
+  for (int i = 0; i < BATCH; i++) {
+    parts[i] = (struct iovec){bytes + i * 2048, BYTES};
+    messages[i].msg_hdr.msg_iov = &parts[i];
+    messages[i].msg_hdr.msg_iovlen = 1;
+  }
+}
+
+static char bytes[BATCH * 2048];
+static struct mmsghdr messages[BATCH];
+static struct iovec parts[BATCH];
+
+static int udp_receive(const char *port, double seconds) {
+  int fd = socket(AF_INET, SOCK_DGRAM, 0), room = 32 << 20, one = 1;
+  struct sockaddr_in here = to("0.0.0.0", port);
+  setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof room);
+  setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+  if (bind(fd, (struct sockaddr *)&here, sizeof here)) die("bind");
+  batch_of(messages, parts, bytes);
+  printf("ready\n");
+  fflush(stdout);
+  long count = 0;
+  double end = now() + seconds, last = end;
+  while (now() < (count ? last + 0.3 : end)) {
+    int got = recvmmsg(fd, messages, BATCH, MSG_DONTWAIT, NULL);
+    if (got > 0) {
+      count += got;
+      last = now();
+    } else usleep(200);
+  }
+  printf("%ld\n", count);
+  return 0;
+}
+
+static int udp_send(const char *address, const char *port, double seconds) {
+  int fd = socket(AF_INET, SOCK_DGRAM, 0), room = 4 << 20;
+  struct sockaddr_in there = to(address, port);
+  setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof room);
+  if (connect(fd, (struct sockaddr *)&there, sizeof there)) die("connect");
+  batch_of(messages, parts, bytes);
+  long count = 0;
+  for (double end = now() + seconds; now() < end;) {
+    int sent = sendmmsg(fd, messages, BATCH, 0);
+    if (sent > 0) count += sent;
+  }
+  printf("%ld\n", count);
+  return 0;
+}
+
+static int whole(int fd, char *message) {
+  for (int done = 0; done < BYTES;) {
+    int got = read(fd, message + done, BYTES - done);
+    if (got <= 0) return 0;
+    done += got;
+  }
+  return 1;
+}
+
+static void echo(const char *port) {
+  int listener = socket(AF_INET, SOCK_STREAM, 0), one = 1;
+  struct sockaddr_in here = to("0.0.0.0", port);
+  setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+  if (bind(listener, (struct sockaddr *)&here, sizeof here) || listen(listener, 8)) die("listen");
+  printf("ready\n");
+  fflush(stdout);
+  for (;;) {
+    int fd = accept(listener, NULL, NULL);
+    if (fd < 0) die("accept");
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    while (whole(fd, bytes) && write(fd, bytes, BYTES) == BYTES);
+    close(fd);
+  }
+}
+
+static int by_size(const void *a, const void *b) {
+  float x = *(const float *)a, y = *(const float *)b;
+  return (x > y) - (x < y);
+}
+
+static int ask(const char *address, const char *port, double seconds) {
+  int fd = socket(AF_INET, SOCK_STREAM, 0), one = 1;
+  struct sockaddr_in there = to(address, port);
+  if (connect(fd, (struct sockaddr *)&there, sizeof there)) die("connect");
+  setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+  float *times = malloc(SAMPLES_MAX * sizeof *times);
+  long count = 0, warm = 200;
+  for (double end = now() + seconds; now() < end && count < SAMPLES_MAX;) {
+    double start = now();
+    if (write(fd, bytes, BYTES) != BYTES || !whole(fd, bytes)) die("round trip");
+    if (warm > 0) warm--;
+    else times[count++] = (now() - start) * 1e6;
+  }
+  if (count == 0) return 1;
+  qsort(times, count, sizeof *times, by_size);
+  printf("%ld %.1f %.1f\n", count, times[count / 2], times[count * 99 / 100]);
+  return 0;
+}
+
+int main(int argc, char **argv) {
+  const char *mode = argc > 1 ? argv[1] : "";
+  if (!strcmp(mode, "udp-receive") && argc == 4) return udp_receive(argv[2], atof(argv[3]));
+  if (!strcmp(mode, "udp-send") && argc == 5) return udp_send(argv[2], argv[3], atof(argv[4]));
+  if (!strcmp(mode, "echo") && argc == 3) echo(argv[2]);
+  if (!strcmp(mode, "ask") && argc == 5) return ask(argv[2], argv[3], atof(argv[4]));
+  fprintf(stderr, "traffic: udp-receive PORT S | udp-send ADDRESS PORT S | echo PORT | ask ADDRESS PORT S\n");
+  return 2;
+}

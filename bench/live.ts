@@ -1,0 +1,283 @@
+/**
+ * The live benchmark: the engine between two namespaces beside the kernel's NAT, HAProxy and
+ * slirp4netns between the same two (live/ways.ts).
+ *
+ *   node bench/live.ts [PART…] [--passes N]     parts: tcp streams udp latency idle; default all
+ *
+ * Ways take turns in every pass. A ratio is that of the medians; the range stands beside it. On a
+ * machine of two cores client, server and engine share them, so absolute figures are of the whole
+ * arrangement. Needs root.
+ */
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import os from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { table } from "../host/report/table.ts";
+import { significant } from "../host/report/units.ts";
+import {
+  endGroup,
+  IPERF_PORT,
+  makeWays,
+  run,
+  start,
+  type Way,
+  type WayName,
+  type Ways,
+} from "./live/ways.ts";
+
+const TRAFFIC = fileURLToPath(new URL("c/traffic.c", import.meta.url));
+const PORT = "5202";
+const TCP_SECONDS = "2";
+const UDP_SECONDS = 1.5;
+const ASK_SECONDS = "1.5";
+const IDLE_MS = 3000;
+
+/** Figures of one part by way and what was measured, one for each pass. */
+type Figures = Map<string, number[]>;
+
+interface Goal {
+  name: string;
+  value: (median: (way: WayName, figure: string) => number) => number;
+  goal: number;
+  is: "at least" | "at most";
+}
+
+interface Part {
+  ways: WayName[];
+  measure(way: Way, note: (figure: string, value: number) => void): Promise<void>;
+  goals: Goal[];
+}
+
+function ratio(of: WayName, to: WayName, figure: string, is: Goal["is"], goal: number): Goal {
+  const value: Goal["value"] = (median) => median(of, figure) / median(to, figure);
+  return { name: `${figure}: ${of} / ${to}`, value, goal, is };
+}
+
+const folder = mkdtempSync(join(os.tmpdir(), "flowplane-live-"));
+const traffic = join(folder, "traffic");
+
+async function cpuOf({ lab }: Way): Promise<{ user: number; system: number }> {
+  const all = (await lab?.plane.all("cpu")) ?? [];
+  const sum = (pick: (one: (typeof all)[0]) => number) => all.reduce((s, one) => s + pick(one), 0);
+  return { user: sum((one) => one.userMicros) / 1e6, system: sum((one) => one.systemMicros) / 1e6 };
+}
+
+/** Runs iperf3 through a way; returns Gbit/s received. */
+async function iperf(way: Way, words: readonly string[]): Promise<number> {
+  const server = start(way.server, ["iperf3", "-s", "-1", "-p", IPERF_PORT]);
+  try {
+    const isListening = async () => {
+      const found = await run(way.server, ["ss", "-Hltn", `sport = :${IPERF_PORT}`]);
+      return found.trim() !== "";
+    };
+    while (!(await isListening())) await new Promise((resolve) => setTimeout(resolve, 20));
+    const all = ["iperf3", "-c", way.address, "-p", way.iperfPort, "-J", "-t", TCP_SECONDS];
+    const text = await run(way.client, [...all, "-O", "0.5", ...words]);
+    const { end } = JSON.parse(text) as { end: { sum_received: { bits_per_second: number } } };
+    return end.sum_received.bits_per_second / 1e9;
+  } finally {
+    if (server.pid !== undefined) endGroup(server.pid);
+  }
+}
+
+/** Starts the program's receiving half and waits until it is ready. */
+async function withServer<T>(
+  way: Way,
+  words: string[],
+  part: (said: () => string) => Promise<T>,
+): Promise<T> {
+  const server = start(way.server, [traffic, ...words]);
+  try {
+    let said = "";
+    server.stdout?.on("data", (text) => {
+      said += text;
+    });
+    while (!said.includes("ready")) {
+      if (server.exitCode !== null) throw new Error(`traffic ${words.join(" ")}: ended at once`);
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+    return await part(() => said.replace("ready", "").trim());
+  } finally {
+    if (server.pid !== undefined) endGroup(server.pid);
+  }
+}
+
+async function datagrams(way: Way, note: (figure: string, value: number) => void): Promise<void> {
+  await withServer(way, ["udp-receive", PORT, "10"], async (said) => {
+    const sent = await run(way.client, [traffic, "udp-send", way.address, PORT, `${UDP_SECONDS}`]);
+    while (said() === "") await new Promise((resolve) => setTimeout(resolve, 50));
+    note("received kpps", Number(said()) / UDP_SECONDS / 1000);
+    note("offered kpps", Number(sent) / UDP_SECONDS / 1000);
+  });
+}
+
+const PARTS: Readonly<Record<string, Part>> = {
+  tcp: {
+    ways: ["kernel", "engine", "engine, no offloads", "haproxy", "slirp4netns"],
+    async measure(way, note) {
+      const before = await cpuOf(way);
+      note("Gbit/s", await iperf(way, []));
+      const after = await cpuOf(way);
+      if (way.lab === undefined) return;
+      note("user / system time", (after.user - before.user) / (after.system - before.system));
+    },
+    goals: [
+      ratio("engine", "kernel", "Gbit/s", "at least", 0.85),
+      ratio("engine", "haproxy", "Gbit/s", "at least", 2),
+      ratio("engine", "slirp4netns", "Gbit/s", "at least", 10),
+      ratio("engine", "engine, no offloads", "Gbit/s", "at least", 8),
+      {
+        name: "user time over the system time it causes",
+        value: (median) => median("engine", "user / system time"),
+        goal: 0.15,
+        is: "at most",
+      },
+    ],
+  },
+  streams: {
+    ways: ["kernel", "engine", "engine, two workers", "haproxy"],
+    async measure(way, note) {
+      const before = await dropsOf(way);
+      note("Gbit/s", await iperf(way, ["-P", "4"]));
+      if (way.lab !== undefined) note("drops", (await dropsOf(way)) - before);
+    },
+    goals: [
+      ratio("engine, two workers", "engine", "Gbit/s", "at least", 1.15),
+      {
+        name: "drops with two workers",
+        value: (median) => median("engine, two workers", "drops"),
+        goal: 0,
+        is: "at most",
+      },
+    ],
+  },
+  udp: {
+    ways: ["kernel", "engine"],
+    measure: datagrams,
+    goals: [ratio("engine", "kernel", "received kpps", "at least", 1)],
+  },
+  latency: {
+    ways: ["kernel", "engine", "engine, sleeping at once", "engine, busy-poll", "haproxy"],
+    async measure(way, note) {
+      await withServer(way, ["echo", PORT], async () => {
+        const said = await run(way.client, [traffic, "ask", way.address, PORT, ASK_SECONDS]);
+        const [, p50 = 0, p99 = 0] = said.trim().split(" ").map(Number);
+        note("p50 us", p50);
+        note("p99 us", p99);
+      });
+    },
+    goals: [
+      ratio("engine", "kernel", "p50 us", "at most", 1.25),
+      ratio("engine", "kernel", "p99 us", "at most", 1.5),
+    ],
+  },
+  idle: {
+    ways: ["engine"],
+    async measure(way, note) {
+      const before = await cpuOf(way);
+      await new Promise((resolve) => setTimeout(resolve, IDLE_MS));
+      const after = await cpuOf(way);
+      const spent = after.user + after.system - before.user - before.system;
+      note("% of a core", (spent / (IDLE_MS / 1000)) * 100);
+    },
+    goals: [
+      {
+        name: "idle, % of a core",
+        value: (m) => m("engine", "% of a core"),
+        goal: 0.5,
+        is: "at most",
+      },
+    ],
+  },
+};
+
+async function dropsOf({ lab }: Way): Promise<number> {
+  const all = (await lab?.plane.all("counters")) ?? [];
+  const drops = all.map(({ verdicts }) =>
+    Object.entries(verdicts).reduce(
+      (sum, [name, n]) => sum + (name.startsWith("drop.") ? n : 0),
+      0,
+    ),
+  );
+  return drops.reduce((sum, one) => sum + one, 0);
+}
+
+function medianOf(values: readonly number[] | undefined): number {
+  const sorted = [...(values ?? [])].sort((a, b) => a - b);
+  return sorted[sorted.length >> 1] ?? Number.NaN;
+}
+
+async function runPart(ways: Ways, part: Part, passes: number): Promise<Figures> {
+  const figures: Figures = new Map();
+  for (let pass = 0; pass < passes; pass++) {
+    for (const name of part.ways) {
+      const way = ways.all[name];
+      if (way === undefined) continue;
+      await part.measure(way, (figure, value) => {
+        const key = `${name}\t${figure}`;
+        figures.set(key, [...(figures.get(key) ?? []), value]);
+      });
+    }
+  }
+  return figures;
+}
+
+function printPart(name: string, part: Part, figures: Figures): void {
+  const rows = [...figures].map(([key, values]) => {
+    const [way = "", figure = ""] = key.split("\t");
+    const range = `${significant(Math.min(...values))} to ${significant(Math.max(...values))}`;
+    return [way, figure, significant(medianOf(values)), range];
+  });
+  const columns = ["way", "figure", "median", "range"].map((title, at) => ({
+    title,
+    align: at < 2 ? ("left" as const) : ("right" as const),
+  }));
+  const median = (way: WayName, figure: string) => medianOf(figures.get(`${way}\t${figure}`));
+  const goals = part.goals.map(({ name: goalName, value, goal, is }) => {
+    const got = value(median);
+    const isMet = is === "at least" ? got >= goal : got <= goal;
+    const met = Number.isNaN(got) ? "not measured" : isMet ? "yes" : "no";
+    return [goalName, `${is} ${goal}`, Number.isNaN(got) ? "-" : significant(got), met];
+  });
+  const goalColumns = ["ratio", "goal", "here", "met"].map((title, at) => ({
+    title,
+    align: at === 0 ? ("left" as const) : ("right" as const),
+  }));
+  const lines = [name, ...table(columns, rows), "", ...table(goalColumns, goals), "", ""];
+  process.stdout.write(lines.join("\n"));
+}
+
+function words(): { parts: string[]; passes: number } {
+  const { values, positionals } = parseArgs({
+    options: { passes: { type: "string", default: "3" } },
+    allowPositionals: true,
+  });
+  const unknown = positionals.find((name) => !(name in PARTS));
+  if (unknown) throw new Error(`${unknown}: is not one of ${Object.keys(PARTS).join(", ")}`);
+  return {
+    parts: positionals.length > 0 ? positionals : Object.keys(PARTS),
+    passes: Number(values.passes),
+  };
+}
+
+const { parts, passes } = words();
+const built = spawnSync("gcc", ["-O2", "-o", traffic, TRAFFIC], { encoding: "utf8" });
+if (built.status !== 0) throw new Error(`gcc: ${built.stderr}`);
+const ways = await makeWays();
+try {
+  const load = os.loadavg()[0] as number;
+  const cpu = os.cpus()[0]?.model.trim();
+  process.stdout.write(
+    `${cpu}, ${os.cpus().length} cores, Linux ${os.release()}, Node ${process.versions.node}, load ${load}\n\n`,
+  );
+  for (const name of parts) {
+    const part = PARTS[name] as Part;
+    printPart(name, part, await runPart(ways, part, passes));
+  }
+  for (const line of ways.skipped) process.stdout.write(`left out: ${line}\n`);
+} finally {
+  await ways.end();
+  rmSync(folder, { recursive: true, force: true });
+}

@@ -1,0 +1,243 @@
+/**
+ * The ways between one client and one server that the live benchmark compares, all of them up at
+ * once and through the same two namespaces: the engine over TUN devices; the kernel's nftables NAT
+ * and HAProxy in a router's namespace, over veth pairs; slirp4netns out of the router's.
+ *
+ *   client ── fp0 ── engine ── fp0 ── server          10.0.1.50 leads to 10.0.2.10
+ *   client ── veth ── router ── veth ── server        10.73.0.1 by nftables, 10.71.0.1 by HAProxy
+ *   client ── tap0 ── slirp4netns in the router       10.72.0.2 itself
+ *
+ * The engine stands there several times, in labs of their own: as it is by default, without
+ * offloads, with two workers, and with other ways to wait for packets.
+ */
+import { type ChildProcess, spawn } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { addNamespace, ip, removeNamespace } from "../../host/io/namespaces.ts";
+import { type Lab, raise } from "../../host/lab/lab.ts";
+import { type LabPlan, PLAN_DEFAULTS } from "../../host/lab/plan.ts";
+import { isThere, versionOf } from "../machine.ts";
+
+const PREFIX = `fpb${process.pid}`;
+const ROUTER = `${PREFIX}-r`;
+export const IPERF_PORT = "5201";
+const HAPROXY_PORT = "6201";
+
+/** One way from a client to a server. */
+export interface Way {
+  client: string;
+  server: string;
+  /** What the client calls, and the port that stands for iperf3's. */
+  address: string;
+  iperfPort: string;
+  lab?: Lab;
+}
+
+export type WayName =
+  | "engine"
+  | "engine, no offloads"
+  | "engine, two workers"
+  | "engine, busy-poll"
+  | "engine, sleeping at once"
+  | "kernel"
+  | "haproxy"
+  | "slirp4netns";
+
+export interface Ways {
+  all: Partial<Record<WayName, Way>>;
+  /** Why a way is not there, one line each. */
+  skipped: string[];
+  end(): Promise<void>;
+}
+
+function planOf(suffix: string, change: Partial<LabPlan>): LabPlan {
+  const name = `${PREFIX}${suffix}`;
+  return {
+    ...PLAN_DEFAULTS,
+    name,
+    hosts: [
+      { namespace: `${name}-c`, port: 0, addresses: ["10.0.1.10"], mtu: 1500 },
+      { namespace: `${name}-s`, port: 1, addresses: ["10.0.2.10"], mtu: 1500 },
+    ],
+    ports: [
+      { service: 0, peer: 1, vpc: 1 },
+      { sides: "service", peer: 0, vpc: 2 },
+    ],
+    services: [{ sourceAddresses: ["10.0.2.5"], targets: [{ address: "10.0.2.10" }] }],
+    ...change,
+  };
+}
+
+const LABS: readonly [WayName, string, Partial<LabPlan>][] = [
+  ["engine", "", {}],
+  ["engine, no offloads", "n", { offload: "none" }],
+  ["engine, two workers", "w", { workers: 2 }],
+  ["engine, busy-poll", "b", { busyPollMs: 1 }],
+  ["engine, sleeping at once", "x", { spinMs: 0 }],
+];
+
+/** Makes all ways. `end` takes them away; so does a failure. */
+export async function makeWays(): Promise<Ways> {
+  const folder = mkdtempSync(join(tmpdir(), "flowplane-ways-"));
+  const labs: Lab[] = [];
+  const programs: ChildProcess[] = [];
+  const ways: Ways = {
+    all: {},
+    skipped: [],
+    async end() {
+      for (const { pid } of programs) if (pid !== undefined) endGroup(pid);
+      await Promise.all(labs.map((lab) => lab.stop()));
+      await removeNamespace(ROUTER);
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+  try {
+    for (const [name, suffix, change] of LABS) {
+      const lab = await raise(planOf(suffix, change));
+      labs.push(lab);
+      const [client, server] = lab.plan.hosts.map(({ namespace }) => namespace) as [string, string];
+      ways.all[name] = { client, server, address: "10.0.1.50", iperfPort: IPERF_PORT, lab };
+    }
+    const first = ways.all.engine as Way;
+    await makeRouter(first);
+    await addPeers(ways, first, folder, programs);
+    return ways;
+  } catch (error) {
+    await ways.end();
+    throw error;
+  }
+}
+
+async function makeRouter({ client, server }: Way): Promise<void> {
+  await addNamespace(ROUTER);
+  const inRouter = (lines: string[]) => ip(["-n", ROUTER, "-batch", "-"], `${lines.join("\n")}\n`);
+  await inRouter([
+    `link add veth-c type veth peer name veth0 netns ${client}`,
+    `link add veth-s type veth peer name veth0 netns ${server}`,
+    "addr add 10.71.0.1/24 dev veth-c",
+    "addr add 10.72.0.1/24 dev veth-s",
+    "link set veth-c up",
+    "link set veth-s up",
+  ]);
+  for (const [namespace, own, other] of [
+    [client, "10.71.0", ["10.73.0.0/24"]],
+    [server, "10.72.0", []],
+  ] as const) {
+    await ip(
+      ["-n", namespace, "-batch", "-"],
+      [
+        `addr add ${own}.2/24 dev veth0`,
+        "link set veth0 up",
+        ...other.map((range) => `route add ${range} via ${own}.1`),
+        "",
+      ].join("\n"),
+    );
+  }
+}
+
+const NFT_RULES = `
+table ip nat {
+  chain pre { type nat hook prerouting priority -100; ip daddr 10.73.0.1 dnat to 10.72.0.2; }
+  chain post { type nat hook postrouting priority 100; oifname "veth-s" snat to 10.72.0.1; }
+}`;
+
+async function addPeers(
+  ways: Ways,
+  { client, server }: Way,
+  folder: string,
+  programs: ChildProcess[],
+): Promise<void> {
+  const router = (...words: string[]) => run(ROUTER, words);
+  const base = { client, server, iperfPort: IPERF_PORT };
+  const isMissing = (program: string, flag: string) => {
+    if (isThere(versionOf(program, flag))) return false;
+    ways.skipped.push(`${program}: not installed`);
+    return true;
+  };
+  if (!isMissing("nft", "--version")) {
+    writeFileSync(join(folder, "nat.nft"), NFT_RULES);
+    await router("sysctl", "-qw", "net.ipv4.ip_forward=1");
+    await router("nft", "-f", join(folder, "nat.nft"));
+    ways.all.kernel = { ...base, address: "10.73.0.1" };
+  }
+  if (!isMissing("haproxy", "-v")) {
+    const config = `
+global
+  nbthread 1
+defaults
+  mode tcp
+  timeout connect 5s
+  timeout client 60s
+  timeout server 60s
+  option splice-auto
+listen iperf
+  bind 10.71.0.1:${HAPROXY_PORT}
+  server one 10.72.0.2:${IPERF_PORT}
+listen echo
+  bind 10.71.0.1:5202
+  server one 10.72.0.2:5202
+`;
+    writeFileSync(join(folder, "haproxy.cfg"), config);
+    programs.push(start(ROUTER, ["haproxy", "-db", "-f", join(folder, "haproxy.cfg")]));
+    ways.all.haproxy = { ...base, address: "10.71.0.1", iperfPort: HAPROXY_PORT };
+  }
+  if (!isMissing("slirp4netns", "--version")) {
+    const words = ["slirp4netns", "--netns-type=path", "--mtu=1500", "--cidr=10.75.0.0/24"];
+    programs.push(start(ROUTER, [...words, `/run/netns/${client}`, "tap0"]));
+    await waitFor(() => ip(["-n", client, "link", "show", "tap0"]));
+    const lines = ["addr add 10.75.0.100/24 dev tap0", "link set tap0 mtu 1500 up"];
+    await ip(
+      ["-n", client, "-batch", "-"],
+      [...lines, "route add 10.72.0.0/24 via 10.75.0.2", ""].join("\n"),
+    );
+    ways.all.slirp4netns = { ...base, address: "10.72.0.2" };
+  }
+}
+
+async function waitFor(look: () => Promise<unknown>): Promise<void> {
+  for (let tries = 100; ; tries--) {
+    try {
+      await look();
+      return;
+    } catch (error) {
+      if (tries === 0) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+  }
+}
+
+/** Starts a program inside a namespace, as a group of its own. */
+export function start(namespace: string, words: readonly string[]): ChildProcess {
+  const all = ["netns", "exec", namespace, ...words];
+  return spawn("ip", all, { stdio: ["ignore", "pipe", "ignore"], detached: true });
+}
+
+/** Ends a program that `start` has started, with its children. */
+export function endGroup(pid: number): void {
+  try {
+    process.kill(-pid, "SIGKILL");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ESRCH") throw error;
+  }
+}
+
+/** Runs a program inside a namespace; returns what it prints. @throws when it fails */
+export function run(namespace: string, words: readonly string[]): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const child = spawn("ip", ["netns", "exec", namespace, ...words], { timeout: 20_000 });
+    let stdout = "";
+    let stderr = "";
+    child.stdout.on("data", (text) => {
+      stdout += text;
+    });
+    child.stderr.on("data", (text) => {
+      stderr += text;
+    });
+    child.on("error", reject);
+    child.on("close", (status) => {
+      if (status === 0) resolve(stdout);
+      else reject(new Error(`${words.join(" ")}: ${stderr || stdout || `status ${status}`}`));
+    });
+  });
+}
