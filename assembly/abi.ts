@@ -257,13 +257,13 @@ export const PREFIXES_BYTES: u32 = 40;
 export const ROUTE_BLACKHOLE: u32 = 0xfffe;
 
 // Rules of a security group: a count of blocks by family, then the blocks, one cache line each.
-export const RULES_COUNT: u32 = 0; //             4  blocks of four IPv4 rules
+export const RULES_COUNT: u32 = 0; //             4  blocks of four IPv4 rules, an even number
 export const RULES_COUNT6: u32 = 4; //            4  IPv6 rules
 export const RULES_BLOCKS: u32 = 64; //           the IPv4 blocks, then the IPv6 rules
 export const RULE_BLOCK_ADDRESS: u32 = 0; //     16  IPv4: four addresses; IPv6: one
 export const RULE_BLOCK_MASK: u32 = 16; //       16
-export const RULE_BLOCK_LOW: u32 = 32; //        16  protocol << 16 | first port, four times
-export const RULE_BLOCK_HIGH: u32 = 48; //       16  protocol << 16 | last port
+export const RULE_BLOCK_LOW: u32 = 32; //        16  protocol << 16 | first port, less 1, four times
+export const RULE_BLOCK_HIGH: u32 = 48; //       16  protocol << 16 | last port, plus 1
 export const RULE_BLOCK_BYTES: u32 = 64;
 
 export const POOL_BYTES: u32 = 4; //              IPv4 address, network order
@@ -316,7 +316,8 @@ export const USAGE_UNINTENDED: u32 = 152; //      packets that no listener takes
 export const USAGE_BLOCKED: u32 = 160; //         six cells: security groups, inbound then outbound; TCP, UDP, other
 export const USAGE_BLOCKED_ENDPOINT: u32 = 208; // flows that the endpoint's security group has blocked
 export const USAGE_DROPPED: u32 = 216; //         packets dropped for any reason that names the service
-export const USAGE_BYTES: u32 = 256;
+/** An odd number of lines: hot lines then spread over all sets of the first cache. */
+export const USAGE_BYTES: u32 = 320;
 
 // Capacity of a resource, shared by its services. Record 0 is nobody's.
 export const CAPACITY_IS_DROPPING: u32 = 0; //    4  1 = what is over is dropped

@@ -26,6 +26,7 @@ export { createEngine, EMIT_NAMES, type Engine, VERDICT_NAMES } from "./engine/e
 export { type Departure, Frames } from "./engine/frames.ts";
 export type { EngineExports } from "./engine/module.ts";
 export type * from "./engine/network.ts";
+export type { LoadStep } from "./engine/networks.ts";
 export { CaptureError, EngineError, FlowplaneError, HeaderError } from "./errors.ts";
 export {
   createHeaderCodec,

@@ -22,7 +22,7 @@ import { options as checkOptions, type OptionNames, oneOf, truth, wholeNumber } 
 import { configure, type Settings, settingsOf } from "./configure.ts";
 import { type EngineExports, loadEngine } from "./module.ts";
 import type { CapacityChange, CapacityState, NetworkTables } from "./network.ts";
-import { Networks } from "./networks.ts";
+import { type LoadStep, Networks } from "./networks.ts";
 import { readFlow, readUsage } from "./records.ts";
 import { ServiceTables } from "./tables.ts";
 import { warmUp } from "./warmup.ts";
@@ -292,8 +292,8 @@ export class Engine {
     for (const _ of this.loadTables(tables));
   }
 
-  /** The steps of `setTables`. Only one load may be under way. */
-  *loadTables(tables: NetworkTables): Generator<void, void, void> {
+  /** The steps of `setTables`, each by what it does. Only one load may be under way. */
+  *loadTables(tables: NetworkTables): Generator<LoadStep, void, void> {
     if (this.#failure) throw this.#failure;
     yield* this.#networks.load(tables);
   }

@@ -11,6 +11,9 @@ import type { EngineExports } from "./module.ts";
 import type { CapacityChange, CapacityState, NetworkTables } from "./network.ts";
 import { packNetwork } from "./pack.ts";
 
+/** What a step of a load does: packs (the more the tables say, the longer), or clears and copies. */
+export type LoadStep = "pack" | "copy";
+
 /** Copied at memory speed in some 20 µs. */
 const SLICE_BYTES = 1 << 18;
 
@@ -37,6 +40,8 @@ export class Networks {
   #current = 0;
   #staging: Uint8Array<ArrayBuffer> | undefined;
   #isLoading = false;
+  #made = new Map<string, unknown>();
+  #madeBefore = new Map<string, unknown>();
 
   constructor(memory: NetworkMemory) {
     this.#memory = memory;
@@ -48,25 +53,32 @@ export class Networks {
   }
 
   /** Packs, copies and swaps in: one step at a time. */
-  *load(tables: NetworkTables): Generator<void, void, void> {
+  *load(tables: NetworkTables): Generator<LoadStep, void, void> {
     const { region, bytes, exports } = this.#memory;
     const half = region.bytes / 2;
     if (half === 0)
       throw new RangeError("networkBytes: 0, the engine was made without network tables");
     if (this.#isLoading) throw new TypeError("network: other tables are being loaded already");
     this.#isLoading = true;
+    this.#madeBefore = this.#made;
+    this.#made = new Map();
     try {
       const address = this.#current === region.address ? region.address + half : region.address;
       this.#staging ??= new Uint8Array(half);
+      for (let start = 0; start < half; start += SLICE_BYTES) {
+        this.#staging.fill(0, start, start + SLICE_BYTES);
+        yield "copy";
+      }
       const image = new NetworkImage({ address, bytes: half }, this.#staging);
       yield* packNetwork(image, tables, {
         numberOf: (id) => this.#numberFor(id),
         capacityOf: (name) => this.#capacityFor(name),
+        remembered: (key, make) => this.#remembered(key, make),
         leftovers: () => this.#leftovers(tables),
       });
       for (let start = 0; start < half; start += SLICE_BYTES) {
         bytes.set(image.bytes.subarray(start, start + SLICE_BYTES), address + start);
-        yield;
+        yield "copy";
       }
       for (const { vpc } of tables.vpcs) exports.zoneOf(vpc, 0, 0);
       for (const { vpc } of tables.services) exports.zoneOf(vpc, 0, 0);
@@ -79,11 +91,17 @@ export class Networks {
     }
   }
 
-  #flowsOf(number: number): number {
+  /** Whether flows of a service live; there are never as many as the low word cannot hold. */
+  #hasFlows(number: number): boolean {
     const { view, usage } = this.#memory;
-    return Number(
-      view.getBigUint64(usage + number * abi.USAGE_BYTES + abi.USAGE_FLOWS_ACTIVE, true),
-    );
+    return view.getUint32(usage + number * abi.USAGE_BYTES + abi.USAGE_FLOWS_ACTIVE, true) > 0;
+  }
+
+  /** Keeps what was made for these tables and the ones before, so that a reload makes little anew. */
+  #remembered<T>(key: string, make: () => T): T {
+    const made = (this.#made.get(key) ?? this.#madeBefore.get(key) ?? make()) as T;
+    this.#made.set(key, made);
+    return made;
   }
 
   #numberFor(id: string): number {
@@ -99,7 +117,7 @@ export class Networks {
   #freeNumber(): number {
     const taken = new Set(this.#numbers.values());
     for (let number = 0; number < abi.SERVICE_COUNT_MAX; number++) {
-      if (!taken.has(number) && this.#flowsOf(number) === 0) return number;
+      if (!taken.has(number) && !this.#hasFlows(number)) return number;
     }
     throw new RangeError(`services: ${abi.SERVICE_COUNT_MAX} have been named and have flows`);
   }
@@ -174,10 +192,10 @@ export class Networks {
     const kept = new Set(tables.services.map(({ id }) => id));
     const records = view.getUint32(this.#current + abi.IMAGE_SERVICES, true);
     const count = view.getUint32(this.#current + abi.IMAGE_SERVICE_COUNT, true);
-    const names = new Map([...this.#numbers].map(([id, number]) => [number, id]));
+    const own = new Set<number>();
+    for (const [id, number] of this.#numbers) if (kept.has(id)) own.add(number);
     for (let number = 0; number < count; number++) {
-      const id = names.get(number);
-      if ((id !== undefined && kept.has(id)) || this.#flowsOf(number) === 0) continue;
+      if (own.has(number) || !this.#hasFlows(number)) continue;
       const start = records + number * abi.SERVICE_BYTES;
       yield [number, bytes.slice(start, start + abi.SERVICE_BYTES)];
     }
@@ -186,6 +204,6 @@ export class Networks {
   /** Names that are left out are nobody's from here on; their numbers rest. */
   #forget(tables: NetworkTables): void {
     const kept = new Set(tables.services.map(({ id }) => id));
-    for (const id of [...this.#numbers.keys()]) if (!kept.has(id)) this.#numbers.delete(id);
+    for (const id of this.#numbers.keys()) if (!kept.has(id)) this.#numbers.delete(id);
   }
 }
