@@ -10,7 +10,7 @@
  */
 
 /** Bumped on any change of this file; checked by the host at load. */
-export const ABI_VERSION: u32 = 3;
+export const ABI_VERSION: u32 = 5;
 
 // Descriptor: one frame of a batch. The host or the record walk fills the first part, the
 // engine the second. Frames stay where they are and are rewritten in place.
@@ -424,6 +424,22 @@ export const INTERFACE_BYTES: u32 = 32;
 export const INTERFACE_CLOCK_MULTIPLY: u32 = 0;
 export const INTERFACE_CLOCK_DIVIDE: u32 = 1;
 export const INTERFACE_CLOCK_BINARY: u32 = 2; //  units of 2^-exponent s
+
+// Workers that share a capture: each decides the frames of its shards (capture/select).
+export const SHARD_BITS: u32 = 6;
+export const WORKER_COUNT_MAX: u32 = 64;
+
+// Decision: what became of a frame, as a worker tells it. In the order of leaving.
+export const DECISION_RECORD: u32 = 0; //         4  number of the record that the frame came from
+export const DECISION_VERDICT: u32 = 4; //        4  as in the descriptor: verdict, side, direction
+export const DECISION_FLOW: u32 = 8; //           4  flow handle of the worker, 0 = none
+export const DECISION_ACTIVE: u32 = 12; //        4  flows active in the worker after the batch
+export const DECISION_BYTES: u32 = 16; //         4  bytes of the frame as it leaves
+export const DECISION_CREATED: u32 = 20; //       4  flows that the worker has created
+export const DECISION_HASH: u32 = 24; //          8  XXH64 of the frame as it leaves; dropped: 0
+export const DECISION_SIZE: u32 = 32;
+export const DECISION_EMITTED: u32 = 0x80000000; // in the verdict word: EMIT_* and whether it is after
+export const DECISION_LAST: u32 = 0x40000000; //    the last one of its record
 
 // PROXY protocol v2: what the codec read. Offsets count from the begin of the header.
 export const PP2_BYTE: u32 = 0; //                4  offset at which the header is wrong

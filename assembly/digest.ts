@@ -1,6 +1,8 @@
 /**
- * The digest of a run: XXH64 (Collet) over every frame that goes out, chained: the digest of one
- * frame is the seed of the next. The same input, tables and seed give the same digest anywhere.
+ * The digest of a run: XXH64 (Collet) of every frame that goes out, chained in their order: the
+ * digest so far seeds the hash of the next frame's hash, eight bytes little-endian. So frames can
+ * be hashed wherever they are, and only hashes have to be brought into order. The same input, tables
+ * and seed give the same digest anywhere.
  */
 import {
   FRAME_ADDRESS,
@@ -60,9 +62,28 @@ export function xxh64(start: usize, bytes: u32, seed: u64): u64 {
     at += 4;
   }
   for (; at < end; at++) hash = rotl<u64>(hash ^ (<u64>load<u8>(at) * P5), 11) * P1;
-  hash = (hash ^ (hash >> 33)) * P2;
-  hash = (hash ^ (hash >> 29)) * P3;
-  return hash ^ (hash >> 32);
+  return mixed(hash);
+}
+
+function mixed(hash: u64): u64 {
+  let last = (hash ^ (hash >> 33)) * P2;
+  last = (last ^ (last >> 29)) * P3;
+  return last ^ (last >> 32);
+}
+
+/** Adds a frame's hash to the digest: XXH64 of the hash's eight bytes, the digest being the seed. */
+export function chain(hash: u64, digest: u64): u64 {
+  const seeded = digest + P5 + 8;
+  return mixed(rotl<u64>(seeded ^ round(0, hash), 27) * P1 + P4);
+}
+
+/** Hash of the frame of a descriptor as it is now. */
+export function hashFrame(descriptor: usize): u64 {
+  return xxh64(
+    <usize>load<u32>(descriptor, FRAME_ADDRESS),
+    load<u32>(descriptor, FRAME_CAPTURED_BYTES),
+    0,
+  );
 }
 
 /** Chains the digest over all frames of the batch that go out, emitted ones where they leave. */
@@ -86,12 +107,11 @@ export function digestFrames(count: u32, digest: u64): u64 {
 }
 
 /** Whether the emitted frame is there and leaves before (0) or after (1) frame `index`. */
-function leavesWith(emitted: usize, end: usize, index: u32, isAfter: u32): bool {
+export function leavesWith(emitted: usize, end: usize, index: u32, isAfter: u32): bool {
   if (emitted >= end || load<u32>(emitted, FRAME_RECORD) != index) return false;
   return load<u8>(emitted, FRAME_SIDE) == isAfter;
 }
 
 function digestFrame(descriptor: usize, digest: u64): u64 {
-  const start = <usize>load<u32>(descriptor, FRAME_ADDRESS);
-  return xxh64(start, load<u32>(descriptor, FRAME_CAPTURED_BYTES), digest);
+  return chain(hashFrame(descriptor), digest);
 }

@@ -40,10 +40,13 @@ const SET_COUNT: u32 = FRAGMENT_COUNT_MAX / WAYS;
 const FRAGMENT_LIFETIME_MS: u32 = 30000;
 
 let entries: usize = 0;
+/** The same cache for shards: what stands for the handle is the shard plus one. */
+let shardEntries: usize = 0;
 const wanted: usize = memory.data(64, 64);
 
 export function reserveFragments(): void {
   entries = reserve(<u64>FRAGMENT_COUNT_MAX * <u64>ENTRY_BYTES);
+  shardEntries = reserve(<u64>FRAGMENT_COUNT_MAX * <u64>ENTRY_BYTES);
 }
 
 function describe(packet: Packet): Datagram {
@@ -60,11 +63,12 @@ function describe(packet: Packet): Datagram {
   return datagram;
 }
 
+/** Byte offset of the set that a datagram belongs to. */
 function setOf(datagram: Datagram): usize {
   let hash = hashWord(datagram.sourceFirst ^ rotl<u64>(datagram.destinationFirst, 21));
   hash = hashWord(hash ^ datagram.sourceLast ^ rotl<u64>(datagram.destinationLast, 43));
   hash = hashWord(hash ^ (<u64>datagram.identification | ((<u64>datagram.protocolZone) << 32)));
-  return entries + <usize>(<u32>(hash >> 40) & (SET_COUNT - 1)) * ENTRY_BYTES * WAYS;
+  return <usize>(<u32>(hash >> 40) & (SET_COUNT - 1)) * ENTRY_BYTES * WAYS;
 }
 
 function isSame(left: Datagram, right: Datagram): bool {
@@ -78,17 +82,10 @@ function isSame(left: Datagram, right: Datagram): bool {
   );
 }
 
-/** Remembers the flow of a first fragment. */
-export function rememberFragment(
-  packet: Packet,
-  record: usize,
-  handle: u32,
-  side: u32,
-  direction: u32,
-  nowMs: u32,
-): void {
+/** Gives the packet's datagram an entry of `cache` with this handle. */
+function remember(cache: usize, packet: Packet, handle: u32, nowMs: u32): Datagram {
   const datagram = describe(packet);
-  const set = setOf(datagram);
+  const set = cache + setOf(datagram);
   let victim = changetype<Datagram>(set);
   for (let way: u32 = 0; way < WAYS; way++) {
     const entry = changetype<Datagram>(set + <usize>way * ENTRY_BYTES);
@@ -101,6 +98,42 @@ export function rememberFragment(
   memory.copy(changetype<usize>(victim), changetype<usize>(datagram), 40);
   victim.handle = handle;
   victim.seenMs = nowMs;
+  return victim;
+}
+
+/** The entry of `cache` that the packet's datagram has, unless there is none or it is too old. */
+function recall(cache: usize, packet: Packet, nowMs: u32): Datagram | null {
+  const datagram = describe(packet);
+  const set = cache + setOf(datagram);
+  for (let way: u32 = 0; way < WAYS; way++) {
+    const entry = changetype<Datagram>(set + <usize>way * ENTRY_BYTES);
+    if (entry.handle == 0 || !isSame(entry, datagram)) continue;
+    return <i32>(nowMs - entry.seenMs) > <i32>FRAGMENT_LIFETIME_MS ? null : entry;
+  }
+  return null;
+}
+
+/** Remembers the shard of a first fragment. */
+export function rememberShard(packet: Packet, shard: u32, nowMs: u32): void {
+  remember(shardEntries, packet, shard + 1, nowMs);
+}
+
+/** Shard of the first fragment of a later fragment's datagram; 0 when it is not known. */
+export function shardOfFragment(packet: Packet, nowMs: u32): u32 {
+  const entry = recall(shardEntries, packet, nowMs);
+  return entry === null ? 0 : entry.handle - 1;
+}
+
+/** Remembers the flow of a first fragment. */
+export function rememberFragment(
+  packet: Packet,
+  record: usize,
+  handle: u32,
+  side: u32,
+  direction: u32,
+  nowMs: u32,
+): void {
+  const victim = remember(entries, packet, handle, nowMs);
   // Not the packet's, for the flow may be one of another zone.
   victim.rest = load<u64>(record + ((<usize>side) << 4), 8);
   victim.side = <u8>side;
@@ -113,22 +146,16 @@ export let foundDirection: u32 = 0;
 
 /** Record of the flow that a later fragment belongs to, or 0. */
 export function findFragment(packet: Packet, nowMs: u32): usize {
-  const datagram = describe(packet);
-  const set = setOf(datagram);
-  for (let way: u32 = 0; way < WAYS; way++) {
-    const entry = changetype<Datagram>(set + <usize>way * ENTRY_BYTES);
-    if (entry.handle == 0 || !isSame(entry, datagram)) continue;
-    if (<i32>(nowMs - entry.seenMs) > <i32>FRAGMENT_LIFETIME_MS) return 0;
-    const table = flowTable(packet.isIpv6);
-    const slot = (entry.handle & ~HANDLE_IPV6) - 1;
-    if (!isLive(table, slot)) return 0;
-    const record = recordAt(table, slot);
-    if (load<u64>(record + ((<usize>entry.side) << 4), 8) != entry.rest) return 0;
-    foundSide = entry.side;
-    foundDirection = entry.direction;
-    return record;
-  }
   foundSide = SIDE_CLIENT;
   foundDirection = DIRECTION_FROM_CLIENT;
-  return 0;
+  const entry = recall(entries, packet, nowMs);
+  if (entry === null) return 0;
+  const table = flowTable(packet.isIpv6);
+  const slot = (entry.handle & ~HANDLE_IPV6) - 1;
+  if (!isLive(table, slot)) return 0;
+  const record = recordAt(table, slot);
+  if (load<u64>(record + ((<usize>entry.side) << 4), 8) != entry.rest) return 0;
+  foundSide = entry.side;
+  foundDirection = entry.direction;
+  return record;
 }

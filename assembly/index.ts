@@ -38,7 +38,7 @@ import {
 } from "./abi";
 import { departures, reserveDevices } from "./depart";
 import { emits, reserveEmits } from "./emit";
-import { forgetExpired, terminateIn } from "./flow/expiry";
+import { forgetExpired, sweepGroups, terminateIn } from "./flow/expiry";
 import { forgetExhausted } from "./flow/port";
 import { prepareStates } from "./flow/state";
 import { flowTable, isLive, recordAt, reserveTable } from "./flow/table";
@@ -63,7 +63,9 @@ import {
 import { nameZonePorts, reserveZones } from "./zone";
 
 export { processBatch } from "./batch";
+export { selectFrames } from "./capture/select";
 export * from "./capture/walk";
+export { decisionsAddress, digestDecisions, listDecisions } from "./decision";
 export { listDepartures, placeAddress } from "./depart";
 export { digestFrames, xxh64 } from "./digest";
 export { emitCount } from "./emit";
@@ -196,4 +198,10 @@ export function terminate(service: u32, address: usize, addressBytes: u32, portB
 /** Forgets every flow that is over at `nowMs`; returns how many. */
 export function expire(nowMs: u32): u32 {
   return forgetExpired(flowTable(0), nowMs) + forgetExpired(flowTable(1), nowMs);
+}
+
+/** Takes every flow that is over at `nowMs` out of the active ones, as the sweep does in time. */
+export function sweepAll(nowMs: u32): void {
+  sweepGroups(flowTable(0), nowMs, flowTable(0).groupCount);
+  sweepGroups(flowTable(1), nowMs, flowTable(1).groupCount);
 }

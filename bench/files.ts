@@ -10,7 +10,7 @@ import { fileURLToPath } from "node:url";
 import { createCapture, openCapture } from "../host/capture/file.ts";
 import { createEngine, type Engine } from "../host/engine/engine.ts";
 import { definePorts } from "../host/replay/batch.ts";
-import { tableSizes } from "../host/replay/replay.ts";
+import { tableSizes } from "../host/replay/sizes.ts";
 import { defaultScenario } from "../host/scenario/scenario.ts";
 import { writeImix } from "./imix.ts";
 import { sampleOf } from "./measure.ts";

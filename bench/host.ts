@@ -1,7 +1,7 @@
 /** The host side: crossing into WebAssembly, the heap, and the first batches of a process. */
 import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
-import { alternate, costNs, sampleOf } from "./measure.ts";
+import { alternate, costNs } from "./measure.ts";
 import type { HostFigures } from "./result.ts";
 import { BATCH, Traffic } from "./traffic.ts";
 
@@ -43,14 +43,13 @@ export async function measureHost(
   processes: number,
 ): Promise<HostFigures> {
   const heap = child<{ growthBytes: number }>(["heap", String(heapPackets)], ["--expose-gc"]);
+  // Of several processes the one with the median ratio: its two figures are of one moment.
   const firsts = (words: string[]) => {
     const runs = Array.from({ length: processes }, () =>
       child<{ firstNs: number; laterNs: number }>(["first", ...words]),
     );
-    return {
-      firstNs: sampleOf(runs.map(({ firstNs }) => firstNs)).median,
-      laterNs: sampleOf(runs.map(({ laterNs }) => laterNs)).median,
-    };
+    runs.sort((a, b) => a.firstNs / a.laterNs - b.firstNs / b.laterNs);
+    return runs[runs.length >> 1] as { firstNs: number; laterNs: number };
   };
   const warm = firsts([]);
   return {

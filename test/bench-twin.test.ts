@@ -228,7 +228,7 @@ async function replayed(file: Bytes) {
     scenario: defaultScenario("nat"),
     wasm: bench,
     open: (opened) => {
-      engine = opened;
+      engine = opened as Engine;
       return openBytes(file, opened, { name: "test" });
     },
     recorders: [(_, source) => new CaptureWriter(source as CaptureReader, output)],

@@ -99,7 +99,16 @@ describe("an error is one line and an exit status:", () => {
     [["replay", "web.pcap", "--scenario", "vpn"], 2, /'vpn' is invalid. .* nat, nlb, privatelink/],
     [["replay", "web.pcap", "--limit", "0"], 2, /--limit: "0" is not an integer of at least 1$/],
     [["replay", "web.pcap", "--repeat", "x"], 2, /--repeat: "x" is not an integer from 1 to/],
-    [["replay", "web.pcap", "--workers", "2"], 2, /--workers: 2 is not available; .* one worker/],
+    [
+      ["replay", "-", "--workers", "2"],
+      2,
+      /--workers: 2 workers each read the capture; standard input/,
+    ],
+    [
+      ["replay", "web.pcap", "--workers", "65"],
+      2,
+      /--workers: "65" is not an integer from 1 to 64/,
+    ],
     [
       ["replay", "web.pcap", "--scenario", "nlb", "--targets", "1001"],
       2,

@@ -101,8 +101,14 @@ export function labSnapshot(seconds: number, startedMs = 1_750_000_000_000): Liv
     },
     cpu: { userMicros: 40_000 * seconds, systemMicros: 60_000 * seconds },
     resources: [
-      { id: "nlb-1", kind: "load-balancer", vpc: "provider", ...usage(1) },
-      { id: "vpce-0a1b2c3d4e5f60718", kind: "endpoint", vpc: "consumer", ...usage(0.5) },
+      { id: "nlb-1", kind: "load-balancer", vpc: "provider", dnsNames: [], ...usage(1) },
+      {
+        id: "vpce-0a1b2c3d4e5f60718",
+        kind: "endpoint",
+        vpc: "consumer",
+        dnsNames: [],
+        ...usage(0.5),
+      },
     ],
     targets: TARGETS,
     endpoints: ENDPOINTS,

@@ -28,6 +28,16 @@ export function sampleResult(): ReplayResult {
     time: { wallSeconds: 0.0712, readSeconds: 0.0312, engineSeconds: 0.00912, writeSeconds: 0 },
     engine: { nsPerPacket: 39.5, coldNsPerPacket: 120.3, mpps: 25.3, gbps: 140 },
     endToEnd: { mpps: 3.17, gbps: 17.5 },
+    workers: [
+      {
+        packets: 45_123,
+        readSeconds: 0.0312,
+        engineSeconds: 0.00912,
+        nsPerPacket: 39.5,
+        mpps: 25.3,
+      },
+    ],
+    balance: 1,
     capacity: {
       unitGbps: 5,
       unitsPerCore: 28,

@@ -286,7 +286,7 @@ static inline void parse_frame(const struct frame *frame, struct packet *packet,
   parse_ipv4(packet, frame->bytes + ETHERNET_BYTES, bytes - ETHERNET_BYTES, zone);
 }
 
-/* ---- digest: XXH64 over every frame that goes out, chained ---- */
+/* ---- digest: XXH64 of every frame that goes out, the hashes chained ---- */
 
 static const uint64_t P1 = 0x9e3779b185ebca87, P2 = 0xc2b2ae3d27d4eb4f, P3 = 0x165667b19e3779f9,
                       P4 = 0x85ebca77c2b2ae63, P5 = 0x27d4eb2f165667c5;
@@ -328,7 +328,8 @@ static uint64_t xxh64(const uint8_t *at, uint64_t bytes, uint64_t seed) {
 static uint64_t digest_frames(const struct frame *frames, uint32_t count, uint64_t digest) {
   for (uint32_t index = 0; index < count; index++) {
     if (frames[index].verdict > VERDICT_PASS) continue;
-    digest = xxh64(frames[index].bytes, frames[index].captured_bytes, digest);
+    uint64_t hash = xxh64(frames[index].bytes, frames[index].captured_bytes, 0);
+    digest = xxh64((const uint8_t *)&hash, sizeof hash, digest);
   }
   return digest;
 }

@@ -53,6 +53,7 @@ export class CaptureReader implements FrameSource {
     lengthsSwapped: false,
   };
   onBlock: ((block: Uint8Array) => void) | undefined;
+  onDescribe: ((index: number, count: number) => number) | undefined;
 
   #input: ByteInput;
   readonly #chunkBytes: number;
@@ -303,11 +304,15 @@ export class CaptureReader implements FrameSource {
     for (let count = 0; ; ) {
       const target = descriptors.byteOffset + count * abi.FRAME_BYTES;
       const room = limit - count;
-      count += isPcap
+      const walked = isPcap
         ? exports.walkPcap(state, this.#at, this.#end, target, room)
         : exports.walkPcapng(state, this.#at, this.#end, target, room);
       this.#at = this.#state.get(abi.WALK_NEXT);
-      if (count >= limit || !this.#resolve(count)) return count;
+      count += this.onDescribe ? this.onDescribe(count, walked) : walked;
+      if (count >= limit) return count;
+      // The walk took all that there was room for, and some were not wanted.
+      if (walked === room) continue;
+      if (!this.#resolve(count)) return count;
     }
   }
 

@@ -6,11 +6,13 @@
 import { readFileSync } from "node:fs";
 import { Command, Option } from "commander";
 import { UsageError } from "../errors.ts";
+import { labCommand } from "./lab-commands.ts";
+import { type CommonOptions, integer, withCommonOptions } from "./options.ts";
 
-export interface CommonOptions {
-  quiet?: boolean;
-  debug?: boolean;
-}
+export type { CommonOptions } from "./options.ts";
+
+/** As many as there are shards (assembly/capture/select). */
+const WORKER_COUNT_MAX = 64;
 
 export interface ReplayFlags extends CommonOptions {
   config?: string;
@@ -76,13 +78,14 @@ export function commandLine(): Command {
   program.addCommand(flowsCommand());
   program.addCommand(shardCommand());
   program.addCommand(pp2Command());
+  program.addCommand(labCommand());
   program.addCommand(benchCommand());
   for (const command of withSubcommands(program)) {
     command
       .helpOption("-h, --help", "print this help")
       .exitOverride()
       .configureOutput({ writeErr: () => undefined })
-      .configureHelp({ helpWidth: 100 });
+      .configureHelp({ helpWidth: 100, ...(command.name() === "lab" && NAMES_ALONE) });
   }
   return program;
 }
@@ -117,8 +120,8 @@ function replayCommand(): Command {
         .default(1),
     )
     .addOption(
-      new Option("--workers <n>", "worker threads; for now there is one")
-        .argParser(oneWorker)
+      new Option("--workers <n>", "worker threads that share the capture, each with its own engine")
+        .argParser(integer("--workers", 1, WORKER_COUNT_MAX))
         .default(1),
     )
     .addOption(
@@ -258,25 +261,11 @@ function pp2DecodeCommand(): Command {
   });
 }
 
-function withCommonOptions(command: Command): Command {
-  return command
-    .option("-q, --quiet", "print only the result")
-    .option("--debug", "print the stack trace of an error");
-}
+/** Where commands have many arguments, each command's own help tells of them. */
+const NAMES_ALONE = { subcommandTerm: (command: Command) => command.name() };
 
 const EXIT_STATUS = `
 Exit status: 0 done; 1 it could not be done; 2 the call or the configuration is wrong.`;
-
-function integer(flag: string, min: number, max: number): (word: string) => number {
-  return (word) => {
-    const value = Number(word);
-    if (!/^\d+$/.test(word) || value < min || value > max) {
-      const range = max >= Number.MAX_SAFE_INTEGER ? `of at least ${min}` : `from ${min} to ${max}`;
-      throw new UsageError(`${flag}: "${word}" is not an integer ${range}`);
-    }
-    return value;
-  };
-}
 
 /** A seed of Java's: any integer of 64 bits. */
 function signed(flag: string): (word: string) => bigint {
@@ -286,14 +275,6 @@ function signed(flag: string): (word: string) => bigint {
     }
     return BigInt(word);
   };
-}
-
-function oneWorker(word: string): number {
-  const workers = integer("--workers", 1, 1024)(word);
-  if (workers !== 1) {
-    throw new UsageError(`--workers: ${workers} is not available; a replay has one worker for now`);
-  }
-  return workers;
 }
 
 /** The version in package.json, which lies above this file in the sources and in the package. */

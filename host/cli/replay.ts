@@ -1,16 +1,18 @@
 /** `flowplane replay`: files and flags in, the replay's report out. */
 
-import { readFileSync } from "node:fs";
+import { readFileSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
 import { cpus } from "node:os";
 import { createCapture, openCapture } from "../capture/file.ts";
 import type { CaptureReader } from "../capture/reader.ts";
 import type { FrameSource } from "../capture/source.ts";
-import type { Engine } from "../engine/engine.ts";
+import { compileEngine } from "../engine/module.ts";
 import { ConfigError, UsageError } from "../errors.ts";
+import type { DecidedBatch } from "../replay/decider.ts";
 import { DropsRecorder, MapRecorder, WriteRecorder } from "../replay/recorders.ts";
 import { type Recorder, type ReplayOptions, replay } from "../replay/replay.ts";
 import type { ReplayResult } from "../replay/result.ts";
+import { isShareable } from "../replay/sizes.ts";
 import { jsonReport } from "../report/json.ts";
 import { textReport } from "../report/text.ts";
 import { count, counted, dataSize } from "../report/units.ts";
@@ -40,6 +42,7 @@ export async function runReplay(capture: string, flags: ReplayFlags): Promise<vo
     wantsTimeline: html !== undefined,
     machine: machine(),
   };
+  if (flags.workers > 1) shareOut(options, capture, flags);
   const captureBytes = uncompressedSize(capture);
   if (captureBytes !== undefined) options.captureBytes = captureBytes;
   if (flags.limit !== undefined) options.packetsMax = flags.limit;
@@ -57,6 +60,35 @@ export async function runReplay(capture: string, flags: ReplayFlags): Promise<vo
   for (const line of written(flags, result)) terminal.note(line);
   terminal.result(flags.json ? jsonReport(result) : textReport(result));
   if (failure) throw failure;
+}
+
+/** Makes the replay that of several workers. */
+function shareOut(options: ReplayOptions, capture: string, flags: ReplayFlags): void {
+  if (capture === "-" || !statSync(capture, { throwIfNoEntry: false })?.isFile()) {
+    const name = capture === "-" ? "standard input" : capture;
+    throw new UsageError(
+      `--workers: ${flags.workers} workers each read the capture; ${name} can be read only once`,
+    );
+  }
+  const { scenario } = options;
+  const isSpread = isShareable(scenario);
+  if (!isSpread) {
+    const note = "targets have ports of their own: one worker decides all frames";
+    options.scenario = { ...scenario, notes: [...scenario.notes, note] };
+  }
+  options.team = async (task) => {
+    const { startTeam } = await import("../replay/team.ts");
+    return startTeam({
+      ...task,
+      workers: flags.workers,
+      file: capture,
+      scenario,
+      packetsMax: flags.limit ?? Number.POSITIVE_INFINITY,
+      wantsFrames: flags.write !== undefined,
+      isSpread,
+      wasm: await compileEngine(),
+    });
+  };
 }
 
 async function scenarioOf(flags: ReplayFlags): Promise<Scenario> {
@@ -77,14 +109,14 @@ async function scenarioOf(flags: ReplayFlags): Promise<Scenario> {
 
 /** What writes frames: the capture's own writer stands last, as it takes their memory. */
 function recordersOf({ map, drops, write }: ReplayFlags): NonNullable<ReplayOptions["recorders"]> {
-  const makers: ((engine: Engine, source: FrameSource) => Recorder)[] = [];
-  if (map) makers.push((engine) => new MapRecorder(engine, new SyncOutput(map)));
+  const makers: ((batch: DecidedBatch, source: FrameSource) => Recorder)[] = [];
+  if (map) makers.push((batch) => new MapRecorder(batch, new SyncOutput(map)));
   if (drops) {
-    makers.push((engine, source) => new DropsRecorder(engine, source, new SyncOutput(drops)));
+    makers.push((batch, source) => new DropsRecorder(batch, source, new SyncOutput(drops)));
   }
   if (write) {
-    makers.push((engine, source) => {
-      return new WriteRecorder(engine, source, createCapture(write, source as CaptureReader));
+    makers.push((batch, source) => {
+      return new WriteRecorder(batch, source, createCapture(write, source as CaptureReader));
     });
   }
   return makers;

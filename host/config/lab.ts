@@ -1,10 +1,69 @@
-/** The schema of what only a live lab has. */
+/** The schema of what only a live lab has: its machines, names beside AWS's, views. */
 
-import type { z } from "zod";
-import { name, object } from "./parts.ts";
+import { z } from "zod";
+import {
+  address,
+  address4,
+  integer,
+  list,
+  name,
+  named,
+  object,
+  oneOf,
+  text,
+  unique,
+} from "./parts.ts";
+
+const mtu = integer(1280, 65_535);
+
+const host = object({
+  vpc: name.describe("VPC that it stands in, or internet"),
+  addresses: list(address, 16).check(unique((one: string) => one)),
+  mtu: mtu.optional().describe("default: that of the lab"),
+});
+
+const domain = text(
+  /^([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?\.)*[a-z]([a-z0-9-]{0,61}[a-z0-9])?$/,
+  "a domain name in lower case",
+);
+const record = object({
+  name: text(
+    /^(@|(\*\.)?[a-z0-9_]([a-z0-9._-]{0,200}[a-z0-9])?|\*)$/,
+    "a name in the zone, * or @",
+  ),
+  addresses: list(address, 32).optional(),
+  cname: domain.optional(),
+  texts: list(z.string().max(255, { error: "is longer than 255 characters" }), 16).optional(),
+});
+
+const dns = object({
+  forward: list(address4, 3)
+    .optional()
+    .describe("resolvers that are asked for other names; default: other names are refused"),
+  zones: named(list(record, 1000, 0), 100, domain)
+    .default({})
+    .describe("zones of one's own, seen in every VPC"),
+});
 
 export const lab = object({
-  name,
+  name: text(/^[A-Za-z0-9][A-Za-z0-9_-]{0,30}$/, "a name of 1 to 31 letters, digits, _ and -"),
+  prefix: text(/^[A-Za-z0-9_-]{0,16}$/, "at most 16 letters, digits, _ and -")
+    .default("")
+    .describe("stands before the names of all namespaces"),
+  hosts: named(host, 200)
+    .default({})
+    .describe("machines by the name of their namespace; targets that are not here get one as well"),
+  dns: dns.prefault({}),
+  http: integer(0, 65_535)
+    .optional()
+    .describe("port of the page and the metrics on 127.0.0.1; 0 = any; default: no page"),
+  webhooks: list(z.url({ protocol: /^https?$/, error: "is not an http or https URL" }), 8)
+    .default([])
+    .describe("where events of endpoints go"),
+  workers: integer(1, 64).default(1),
+  offload: oneOf("udp", "tcp", "none").default("udp").describe("the best that devices may use"),
+  spin_ms: integer(0, 1000).default(0).describe("workers stay awake that long after a packet"),
+  mtu: mtu.default(1500),
 });
 
 export type LabConfig = z.output<typeof lab>;

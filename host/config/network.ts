@@ -4,7 +4,19 @@
  */
 
 import { z } from "zod";
-import { cidr, integer, list, name, named, object, oneOf, text, truth, unique } from "./parts.ts";
+import {
+  address,
+  cidr,
+  integer,
+  list,
+  name,
+  named,
+  object,
+  oneOf,
+  text,
+  truth,
+  unique,
+} from "./parts.ts";
 
 export const accountId = text(/^\d{12}$/, "an account of 12 digits in quotes");
 export const zoneId = text(
@@ -83,6 +95,9 @@ const securityGroup = object({
   egress: list(rule.extend({ to: peer }), 60, 0)
     .optional()
     .describe("default: everything"),
+  members: list(address, 1000, 0)
+    .default([])
+    .describe("addresses of instances that carry it, for rules that name the group"),
 });
 
 const prefixList = list(cidr, 1000, 0).check(unique((one: string) => one));

@@ -19,7 +19,9 @@ const event = object({
     .number({ error: `is not a number from 0 to ${AT_SECONDS_MAX}` })
     .min(0, { error: `is not a number from 0 to ${AT_SECONDS_MAX}` })
     .max(AT_SECONDS_MAX, { error: `is not a number from 0 to ${AT_SECONDS_MAX}` }),
-  register: object(oneTarget).optional(),
+  register: object({ ...oneTarget, state: oneOf("healthy", "unhealthy").optional() })
+    .optional()
+    .describe("without a state, health checks decide"),
   deregister: object(oneTarget).optional(),
   health: object({ ...oneTarget, state: oneOf("healthy", "unhealthy") }).optional(),
   weight: object({

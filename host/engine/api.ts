@@ -214,3 +214,12 @@ export interface Region {
   address: number;
   bytes: number;
 }
+
+/** Which worker asks for its frames, of how many; see `Engine.select`. */
+export interface Selection {
+  worker: number;
+  /** 1 to 64. */
+  workers: number;
+  isSpread?: boolean;
+  number?: number;
+}

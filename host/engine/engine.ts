@@ -14,6 +14,7 @@ import type {
   Flow,
   PortOptions,
   Region,
+  Selection,
   ServiceOptions,
   Usage,
   VerdictName,
@@ -185,8 +186,9 @@ export class Engine {
   }
 
   /**
-   * XXH64 of those frames of the last batch that go out, chained: `previous` is the digest of the
-   * batches before. The same capture, tables and seed give the same digest anywhere.
+   * XXH64 of those frames of the last batch that go out, the hashes chained by XXH64 in order:
+   * `previous` is the digest of the batches before. The same capture, tables and seed give the same
+   * digest anywhere.
    */
   digest(previous = 0n): bigint {
     const count = this.#lastCount;
@@ -392,6 +394,33 @@ export class Engine {
       vpc: vpcAndOuter & 0xffff,
       vlans: [vpcAndOuter >>> 16, inner].filter((id) => id !== 0),
     };
+  }
+
+  /**
+   * Of the described frames [first, first + count) keeps those of worker `worker` of `workers`, moved
+   * to `first` and on; returns how many. Ports must be set before. Every frame belongs to exactly one
+   * worker, both directions of a flow to the same, if all workers select from all frames in order.
+   * `isSpread` false leaves everything to one: where targets have ports of their own. `number` is that
+   * of the first frame's record, for `listDecisions`.
+   */
+  select(
+    first: number,
+    count: number,
+    { worker, workers, isSpread = true, number = 0 }: Selection,
+  ): number {
+    const room = abi.BATCH_COUNT_MAX;
+    wholeNumber("first", first, 0, room);
+    wholeNumber("count", count, 0, room - first);
+    wholeNumber("workers", workers, 1, abi.WORKER_COUNT_MAX);
+    wholeNumber("worker", worker, 0, workers - 1);
+    return this.#run(() =>
+      this.exports.selectFrames(first, count, number, worker, workers, isSpread ? 1 : 0),
+    );
+  }
+
+  /** Takes every flow that is over at `nowMs` out of the active ones, as the sweep does in time. */
+  sweep(nowMs: number): void {
+    this.#run(() => this.exports.sweepAll(nowMs));
   }
 
   /**

@@ -36,6 +36,18 @@ export interface EngineExports extends WalkExports, Record<string, unknown> {
   zoneInner(zone: number): number;
   xxh64(start: number, bytes: number, seed: bigint): bigint;
   digestFrames(count: number, digest: bigint): bigint;
+  selectFrames(
+    first: number,
+    count: number,
+    number: number,
+    worker: number,
+    workers: number,
+    isSpread: number,
+  ): number;
+  decisionsAddress(): number;
+  listDecisions(count: number): number;
+  digestDecisions(list: number, count: number, digest: bigint): bigint;
+  sweepAll(nowMs: number): void;
   pp2Buffer(): number;
   pp2Result(): number;
   pp2Begin(isProxy: number, family: number, addressBytes: number, hasCrc: number): void;
@@ -69,6 +81,11 @@ async function bytesOf(source: URL): Promise<BufferSource> {
     const reason = error instanceof Error ? error.message : String(error);
     throw new EngineError(`${source}: cannot be read, npm run build makes it: ${reason}`);
   }
+}
+
+/** The compiled module, for threads that are to share it. @throws EngineError */
+export async function compileEngine(url = defaultUrl()): Promise<WebAssembly.Module> {
+  return WebAssembly.compile(await bytesOf(url));
 }
 
 async function exportsOf(

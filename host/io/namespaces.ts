@@ -3,7 +3,7 @@
  * on them. Everything is done by iproute2 itself; nothing outside the named namespaces is touched.
  */
 import { execFile } from "node:child_process";
-import { existsSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
 import { FlowplaneError } from "../errors.ts";
 
 const FOLDER = "/run/netns";
@@ -43,8 +43,41 @@ export async function addNamespace(name: string): Promise<void> {
   await ip(["-n", name, "link", "set", "lo", "up"]);
 }
 
+/** Files that `ip netns exec NAME` puts over those of /etc. */
+const OVERLAY = "/etc/netns";
+const MARK = "# Made by a Flowplane lab, which removes it again.";
+
+/** Lets programs in a namespace ask a DNS server. A file that somebody else made there stays. */
+export function setResolver(name: string, address: string): void {
+  const folder = `${OVERLAY}/${name}`;
+  const file = `${folder}/resolv.conf`;
+  if (existsSync(file) && !isOurs(file)) return;
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(file, `${MARK}\nnameserver ${address}\noptions timeout:2\n`);
+}
+
+function removeResolver(name: string): void {
+  const folder = `${OVERLAY}/${name}`;
+  const file = `${folder}/resolv.conf`;
+  if (!existsSync(file) || !isOurs(file)) return;
+  rmSync(file);
+  for (const empty of [folder, OVERLAY]) {
+    try {
+      rmdirSync(empty);
+    } catch {
+      // Somebody else's files are in it.
+      return;
+    }
+  }
+}
+
+function isOurs(file: string): boolean {
+  return readFileSync(file, "utf8").startsWith(MARK);
+}
+
 /** Removes a namespace's name; what runs inside keeps its own, device-less network. */
 export async function removeNamespace(name: string): Promise<void> {
+  removeResolver(name);
   if (namespaceExists(name)) await ip(["netns", "delete", name]);
 }
 

@@ -4,6 +4,7 @@
  * request changes takes effect between two batches, at once.
  */
 import type { Counters, Flow, PortOptions, ServiceOptions, Usage } from "../engine/api.ts";
+import type { NetworkTables } from "../engine/network.ts";
 import type { DeviceCounts, LoopDevice } from "./loop.ts";
 
 /** What a worker can be asked; each method answers with its result. */
@@ -15,6 +16,14 @@ export interface WorkerApi {
   counters(): Counters;
   devices(): DeviceCounts[];
   usage(service: number): Usage;
+  /** Loads the tables that routed ports resolve new flows by. */
+  setTables(tables: NetworkTables): void;
+  /** Ends flows of a service, to a target, or both; returns how many there were. */
+  terminate(flows: { service?: string; address?: string; port?: number }): number;
+  /** Usage of services of the tables by their id; those that there are not are left out. */
+  usages(ids: string[]): Record<string, Usage>;
+  /** Numbers of services of the tables by their id, as `madeBy` of flows has them. */
+  serviceNumbers(ids: string[]): Record<string, number>;
   /** Live flows, as many as `most`, and how many there are. */
   flows(most: number): { flows: Flow[]; total: number };
   /** Time that the worker's thread has spent, in microseconds. */
@@ -46,6 +55,8 @@ export interface WorkerStart {
   originMs: number;
   flowCountMax: number;
   flow6CountMax: number;
+  /** Room for network tables in bytes; 0: none are used. */
+  networkBytes: number;
   seed: Uint8Array;
   timeouts: Record<string, number>;
   ports: PortOptions[];

@@ -33,6 +33,8 @@ export interface LabPlan {
   busyPollMs: number;
   flowCountMax: number;
   flow6CountMax: number;
+  /** Room for network tables in bytes; 0: none are used. */
+  networkBytes: number;
   /** Idle timeouts that differ from the engine's own, in seconds. */
   timeouts: Partial<Timeouts>;
 }
@@ -46,6 +48,7 @@ export const PLAN_DEFAULTS = {
   busyPollMs: 0,
   flowCountMax: 262_144,
   flow6CountMax: 65_536,
+  networkBytes: 0,
   timeouts: {},
 } as const satisfies Partial<LabPlan>;
 

@@ -15,6 +15,7 @@ const system = await loadSyscalls();
 const engine = await createEngine({
   flowCountMax: start.flowCountMax,
   flow6CountMax: start.flow6CountMax,
+  networkBytes: start.networkBytes,
   seed: start.seed,
   timeouts: start.timeouts,
   arenaBytes: TRANSIT_BYTES + SCRATCH_BYTES,
@@ -77,6 +78,13 @@ function workerApi(of: Engine, through: Transit, inside: Loop): WorkerApi {
     },
     devices: () => inside.counts,
     usage: (service) => of.usage(service),
+    setTables: (tables) => of.setTables(tables),
+    terminate: (flows) => of.terminate(flows),
+    usages(ids) {
+      const found = Object.entries(numbersOf(of, ids));
+      return Object.fromEntries(found.map(([id, number]) => [id, of.usage(number)]));
+    },
+    serviceNumbers: (ids) => numbersOf(of, ids),
     flows(most) {
       of.expire(Math.floor(clock()));
       const total = of.counters().flows.active;
@@ -89,4 +97,12 @@ function workerApi(of: Engine, through: Transit, inside: Loop): WorkerApi {
     },
     stop: () => inside.stop(),
   };
+}
+
+function numbersOf(of: Engine, ids: string[]): Record<string, number> {
+  const numbers = ids.map((id) => [id, of.serviceNumber(id)] as const);
+  return Object.fromEntries(numbers.filter(([, number]) => number !== undefined)) as Record<
+    string,
+    number
+  >;
 }

@@ -8,6 +8,8 @@ export interface LiveResource {
   /** Such as "load-balancer", "nat-gateway", "endpoint". */
   kind: string;
   vpc: string;
+  /** Regional name first; none for what has no names. */
+  dnsNames: string[];
   packetsFromClient: number;
   packetsFromService: number;
   bytesFromClient: number;
@@ -67,6 +69,8 @@ export interface LiveSnapshot {
   /** Milliseconds since 1970. */
   timeMs: number;
   startedMs: number;
+  /** Port of the page and the metrics on 127.0.0.1, where there is one. */
+  httpPort?: number;
   packets: number;
   bytes: number;
   verdicts: Record<string, number>;

@@ -7,7 +7,6 @@
  * first record counts as its instant.
  */
 
-import type { Engine } from "../engine/engine.ts";
 import {
   VERDICT_OUT_MAX,
   WORD_CAPTURED,
@@ -17,6 +16,7 @@ import {
   WORD_WIRE,
   WORDS,
 } from "./batch.ts";
+import type { DecidedBatch } from "./decider.ts";
 import { SIZE_CLASS_BYTES, type Timeline } from "./result.ts";
 
 /** Slices of a timeline: when one more is needed, neighbours are merged. */
@@ -25,34 +25,36 @@ const SLICE_COUNT_MAX = 256;
 const SECOND_COUNT_MAX = 1 << 22;
 
 export class Meter {
-  readonly #engine: Engine;
+  readonly #batch: DecidedBatch;
   readonly #course: Course | undefined;
   #seconds = new Float64Array(64);
   #nowMs = 0;
+  #latestMs = 0;
   outputBytes = 0;
 
-  constructor(engine: Engine, wantsTimeline: boolean) {
-    this.#engine = engine;
+  constructor(batch: DecidedBatch, wantsTimeline: boolean) {
+    this.#batch = batch;
     this.#course = wantsTimeline ? new Course() : undefined;
   }
 
   /** Counts the first `count` descriptors, which the engine has just decided, and what it made. */
   measure(count: number): void {
-    const { descriptors } = this.#engine;
+    const { descriptors } = this.#batch;
     for (let word = 0; word < count * WORDS; word += WORDS) {
       const bytes = descriptors[word + WORD_CAPTURED] as number;
       this.#nowMs += ((descriptors[word + WORD_TIME] as number) - this.#nowMs) | 0;
       const ms = this.#nowMs > 0 ? this.#nowMs : 0;
+      if (ms > this.#latestMs) this.#latestMs = ms;
       this.#course?.count(ms, bytes, descriptors[word + WORD_WIRE] as number);
       if (((descriptors[word + WORD_VERDICT] as number) & 0xffff) > VERDICT_OUT_MAX) continue;
       this.outputBytes += bytes;
       if (descriptors[word + WORD_FLOW] !== 0) this.#addToSecond(Math.floor(ms / 1000), bytes);
     }
-    const { emits, emitCount } = this.#engine;
+    const { emits, emitCount } = this.#batch;
     for (let word = WORD_CAPTURED; word < emitCount * WORDS; word += WORDS) {
       this.outputBytes += emits[word] as number;
     }
-    this.#course?.sample(this.#nowMs, this.#engine.counters().flows);
+    this.#course?.sample(this.#nowMs, this.#batch.counters().flows);
   }
 
   #addToSecond(second: number, bytes: number): void {
@@ -63,6 +65,11 @@ export class Meter {
       this.#seconds = grown;
     }
     this.#seconds[index] = (this.#seconds[index] as number) + bytes;
+  }
+
+  /** The latest that the capture's clock has been. */
+  get latestMs(): number {
+    return this.#latestMs;
   }
 
   /** Most bits that belonged to flows in one second of the capture's clock, in Gbit. */

@@ -5,7 +5,7 @@
 
 import type { ByteOutput, FrameSink, FrameSource } from "../capture/source.ts";
 import { PcapngWriter } from "../capture/writer.ts";
-import { EMIT_NAMES, type Engine, VERDICT_NAMES } from "../engine/engine.ts";
+import { EMIT_NAMES, VERDICT_NAMES } from "../engine/engine.ts";
 import {
   EMIT_AFTER,
   VERDICT_OUT_MAX,
@@ -17,6 +17,7 @@ import {
   WORD_WIRE,
   WORDS,
 } from "./batch.ts";
+import type { DecidedBatch } from "./decider.ts";
 import type { Recorder } from "./replay.ts";
 
 const GATHER_CHARACTERS = 64 * 1024;
@@ -26,19 +27,19 @@ const GATHER_CHARACTERS = 64 * 1024;
  * verdict or what was made, separated by tabs. Records count from 1.
  */
 export class MapRecorder implements Recorder {
-  readonly #engine: Engine;
+  readonly #batch: DecidedBatch;
   readonly #output: ByteOutput;
   #text = "";
   #inputs = 0;
   #outputs = 0;
 
-  constructor(engine: Engine, output: ByteOutput) {
-    this.#engine = engine;
+  constructor(batch: DecidedBatch, output: ByteOutput) {
+    this.#batch = batch;
     this.#output = output;
   }
 
   take(count: number): void {
-    const { descriptors, emits, emitCount } = this.#engine;
+    const { descriptors, emits, emitCount } = this.#batch;
     let made = 0;
     const addMade = (cause: number, after: number) => {
       for (; made < emitCount; made++) {
@@ -75,18 +76,18 @@ export class MapRecorder implements Recorder {
 
 /** Frames that go out, by the capture's own writer; it takes their memory, so it stands last. */
 export class WriteRecorder implements Recorder {
-  readonly #engine: Engine;
+  readonly #batch: DecidedBatch;
   readonly #source: FrameSource;
   readonly #sink: FrameSink;
 
-  constructor(engine: Engine, source: FrameSource, sink: FrameSink) {
-    this.#engine = engine;
+  constructor(batch: DecidedBatch, source: FrameSource, sink: FrameSink) {
+    this.#batch = batch;
     this.#source = source;
     this.#sink = sink;
   }
 
   take(count: number): void {
-    const { bytes, emits, emitCount } = this.#engine;
+    const { bytes, emits, emitCount } = this.#batch;
     let taken = 0;
     let timed = -1;
     let timeNs = 0n;
@@ -113,20 +114,20 @@ export class WriteRecorder implements Recorder {
 
 /** Dropped frames as pcapng, each with its verdict as the packet's comment. */
 export class DropsRecorder implements Recorder {
-  readonly #engine: Engine;
+  readonly #batch: DecidedBatch;
   readonly #source: FrameSource;
   readonly #writer: PcapngWriter;
   /** The source's interfaces by the number that they have in the written file. */
   readonly #interfaces = new Map<number, number>();
 
-  constructor(engine: Engine, source: FrameSource, output: ByteOutput) {
-    this.#engine = engine;
+  constructor(batch: DecidedBatch, source: FrameSource, output: ByteOutput) {
+    this.#batch = batch;
     this.#source = source;
     this.#writer = new PcapngWriter(output);
   }
 
   take(count: number): void {
-    const { descriptors, bytes } = this.#engine;
+    const { descriptors, bytes } = this.#batch;
     for (let index = 0; index < count; index++) {
       const at = index * WORDS;
       const verdict = (descriptors[at + WORD_VERDICT] as number) & 0xffff;

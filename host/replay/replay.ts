@@ -3,19 +3,33 @@
  *
  * The first pass is cold, it creates the flows; the others run over the same frames, read again,
  * on the table that it left. Verdicts, flows, output, resources and digest are those of the first
- * pass, times are those of all. Only `engine.process` counts as engine time.
+ * pass, times are those of all. Only `engine.process` counts as engine time. Several workers may
+ * share a capture: what comes out is the same, byte for byte.
  *
  * The clock is the capture's: the same capture, scenario and seed give the same digest anywhere.
  */
 
-import type { FrameSource } from "../capture/source.ts";
-import type { Counters, EngineOptions } from "../engine/api.ts";
-import { createEngine, type Engine } from "../engine/engine.ts";
+import type { FrameMemory, FrameSource } from "../capture/source.ts";
+import type { Counters, Usage } from "../engine/api.ts";
 import { FlowplaneError } from "../errors.ts";
 import type { Scenario } from "../scenario/scenario.ts";
-import { definePorts } from "./batch.ts";
+import {
+  type DecidedBatch,
+  type Decider,
+  EngineDecider,
+  type Team,
+  type TeamTask,
+} from "./decider.ts";
 import { Meter } from "./meter.ts";
-import type { CapacityTarget, ReplayResult, ResourceResult, Timeline } from "./result.ts";
+import type {
+  CapacityTarget,
+  ReplayResult,
+  ResourceResult,
+  Timeline,
+  WorkerResult,
+} from "./result.ts";
+import { engineFor, isTooSmall } from "./sizes.ts";
+import { balanceOf, type PassTimes, sum, together, warmMedian, workerResult } from "./times.ts";
 
 /** Takes every batch of the first pass after the engine, in the order of the list. */
 export interface Recorder {
@@ -29,9 +43,9 @@ export interface ReplayOptions {
   file: string;
   scenario: Scenario;
   /** Opens the capture anew, once for each pass. */
-  open(engine: Engine): Promise<FrameSource>;
+  open(memory: FrameMemory): Promise<FrameSource>;
   /** Make what writes the first pass's frames; one that takes frames' memory stands last. */
-  recorders?: ((engine: Engine, source: FrameSource) => Promise<Recorder> | Recorder)[];
+  recorders?: ((batch: DecidedBatch, source: FrameSource) => Promise<Recorder> | Recorder)[];
   passes?: number;
   /** Size of the capture where it is known: no more flows than packets need a place. */
   captureBytes?: number;
@@ -42,6 +56,8 @@ export interface ReplayOptions {
   machine: ReplayResult["machine"];
   /** Called between batches, about every 100 ms, with what has been read in this pass. */
   onProgress?: (progress: { pass: number; packets: number; bytes: number }) => void;
+  /** Starts workers that share the capture (team.ts); without it one engine does all. */
+  team?: (task: Pick<TeamTask, "captureBytes" | "passes" | "warmUp">) => Promise<Team>;
   /** The engine's module, where it is not beside the package. */
   wasm?: URL | BufferSource | WebAssembly.Module;
 }
@@ -60,15 +76,7 @@ const FINE_PACKETS = 8192;
 const PROGRESS_MS = 100;
 const UNIT_GBPS = 5;
 const TARGETS_GBPS = [5, 10, 25, 50, 100, 1000];
-const WORKERS = 1;
-
-/** Times of one pass in ms; `engineMs` is without the host's own loops. */
-interface PassTimes {
-  wallMs: number;
-  readMs: number;
-  engineMs: number;
-  writeMs: number;
-}
+const LARGE_BYTES = 16 << 20;
 
 /** What the first pass found out, before later passes add to the engine's counters. */
 interface FirstPass {
@@ -80,102 +88,105 @@ interface FirstPass {
   timeline: Timeline | undefined;
 }
 
-/** Captures hold about one flow in so many bytes; most hold far fewer. */
-const BYTES_PER_FLOW = 1024;
-const FLOW_COUNT_MIN = 8192;
-const LARGE_BYTES = 16 << 20;
-
-/**
- * Table sizes for a capture of known size; the engine's own for any other. A table that is no
- * larger than needed costs fewer page faults.
- */
-export function tableSizes(
-  captureBytes: number | undefined,
-): Pick<EngineOptions, "flowCountMax" | "flow6CountMax"> {
-  if (captureBytes === undefined) return {};
-  const flows = Math.max(FLOW_COUNT_MIN, Math.ceil(captureBytes / BYTES_PER_FLOW));
-  return { flowCountMax: Math.min(flows, 1 << 20), flow6CountMax: Math.min(flows, 1 << 18) };
-}
-
-async function engineFor(options: ReplayOptions, captureBytes: number | undefined) {
-  const { scenario, wasm } = options;
-  const engine = await createEngine({
-    ...tableSizes(captureBytes),
-    // The one pass over a large capture is through before a warm-up would pay.
-    warmUp: (options.passes ?? 1) > 1 || (options.captureBytes ?? 0) < LARGE_BYTES,
-    ...scenario.engine,
-    ...(wasm ? { wasm } : {}),
-  });
-  scenario.services.forEach((service, index) => {
-    engine.setService(index, service);
-  });
-  return engine;
-}
-
 /** @throws FlowplaneError when the capture cannot be opened or an output cannot be written */
 export async function replay(options: ReplayOptions): Promise<ReplayRun> {
-  const run = await replayWith(options, options.captureBytes);
-  if (!isTooSmall(tableSizes(options.captureBytes), run.result.flows.created)) return run;
+  const { captureBytes, passes = 1 } = options;
+  if (passes < 1) throw new RangeError(`passes: ${passes} is not at least 1`);
+  const run = await replayWith(options, captureBytes);
+  if (!isTooSmall(captureBytes, run.result.flows.created)) return run;
   return replayWith(options, undefined);
-}
-
-/**
- * True when a capture has more flows than its size let expect: it is replayed once more, with
- * tables of the full size. A table that may fill up could refuse flows, and forgets some earlier.
- */
-function isTooSmall(sizes: ReturnType<typeof tableSizes>, created: number): boolean {
-  return sizes.flow6CountMax !== undefined && created > sizes.flow6CountMax / 2;
 }
 
 async function replayWith(
   options: ReplayOptions,
   captureBytes: number | undefined,
 ): Promise<ReplayRun> {
-  const engine = await engineFor(options, captureBytes);
-  const times: PassTimes[] = [];
-  let first: FirstPass | undefined;
-  let failure: FlowplaneError | undefined;
-  for (let pass = 1; pass <= (options.passes ?? 1); pass++) {
-    const run = new Pass(engine, options, pass);
-    const ended = await run.run();
-    times.push(run.times);
-    first ??= run.firstPass();
-    failure ??= ended;
-    if (isTooSmall(tableSizes(captureBytes), first.counters.flows.created)) break;
+  const { passes = 1 } = options;
+  // The one pass over a large capture is through before a warm-up would pay.
+  const warmUp = passes > 1 || (options.captureBytes ?? 0) < LARGE_BYTES;
+  const all = options.team
+    ? await teamPasses(await options.team({ captureBytes, passes, warmUp }), options, captureBytes)
+    : await enginePasses(options, captureBytes, warmUp);
+  const { first, failure } = all;
+  return { result: resultOf(options, all), timeline: first.timeline, failure };
+}
+
+/** Everything that all passes found out. */
+interface Passes {
+  first: FirstPass;
+  times: PassTimes[];
+  workers: WorkerResult[];
+  failure: FlowplaneError | undefined;
+}
+
+async function enginePasses(
+  options: ReplayOptions,
+  captureBytes: number | undefined,
+  warmUp: boolean,
+): Promise<Passes> {
+  const { scenario, passes = 1, wasm } = options;
+  const engine = await engineFor(scenario, captureBytes, { warmUp, ...(wasm ? { wasm } : {}) });
+  const decider = new EngineDecider(engine);
+  const cold = new Pass(decider, options, 1);
+  const failure = await cold.run();
+  const first = await cold.firstPass();
+  const times = [cold.times];
+  const isLast = isTooSmall(captureBytes, first.counters.flows.created);
+  for (let pass = 2; pass <= passes && !isLast; pass++) {
+    const warm = new Pass(decider, options, pass);
+    await warm.run();
+    times.push(warm.times);
   }
-  if (first === undefined) throw new RangeError(`passes: ${options.passes} is not at least 1`);
-  return { result: resultOf(options, first, times), timeline: first.timeline, failure };
+  return { first, times, workers: [workerResult(first.capture.packets, times)], failure };
+}
+
+async function teamPasses(
+  team: Team,
+  options: ReplayOptions,
+  captureBytes: number | undefined,
+): Promise<Passes> {
+  try {
+    const cold = new Pass(team, options, 1);
+    team.begin();
+    const failure = await cold.run();
+    const first = await cold.firstPass();
+    const isLast = isTooSmall(captureBytes, first.counters.flows.created);
+    const shares = isLast ? [] : await team.rest(options.passes ?? 1);
+    const workers = shares.map((passes) => workerResult(passes[0]?.packets ?? 0, passes));
+    return { first, times: together(cold.times, shares, options.machine.cores), workers, failure };
+  } finally {
+    await team.stop();
+  }
 }
 
 /** One way of a capture through the engine. */
 class Pass {
   readonly times: PassTimes = { wallMs: 0, readMs: 0, engineMs: 0, writeMs: 0 };
-  readonly #engine: Engine;
+  readonly #decider: Decider;
   readonly #options: ReplayOptions;
   readonly #number: number;
   readonly #meter: Meter;
   readonly #recorders: Recorder[] = [];
   #source: FrameSource | undefined;
-  #portCount = 0;
   #digest = 0n;
   #reportedMs = 0;
 
-  constructor(engine: Engine, options: ReplayOptions, number: number) {
-    this.#engine = engine;
+  constructor(decider: Decider, options: ReplayOptions, number: number) {
+    this.#decider = decider;
     this.#options = options;
     this.#number = number;
-    this.#meter = new Meter(engine, options.wantsTimeline ?? false);
+    this.#meter = new Meter(decider.batch, options.wantsTimeline ?? false);
   }
 
   /** Runs to the end of the capture, of the limit, or to a broken record, which is returned. */
   async run(): Promise<FlowplaneError | undefined> {
     const start = performance.now();
-    const source = await this.#options.open(this.#engine);
+    const source = await this.#options.open(this.#decider.memory);
     this.#source = source;
     try {
       if (this.#number === 1) {
         for (const make of this.#options.recorders ?? []) {
-          this.#recorders.push(await make(this.#engine, source));
+          this.#recorders.push(await make(this.#decider.batch, source));
         }
       }
       return await this.#passFrames(source);
@@ -206,9 +217,10 @@ class Pass {
       const read = performance.now();
       this.times.readMs += read - reading;
       if (count === 0) return undefined;
-      this.#portCount = definePorts(this.#engine, source, this.#portCount);
+      this.#decider.prepare(source);
       const deciding = performance.now();
-      this.#engine.process(count);
+      const pending = this.#decider.process(count);
+      if (pending) await pending;
       const decided = performance.now();
       this.times.engineMs += decided - deciding;
       if (this.#number === 1) this.#record(count);
@@ -223,7 +235,7 @@ class Pass {
 
   /** Measures and writes a batch of the first pass. */
   #record(count: number): void {
-    this.#digest = this.#engine.exports.digestFrames(count, this.#digest);
+    this.#digest = this.#decider.digest(count, this.#digest);
     this.#meter.measure(count);
     if (this.#recorders.length === 0) return;
     const writing = performance.now();
@@ -239,16 +251,17 @@ class Pass {
   }
 
   /** What this pass found out; to be asked before the next one begins. */
-  firstPass(): FirstPass {
+  async firstPass(): Promise<FirstPass> {
     const { file, scenario } = this.#options;
     const source = this.#source as FrameSource;
     const { layout, interfaces, packets } = source;
     const spanNs = packets > 0 ? source.latestNs - source.earliestNs : 0n;
     const peakGbps = this.#meter.peakGbps();
+    const { counters, usage } = await this.#decider.finish(this.#meter.latestMs);
     return {
-      counters: this.#engine.counters(),
+      counters,
       resources: scenario.resources.map((resource) =>
-        resourceResult(this.#engine, resource, peakGbps),
+        resourceResult(usage(resource.service), resource, peakGbps),
       ),
       capture: {
         file,
@@ -266,11 +279,10 @@ class Pass {
 }
 
 function resourceResult(
-  engine: Engine,
-  { id, kind, service }: Scenario["resources"][number],
+  usage: Usage,
+  { id, kind }: Scenario["resources"][number],
   peakGbps: number,
 ): ResourceResult {
-  const usage = engine.usage(service);
   return {
     id,
     kind,
@@ -284,13 +296,13 @@ function resourceResult(
   };
 }
 
-function resultOf(options: ReplayOptions, first: FirstPass, times: PassTimes[]): ReplayResult {
+function resultOf(options: ReplayOptions, { first, times, workers }: Passes): ReplayResult {
   const { capture, counters } = first;
   const { packets, bytes } = capture;
   const total = (part: keyof PassTimes) => sum(times.map((pass) => pass[part])) / 1e3;
   const nsPerPacket = (ms: number) => (packets > 0 ? (ms * 1e6) / packets : 0);
-  const [cold = 0, ...warm] = times.map(({ engineMs }) => nsPerPacket(engineMs));
-  const engineNs = warm.length > 0 ? median(warm) : cold;
+  const engineNs = nsPerPacket(warmMedian(times.map(({ engineMs }) => engineMs)));
+  const cold = nsPerPacket(times[0]?.engineMs ?? 0);
   const bytesPerPacket = packets > 0 ? bytes / packets : 0;
   const rates = (ns: number) => {
     const mpps = ns > 0 ? 1e3 / ns : 0;
@@ -298,11 +310,12 @@ function resultOf(options: ReplayOptions, first: FirstPass, times: PassTimes[]):
   };
   const wallSeconds = total("wallMs");
   const engine = rates(engineNs);
+  const coreGbps = engine.gbps / Math.max(1, workers.length);
   const { created, expired, activeMax, tcp, udp, icmp, other } = counters.flows;
   return {
     schema: "flowplane.replay/1",
     capture,
-    run: { scenario: options.scenario.name, passes: times.length, workers: WORKERS },
+    run: { scenario: options.scenario.name, passes: times.length, workers: workers.length },
     flows: { created, expired, activeMax, tcp, udp, icmp, other },
     verdicts: counters.verdicts,
     output: {
@@ -321,10 +334,12 @@ function resultOf(options: ReplayOptions, first: FirstPass, times: PassTimes[]):
     },
     engine: { nsPerPacket: engineNs, coldNsPerPacket: cold, ...engine },
     endToEnd: rates(nsPerPacket((wallSeconds * 1e3) / times.length)),
+    workers,
+    balance: balanceOf(workers),
     capacity: {
       unitGbps: UNIT_GBPS,
-      unitsPerCore: engine.gbps / UNIT_GBPS,
-      targets: TARGETS_GBPS.map((gbps) => capacityTarget(gbps, engine.gbps)),
+      unitsPerCore: coreGbps / UNIT_GBPS,
+      targets: TARGETS_GBPS.map((gbps) => capacityTarget(gbps, coreGbps, workers.length)),
     },
     resources: first.resources,
     digest: first.digest,
@@ -334,21 +349,10 @@ function resultOf(options: ReplayOptions, first: FirstPass, times: PassTimes[]):
 }
 
 /** Cores that a rate takes when each carries `coreGbps`; nothing measured takes 0 and is not met. */
-function capacityTarget(gbps: number, coreGbps: number): CapacityTarget {
+function capacityTarget(gbps: number, coreGbps: number, workers: number): CapacityTarget {
   return {
     gbps,
     cores: coreGbps > 0 ? gbps / coreGbps : 0,
-    met: WORKERS * coreGbps >= gbps,
+    met: workers * coreGbps >= gbps,
   };
-}
-
-function sum(values: number[]): number {
-  return values.reduce((total, value) => total + value, 0);
-}
-
-function median(values: number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  const upper = sorted[middle] as number;
-  return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] as number) + upper) / 2;
 }

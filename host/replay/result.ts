@@ -26,10 +26,22 @@ export interface ResourceResult {
 
 export interface CapacityTarget {
   gbps: number;
-  /** Cores that the target takes at the rate that one core reached in this run. */
+  /** Cores that the target takes at the rate that a core reached in this run, workers side by side. */
   cores: number;
   /** Whether the workers of this run together reached it, in engine time. */
   met: boolean;
+}
+
+/** What one worker did; all passes together, rates of the warm ones. */
+export interface WorkerResult {
+  /** Of each pass: those of its shards. */
+  packets: number;
+  /** Reading, walking and selecting: every worker reads the whole capture. */
+  readSeconds: number;
+  engineSeconds: number;
+  /** Engine time alone, of its own packets. */
+  nsPerPacket: number;
+  mpps: number;
 }
 
 export interface ReplayResult {
@@ -60,12 +72,18 @@ export interface ReplayResult {
     bytes: number;
     inserted: { pp2: number; rst: number; icmp: number };
   };
-  /** All passes together. */
+  /** All passes together; read and engine of several workers: those of the slowest in each pass. */
   time: { wallSeconds: number; readSeconds: number; engineSeconds: number; writeSeconds: number };
-  /** Engine time alone: median of the warm passes (of the only pass if there is one). */
+  /**
+   * Engine time alone: median of the warm passes (of the only pass if there is one). Several workers
+   * take as long as the slowest of them.
+   */
   engine: { nsPerPacket: number; coldNsPerPacket: number; mpps: number; gbps: number };
   /** Reading, engine and writing together: all packets of all passes over the wall clock. */
   endToEnd: { mpps: number; gbps: number };
+  workers: WorkerResult[];
+  /** How busy the workers were while the slowest of them was; 1 when they shared evenly. */
+  balance: number;
   capacity: { unitGbps: 5; unitsPerCore: number; targets: CapacityTarget[] };
   resources: ResourceResult[];
   /** 16 hex digits: hash of all output frames of the first pass, in order. */

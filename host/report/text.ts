@@ -42,6 +42,7 @@ export function textReport(result: ReplayResult): string {
     ...verdicts(result),
     "",
     ...speed(result),
+    ...workers(result),
     "",
     ...resources(result),
     "",
@@ -152,6 +153,17 @@ function speed(result: ReplayResult): string[] {
       ],
     ],
   );
+}
+
+/** How several workers shared the work; nothing of a single one. */
+function workers({ workers, balance, capture }: ReplayResult): string[] {
+  if (workers.length < 2) return [];
+  const rates = workers.map(({ packets, mpps }) => {
+    return `${share(packets, capture.packets)} at ${packetRate(mpps)}`;
+  });
+  const shown = rates.length > 8 ? [...rates.slice(0, 7), `${rates.length - 7} more`] : rates;
+  const busy = `${significant(100 * balance)} % as busy as the busiest`;
+  return ["", ...entry("workers", `${shown.join(", ")}; on average ${busy}`)];
 }
 
 function resources(result: ReplayResult): string[] {

@@ -5,6 +5,7 @@ import type { Problem } from "../path.ts";
 import type { NetworkConfig } from "../schema.ts";
 import { accessProblems } from "./access.ts";
 import { balancingProblems } from "./balancing.ts";
+import { labProblems } from "./lab.ts";
 import { networkProblems } from "./network.ts";
 import { placementProblems } from "./placement.ts";
 import { timelineProblems } from "./timeline.ts";
@@ -17,4 +18,5 @@ export function* networkConfigProblems(config: NetworkConfig): Generator<Problem
   yield* accessProblems(directory);
   yield* placementProblems(directory);
   yield* timelineProblems(directory);
+  yield* labProblems(directory);
 }

@@ -1,0 +1,126 @@
+/**
+ * Which frames are whose, when several workers replay one capture. Every worker walks all records
+ * and keeps the frames of its shards; nobody has to be asked, and no frame is copied.
+ *
+ * The shard of a frame is the exclusive or of the low SHARD_BITS bits of the two ports of the tuple
+ * that names its flow. It is symmetric, so both directions meet; addresses do not count, and source
+ * NAT keeps those bits of a port (translate.ts), so whatever is tried for a flow's service side lies
+ * in the flow's own shard: no two workers can choose the same tuple. ICMP queries have their
+ * identifier for a port, ICMP errors belong to the flow that they quote, later fragments to where
+ * their first went. Protocols without ports, frames whose ports cannot be told and fragments that
+ * nobody knows are in shard 0. Where targets have ports of their own a port does not
+ * tell where a tuple ends: then everything is in shard 0 (`isSpread` 0).
+ *
+ * Invariants: every frame has exactly one owner, and all workers agree on it, because each sees all
+ * frames in order; for the same reason zones have the same numbers in all of them.
+ */
+import {
+  FRAME_ADDRESS,
+  FRAME_BYTES,
+  FRAME_CAPTURED_BYTES,
+  FRAME_PORT,
+  FRAME_TIME_MS,
+  LINK_ETHERNET,
+  PORT_BYTES,
+  PORT_LINK,
+  SHARD_BITS,
+} from "../abi";
+import { rememberShard, shardOfFragment } from "../fragment";
+import { parseQuote } from "../icmp";
+import { frames, ports, recordNumbers } from "../memory";
+import {
+  FRAGMENT_FIRST,
+  PACKET_DECIDED,
+  PACKET_ERROR,
+  PACKET_LATER,
+  Packet,
+  PROTOCOL_TCP,
+  PROTOCOL_UDP,
+} from "../packet";
+import { parseFrame } from "../wire/link";
+
+const SHARD_COUNT: u32 = 1 << SHARD_BITS;
+/** An odd factor: ports are often all even, so the bits that decide must depend on all others. */
+const SPREAD: u32 = 37;
+
+// Ethernet, IPv4 without options or fragments: the same words as in wire/plain.ts.
+const PLAIN_BYTES_MIN: u32 = 42;
+const TYPE_AND_VERSION: u32 = 0x00450008;
+const TYPE_AND_VERSION_MASK: u32 = 0x00ffffff;
+const FRAGMENT_MASK: u32 = 0x0000ff3f;
+const PORTED: u32 = (1 << (<u32>PROTOCOL_TCP)) | (1 << (<u32>PROTOCOL_UDP));
+
+const scratch: usize = memory.data(64, 64);
+
+/** Shard of a pair of ports as a packet or a tuple holds them, in network order. */
+function shardOfPorts(portPair: u32): u32 {
+  return ((portPair ^ (portPair >> 16)) >> 8) & (SHARD_COUNT - 1);
+}
+
+/** The worker that a shard belongs to: every worker has as many shards as any other, give or take one. */
+export function workerOf(shard: u32, workers: u32): u32 {
+  return (((shard * SPREAD) & (SHARD_COUNT - 1)) * workers) >> SHARD_BITS;
+}
+
+/** Shard of the frame of a descriptor. */
+export function shardOf(descriptor: usize): u32 {
+  const port = ports + <usize>load<u16>(descriptor, FRAME_PORT) * PORT_BYTES;
+  const frame = <usize>load<u32>(descriptor, FRAME_ADDRESS);
+  const bytes = load<u32>(descriptor, FRAME_CAPTURED_BYTES);
+  if (load<u8>(port, PORT_LINK) == LINK_ETHERNET && bytes >= PLAIN_BYTES_MIN) {
+    const fragmentAndProtocol = load<u32>(frame, 20);
+    const protocol = fragmentAndProtocol >> 24;
+    const isPlain =
+      i32((load<u32>(frame, 12) & TYPE_AND_VERSION_MASK) == TYPE_AND_VERSION) &
+      i32((fragmentAndProtocol & FRAGMENT_MASK) == 0) &
+      i32(protocol <= PROTOCOL_UDP) &
+      i32(((PORTED >> (protocol & 31)) & 1) != 0);
+    if (isPlain) return shardOfPorts(load<u32>(frame, 34));
+  }
+  return shardOfOther(descriptor);
+}
+
+/** The same for frames that have to be parsed. */
+function shardOfOther(descriptor: usize): u32 {
+  const packet = changetype<Packet>(scratch);
+  parseFrame(descriptor, packet);
+  if (packet.kind == PACKET_ERROR) parseQuote(descriptor, packet);
+  if (packet.kind == PACKET_DECIDED) return 0;
+  const nowMs = load<u32>(descriptor, FRAME_TIME_MS);
+  if (packet.kind == PACKET_LATER) return shardOfFragment(packet, nowMs);
+  const shard = shardOfPorts(<u32>packet.rest);
+  const isFirst = packet.fragment == FRAGMENT_FIRST && packet.kind != PACKET_ERROR;
+  if (isFirst) rememberShard(packet, shard, nowMs);
+  return shard;
+}
+
+/**
+ * Keeps, of descriptors [first, first + count), those of worker `worker` of `workers`, moved
+ * together, and notes the number of each one's record in `recordNumbers`; the first is number
+ * `number`. Returns how many are left.
+ */
+export function selectFrames(
+  first: u32,
+  count: u32,
+  number: u32,
+  worker: u32,
+  workers: u32,
+  isSpread: u32,
+): u32 {
+  let to = frames + <usize>(first * FRAME_BYTES);
+  let numberTo = recordNumbers + ((<usize>first) << 2);
+  let from = to;
+  const begin = to;
+  const end = from + <usize>(count * FRAME_BYTES);
+  for (let record = number; from < end; record++) {
+    const shard = shardOf(from);
+    const isMine = workerOf(isSpread ? shard : 0, workers) == worker;
+    v128.store(to, v128.load(from));
+    v128.store(to, v128.load(from, 16), 16);
+    store<u32>(numberTo, record);
+    to += select<usize>(<usize>FRAME_BYTES, 0, isMine);
+    numberTo += select<usize>(4, 0, isMine);
+    from += FRAME_BYTES;
+  }
+  return <u32>((to - begin) / FRAME_BYTES);
+}

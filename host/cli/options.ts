@@ -1,0 +1,27 @@
+/** What several commands share: common options, and numbers in words. */
+
+import type { Command } from "commander";
+import { UsageError } from "../errors.ts";
+
+export interface CommonOptions {
+  quiet?: boolean;
+  debug?: boolean;
+}
+
+export function withCommonOptions(command: Command): Command {
+  return command
+    .option("-q, --quiet", "print only the result")
+    .option("--debug", "print the stack trace of an error");
+}
+
+/** Reads an integer in a range. @throws UsageError that names the flag and the range */
+export function integer(flag: string, min: number, max: number): (word: string) => number {
+  return (word) => {
+    const value = Number(word);
+    if (!/^\d+$/.test(word) || value < min || value > max) {
+      const range = max >= Number.MAX_SAFE_INTEGER ? `of at least ${min}` : `from ${min} to ${max}`;
+      throw new UsageError(`${flag}: "${word}" is not an integer ${range}`);
+    }
+    return value;
+  };
+}

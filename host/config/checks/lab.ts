@@ -1,0 +1,42 @@
+/** Checks of a lab's machines: where they stand, and that no address is two things. */
+
+import { addressBytes } from "../../address.ts";
+import type { Directory } from "../../control/directory.ts";
+import { type Path, type Problem, wrongValue } from "../path.ts";
+import { placedAddresses } from "./placement.ts";
+
+/** Where hosts stand that are in no VPC. */
+export const INTERNET = "internet";
+
+export function* labProblems(directory: Directory): Generator<Problem> {
+  const { config } = directory;
+  const owners = new Map<string, Path>();
+  for (const { path, vpc, address } of placedAddresses(directory)) {
+    owners.set(`${vpc} ${addressBytes(address)}`, path);
+  }
+  for (const [name, { vpc, addresses }] of Object.entries(config.lab?.hosts ?? {})) {
+    const path = ["lab", "hosts", name];
+    if (vpc !== INTERNET && !(vpc in config.vpcs)) {
+      yield wrongValue(config, [...path, "vpc"], "is not the name of a VPC, or internet");
+      return;
+    }
+    for (const [index, address] of addresses.entries()) {
+      const at = [...path, "addresses", index];
+      if (vpc !== INTERNET && !directory.isInVpc(vpc, address)) {
+        yield wrongValue(config, at, `lies outside the ranges of ${vpc}`);
+      }
+      const key = `${vpc} ${addressBytes(address)}`;
+      const owner = owners.get(key);
+      if (owner) yield wrongValue(config, at, `is also at ${owner.join(".")}`);
+      owners.set(key, at);
+    }
+  }
+  for (const [zone, records] of Object.entries(config.lab?.dns.zones ?? {})) {
+    for (const [index, { addresses, cname, texts }] of records.entries()) {
+      const kinds = [addresses ?? texts, cname].filter((one) => one !== undefined).length;
+      if (kinds === 1) continue;
+      const path = ["lab", "dns", "zones", zone, index];
+      yield { path, message: "has not either a cname or addresses and texts" };
+    }
+  }
+}

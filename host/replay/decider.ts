@@ -1,0 +1,98 @@
+/**
+ * What decides the frames of a replay's first pass: one engine by itself, or workers that share the
+ * capture (team.ts). Either way the batch lies where recorders and meters look for it.
+ */
+
+import type { FrameMemory, FrameSource } from "../capture/source.ts";
+import type { Counters, Usage } from "../engine/api.ts";
+import type { Engine } from "../engine/engine.ts";
+import type { Scenario } from "../scenario/scenario.ts";
+import { definePorts } from "./batch.ts";
+import type { WorkerPass } from "./worker.ts";
+
+/** A batch after its frames were decided; every `Engine` is one. */
+export interface DecidedBatch
+  extends Pick<Engine, "descriptors" | "bytes" | "emits" | "emitCount"> {
+  counters(): { flows: Pick<Counters["flows"], "active" | "created"> };
+}
+
+/** What a pass has counted. */
+export interface PassCounts {
+  counters: Counters;
+  /** By index of the service. */
+  usage(service: number): Usage;
+}
+
+export interface Decider {
+  /** Where the source describes frames. */
+  readonly memory: FrameMemory;
+  readonly batch: DecidedBatch;
+  /** Before each batch: interfaces of the source may have shown up. */
+  prepare(source: FrameSource): void;
+  /** Decides the first `count` descriptors; returns what to wait for before they are. */
+  process(count: number): Promise<void> | undefined;
+  /** Adds the frames of the last batch that go out to a digest. */
+  digest(count: number, previous: bigint): bigint;
+  /** After the last batch; `nowMs` is the latest that the capture's clock has been. */
+  finish(nowMs: number): Promise<PassCounts> | PassCounts;
+}
+
+/** One engine, in this thread. */
+export class EngineDecider implements Decider {
+  readonly batch: Engine;
+  #portCount = 0;
+
+  constructor(engine: Engine) {
+    this.batch = engine;
+  }
+
+  get memory(): Engine {
+    return this.batch;
+  }
+
+  prepare(source: FrameSource): void {
+    this.#portCount = definePorts(this.batch, source, this.#portCount);
+  }
+
+  process(count: number): undefined {
+    this.batch.process(count);
+  }
+
+  digest(count: number, previous: bigint): bigint {
+    return this.batch.exports.digestFrames(count, previous);
+  }
+
+  /** What is over counts as expired, however far the sweep has come: batches do not show. */
+  finish(nowMs: number): PassCounts {
+    this.batch.sweep(nowMs >>> 0);
+    return { counters: this.batch.counters(), usage: (service) => this.batch.usage(service) };
+  }
+}
+
+/** What workers are told to do. */
+export interface TeamTask {
+  /** 1 to 64. */
+  workers: number;
+  /** Path of the capture, which every worker opens. */
+  file: string;
+  scenario: Scenario;
+  captureBytes: number | undefined;
+  passes: number;
+  packetsMax: number;
+  /** Whether the bytes of frames that go out are wanted: something writes them. */
+  wantsFrames: boolean;
+  /** Whether frames are shared out; else one worker has them all. */
+  isSpread: boolean;
+  warmUp: boolean;
+  wasm: WebAssembly.Module;
+}
+
+/** Workers that decide a capture together. */
+export interface Team extends Decider {
+  /** Lets the workers into the first pass. */
+  begin(): void;
+  /** Runs the other passes; returns all passes of each worker. */
+  rest(passes: number): Promise<WorkerPass[][]>;
+  /** Ends the threads, whatever they do. */
+  stop(): Promise<void>;
+}

@@ -1,0 +1,189 @@
+import { readFileSync } from "node:fs";
+import { describe, expect, test } from "vitest";
+import { parseConfig } from "../host/config/config.ts";
+import { isNetwork } from "../host/config/schema.ts";
+import { type ControlEvent, Controller, ControlRefusal } from "../host/control/controller.ts";
+import type { NetworkTables } from "../host/engine/network.ts";
+
+const NETWORK = readFileSync(new URL("network.yaml", import.meta.url), "utf8");
+const ENDPOINT = "vpce-0a1b2c3d4e5f60718";
+/** The sample without its timeline. */
+const STILL = NETWORK.replace(/^timeline:\n( {2}- .*\n)+/m, "");
+
+/** A controller whose sink keeps what it is told. */
+function controlled(text = STILL) {
+  const config = parseConfig(text, "net.yaml");
+  if (!isNetwork(config)) throw new TypeError("has a scenario");
+  const loads: NetworkTables[] = [];
+  const ended: object[] = [];
+  const events: ControlEvent[] = [];
+  const controller = new Controller(config, {
+    nowMs: 0,
+    capacityMode: "drop",
+    onEvent: (event) => events.push(event),
+    sink: {
+      setTables: (tables) => loads.push(tables),
+      terminate: (flows) => ended.push(flows),
+    },
+  });
+  const addresses = (id = "nlb-1/use1-az1/tcp:80") =>
+    loads
+      .at(-1)
+      ?.services.find((one) => one.id === id)
+      ?.targets?.map(({ address }) => address);
+  return { controller, loads, ended, events, addresses };
+}
+
+const WEB = { target_group: "web", target: "10.0.2.10" };
+const ALL = ["10.0.2.10", "10.0.3.10", "10.0.2.20"];
+
+describe("a controller", () => {
+  test("loads the tables once at first, and again when something has changed", () => {
+    const { controller, loads, addresses } = controlled();
+    expect(loads).toHaveLength(1);
+    expect(addresses()).toEqual(ALL);
+    controller.tick(1e9);
+    expect(loads).toHaveLength(1);
+  });
+
+  test("lets a target that is taken out drain for its delay, and gives it no new flows", () => {
+    const { controller, loads, ended, events, addresses } = controlled();
+    controller.act({ deregister: WEB }, 1000);
+    expect(addresses()).toEqual(["10.0.3.10", "10.0.2.20"]);
+    expect(controller.nextMs).toBe(301_000);
+    controller.tick(301_000);
+    expect(ended).toEqual([]);
+    expect(loads).toHaveLength(3);
+    expect(events.map((one) => one.kind === "target" && [one.atMs, one.to])).toEqual([
+      [1000, "draining"],
+      [301_000, "none"],
+    ]);
+  });
+
+  test("ends what is left after the delay where the group wants it", () => {
+    const { controller, ended } = controlled();
+    controller.act({ deregister: { target_group: "dns", target: "10.0.2.10" } }, 0);
+    controller.tick(299_999);
+    expect(ended).toEqual([]);
+    controller.tick(300_000);
+    expect(ended).toEqual(
+      ["nlb-1/use1-az1", "nlb-1/use1-az2", `${ENDPOINT}/use1-az1`, `${ENDPOINT}/use1-az2`].map(
+        (node) => ({ service: `${node}/udp:53`, address: "10.0.2.10", port: 53 }),
+      ),
+    );
+  });
+
+  test("ends flows of a target that turns unhealthy, by checks or by word", () => {
+    const { controller, ended, addresses } = controlled();
+    const key = { address: "10.0.2.10", port: 8080 };
+    controller.check("web", key, "Target.Timeout", 0);
+    expect(ended).toEqual([]);
+    controller.check("web", key, "Target.Timeout", 10);
+    expect(ended).toHaveLength(4);
+    expect(ended[0]).toEqual({ service: "nlb-1/use1-az1/tcp:80", ...key });
+    expect(addresses()).toEqual(["10.0.3.10", "10.0.2.20"]);
+    controller.act({ health: { ...WEB, state: "healthy" } }, 20);
+    expect(addresses()).toEqual(ALL);
+  });
+
+  test("lets flows go on when the last healthy target fails: the group fails open", () => {
+    const { controller, ended, loads, addresses } = controlled();
+    controller.act({ health: { ...WEB, state: "unhealthy" } }, 0);
+    expect(ended).toHaveLength(4);
+    const other = { target_group: "web", target: "10.0.3.10", port: 8081 };
+    controller.act({ health: { ...other, state: "unhealthy" } }, 1);
+    expect(ended).toHaveLength(4);
+    expect(addresses()).toEqual(ALL);
+    const services = loads.at(-1)?.services ?? [];
+    expect(services.find(({ id }) => id === "nlb-1/use1-az1/tcp:80")?.isFailOpen).toBe(true);
+  });
+
+  test("gives a group that is weighed out no flows, and ends those that it has", () => {
+    const { controller, ended, loads } = controlled();
+    const listener = { load_balancer: "nlb-1", protocol: "TCP", port: 80 } as const;
+    controller.act({ weight: { ...listener, target_group: "web-new", weight: 0 } }, 0);
+    expect(ended).toHaveLength(4);
+    const found = loads.at(-1)?.services.find(({ id }) => id === "nlb-1/use1-az2/tcp:80");
+    expect(found?.targets?.map(({ weight }) => weight)).toEqual([1.5, 1.5, 0]);
+  });
+
+  test("rejects an endpoint: its flows end, its address stays without listeners", () => {
+    const { controller, ended, loads, events } = controlled();
+    controller.act({ reject: { endpoint: ENDPOINT } }, 5);
+    expect(ended.length).toBe(6);
+    expect(loads.at(-1)?.services.some(({ id }) => id.startsWith(`${ENDPOINT}/use1-az1/`))).toBe(
+      false,
+    );
+    expect(events).toEqual([
+      {
+        kind: "endpoint",
+        atMs: 5,
+        id: ENDPOINT,
+        from: "available",
+        to: "rejected",
+        event: "Reject",
+      },
+    ]);
+    controller.act({ accept: { endpoint: ENDPOINT } }, 6);
+    expect(controller.state.endpoints.get(ENDPOINT)?.state).toBe("available");
+    controller.act({ delete: { endpoint: ENDPOINT } }, 7);
+    expect(loads.at(-1)?.vpcs[1]?.addresses?.map(({ address }) => address)).toEqual(["10.0.1.60"]);
+  });
+
+  test("refuses what state or names do not allow, and changes nothing", () => {
+    const { controller, loads, events } = controlled();
+    const refused: [Parameters<Controller["act"]>[0], string][] = [
+      [{ accept: { endpoint: ENDPOINT } }, "accept is not possible in the state available"],
+      [{ accept: { endpoint: "vpce-00000000" } }, "there is no vpce-00000000"],
+      [{ create: { endpoint: ENDPOINT } }, "exists, in the state available"],
+      [{ deregister: { ...WEB, port: 1 } }, "web has no 10.0.2.10 port 1"],
+      [{ register: { target_group: "wbe", target: "10.0.0.1" } }, "there is no wbe"],
+      [
+        { disassociate: { nat_gateway: "nat-1", address: "203.0.113.1" } },
+        "nat-1: 203.0.113.1 is the primary address",
+      ],
+    ];
+    for (const [action, message] of refused) {
+      expect(() => controller.act(action, 0)).toThrow(ControlRefusal);
+      expect(() => controller.act(action, 0)).toThrow(message);
+    }
+    expect(() => controller.endpoint(ENDPOINT, "delete", 0, "provider")).toThrow(ControlRefusal);
+    expect(loads).toHaveLength(1);
+    expect(events).toEqual([]);
+  });
+
+  test("drains an address of a NAT gateway, then releases it", () => {
+    const { controller, loads, events } = controlled();
+    const sources = () => loads.at(-1)?.services.find(({ id }) => id === "nat-1")?.sources;
+    controller.act({ disassociate: { nat_gateway: "nat-1", address: "203.0.113.2" } }, 0);
+    expect(sources()).toEqual(["203.0.113.1"]);
+    controller.tick(350_000);
+    expect(events.at(-1)).toMatchObject({ to: "released", atMs: 350_000 });
+    controller.act({ associate: { nat_gateway: "nat-1", address: "203.0.113.9" } }, 350_000);
+    expect(sources()).toEqual(["203.0.113.1", "203.0.113.9"]);
+  });
+
+  test("runs a timeline at its times, in order, however far the clock jumps", () => {
+    const step = controlled(NETWORK);
+    for (let nowMs = 0; nowMs <= 6000; nowMs += 100) step.controller.tick(nowMs);
+    const jump = controlled(NETWORK);
+    jump.controller.tick(6000);
+    expect(jump.events).toEqual(step.events);
+    expect(jump.events.map(({ atMs }) => atMs)).toEqual([2500, 3000, 4000, 5000]);
+    expect(jump.loads.at(-1)).toEqual(step.loads.at(-1));
+    expect(jump.ended).toEqual(step.ended);
+    expect(step.controller.nextMs).toBe(302_500);
+  });
+
+  test("begins without the endpoints that its timeline creates", () => {
+    const text = NETWORK.replace("reject: { endpoint:", "create: { endpoint:");
+    const { controller, loads, events } = controlled(text);
+    expect(loads[0]?.vpcs[1]?.addresses?.map(({ address }) => address)).toEqual(["10.0.1.60"]);
+    controller.tick(4000);
+    expect(events.filter(({ kind }) => kind === "endpoint")).toMatchObject([
+      { from: "none", to: "pending", event: "Connect" },
+      { from: "pending", to: "available" },
+    ]);
+    expect(loads.at(-1)?.vpcs[1]?.addresses).toHaveLength(3);
+  });
+});

@@ -1,0 +1,370 @@
+/**
+ * Labs as a user has them: the files of `fixtures/labs` brought up under names of their own, real
+ * programs in their namespaces, commands on their control sockets.
+ */
+import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { existsSync, readFileSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { parseConfig } from "../host/config/config.ts";
+import type { NetworkConfig } from "../host/config/schema.ts";
+import { namespaceExists } from "../host/io/namespaces.ts";
+import { call } from "../host/live/control.ts";
+import type { LiveEvent } from "../host/live/events.ts";
+import { LiveLab, socketPath } from "../host/live/lab.ts";
+import { inside, requireLab, uniqueName } from "./lab-harness.ts";
+import { requireTool } from "./setup/tools.ts";
+
+const ROOT = fileURLToPath(new URL("../", import.meta.url));
+const run = promisify(execFile);
+const closers: (() => unknown)[] = [];
+
+beforeEach(({ skip }) => requireLab(skip));
+afterEach(async () => {
+  for (const close of closers.splice(0).toReversed()) await close();
+});
+
+/** A lab file under a name and prefix of this process, with pieces of its text replaced. */
+function labText(file: string, name: string, changes: [before: string, after: string][] = []) {
+  let text = readFileSync(`${ROOT}fixtures/labs/${file}.yaml`, "utf8");
+  const own: [string, string][] = [
+    [`  name: ${file}\n`, `  name: ${name}\n`],
+    [text.match(/ {2}prefix: .*\n/)?.[0] ?? "", `  prefix: ${name}-\n`],
+  ];
+  for (const [before, after] of [...own, ...changes]) {
+    expect(text.split(before), `"${before}" stands in ${file}.yaml`).toHaveLength(2);
+    text = text.replace(before, after);
+  }
+  return text;
+}
+
+/** Servers say who they are and whom they saw. */
+const SERVER = `require("node:http").createServer(({ socket, url }, response) => {
+  const text = process.argv[1] + " saw " + socket.remoteAddress.replace("::ffff:", "") + "\\n";
+  setTimeout(() => response.end(text), url === "/slow" ? 1500 : 0);
+}).listen(8080, () => console.log("up"));`;
+
+class World {
+  readonly name = uniqueName();
+  readonly events: LiveEvent[] = [];
+  live!: LiveLab;
+
+  static async up(file: string, changes: [string, string][] = []): Promise<World> {
+    const world = new World();
+    const config = parseConfig(labText(file, world.name, changes), file) as NetworkConfig;
+    world.live = await LiveLab.start(config, { onEvent: (event) => world.events.push(event) });
+    closers.push(() => world.live.stop());
+    return world;
+  }
+
+  space(host: string): string {
+    return `${this.name}-${host}`;
+  }
+
+  /** Starts a web server on port 8080 of a host. */
+  async serve(host: string): Promise<ChildProcess> {
+    const words = ["netns", "exec", this.space(host), process.execPath, "-e", SERVER, host];
+    const server = spawn("ip", words, { stdio: ["ignore", "pipe", "inherit"] });
+    closers.push(() => server.kill("SIGKILL"));
+    await new Promise((resolve) => server.stdout?.once("data", resolve));
+    return server;
+  }
+
+  async curl(host: string, url: string, seconds = 3): Promise<string> {
+    const words = ["curl", "-sS", "-m", `${seconds}`, url];
+    const { stdout, stderr } = await inside(this.space(host), words);
+    return stdout.trim() || stderr.trim();
+  }
+
+  async dig(host: string, ...words: string[]): Promise<string> {
+    const all = ["dig", "+short", "+time=2", "+tries=1", ...words];
+    return (await inside(this.space(host), all)).stdout.trim();
+  }
+
+  say(command: string, given?: object): Promise<unknown> {
+    return call(socketPath(this.name), command, given);
+  }
+
+  healthy(count: number) {
+    const states = () =>
+      this.live.snapshot().then(({ targets }) => targets.map((one) => one.state));
+    return expect
+      .poll(async () => (await states()).filter((state) => state === "healthy").length, {
+        timeout: 30_000,
+        interval: 200,
+      })
+      .toBe(count);
+  }
+}
+
+const BLUE = "vpce-0b10e000000000001";
+const GREEN = "vpce-09ee0000000000002";
+
+describe("PrivateLink with tenants of equal addresses", { timeout: 90_000 }, () => {
+  test("names, acceptance, health and events, from one end to the other", async ({ skip }) => {
+    for (const tool of ["curl", "dig"] as const) requireTool(tool, skip);
+    const w = await World.up("privatelink");
+    // Until the first check has passed the group fails open: nobody is sent away.
+    await Promise.all([w.serve("api-1"), w.serve("api-2")]);
+    await w.healthy(2);
+
+    // Through libc's resolver, the VPC's DNS server, the endpoint and the load balancer.
+    expect(await w.curl("blue", "http://api.example.com/")).toMatch(
+      /^api-[12] saw 10\.0\.[12]\.5$/,
+    );
+    expect(await w.dig("green", "api.example.com")).toBe("");
+    expect(await w.curl("green", "http://10.0.1.50/", 1)).toContain("timed out");
+
+    await w.say("accept", { endpoint: GREEN });
+    expect(await w.curl("green", "http://api.example.com/")).toMatch(/^api-[12] saw/);
+    expect(await w.dig("green", "api.example.com")).toBe("10.0.1.50");
+    const accepted = w.events.find(({ kind }) => kind === "endpoint.Accept");
+    expect(accepted).toMatchObject({
+      endpoint: GREEN,
+      connection: {
+        schema: "flowplane.connection/1",
+        event: "Accept",
+        serviceId: "vpce-svc-0123456789abcdef0",
+        owner: "333333333333",
+        vpc: "green",
+      },
+    });
+    const connection = accepted?.connection as { dnsNames: string[] } | undefined;
+    expect(await w.dig("blue", connection?.dnsNames[0] ?? "")).toBe("10.0.1.50");
+
+    // The provider takes it back: connections end, names go, the other tenant stays.
+    await w.say("reject", { endpoint: GREEN });
+    expect(await w.curl("green", "http://10.0.1.50/", 1)).toContain("timed out");
+    expect(await w.dig("green", "api.example.com")).toBe("");
+    expect(await w.curl("blue", "http://10.0.1.50/")).toMatch(/^api-[12] saw/);
+    await expect(w.say("accept", { endpoint: "vpce-0" })).rejects.toThrow("there is no vpce-0");
+  });
+
+  test("a zone that is unhealthy leaves the DNS, and comes back", async ({ skip }) => {
+    requireTool("dig", skip);
+    const zonal: [string, string] = [
+      "load_balancing.cross_zone.enabled: true",
+      "load_balancing.cross_zone.enabled: false",
+    ];
+    const w = await World.up("privatelink", [zonal]);
+    const [, second] = await Promise.all([w.serve("api-1"), w.serve("api-2")]);
+    await w.healthy(2);
+    const { endpoints } = await w.live.snapshot();
+    const names = endpoints.find(({ id }) => id === BLUE)?.dnsNames ?? [];
+    const regional = async () => (await w.dig("blue", names[0] ?? "")).split("\n").toSorted();
+    expect(await regional()).toEqual(["10.0.1.50", "10.0.2.50"]);
+    second.kill("SIGKILL");
+    await w.healthy(1);
+    expect(await regional()).toEqual(["10.0.1.50"]);
+    expect(await w.dig("blue", names[2] ?? "")).toBe("10.0.2.50");
+    const why = w.events.findLast(({ kind, to }) => kind === "target.state" && to === "unhealthy");
+    expect(why).toMatchObject({
+      address: "10.0.2.10",
+      reason: "Target.FailedHealthChecks",
+      description: "Health checks failed: ECONNREFUSED",
+    });
+    await w.serve("api-2");
+    await w.healthy(2);
+    expect(await regional()).toEqual(["10.0.1.50", "10.0.2.50"]);
+  });
+
+  test("an endpoint connects, and its customer gets a name; webhooks hear of it", async ({
+    skip,
+  }) => {
+    requireTool("dig", skip);
+    const heard: LiveEvent[] = [];
+    const hook = createServer((request, response) => {
+      request.setEncoding("utf8").on("data", (text: string) => heard.push(JSON.parse(text)));
+      request.on("end", () => response.end());
+    });
+    await new Promise<void>((resolve) => hook.listen(0, "127.0.0.1", resolve));
+    closers.push(() => hook.close());
+    const url = `http://127.0.0.1:${(hook.address() as AddressInfo).port}/`;
+    const w = await World.up("privatelink", [["  http: 0\n", `  webhooks: ["${url}"]\n`]]);
+    const words = ["fixtures/examples/wildcard.ts", socketPath(w.name), "supercoolservice.com"];
+    const example = spawn(process.execPath, words, {
+      cwd: ROOT,
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    closers.push(() => example.kill("SIGTERM"));
+    // A customer that is not in the file, in a VPC that is.
+    const endpoint = "vpce-0c0ffee0000000003";
+    const definition = {
+      service: "vpce-svc-0123456789abcdef0",
+      vpc: "green",
+      subnets: { "green-a": { address: "10.0.1.60" } },
+    };
+    await expect(w.say("create", { endpoint, ...definition, vpc: "red" })).rejects.toThrow(
+      `endpoints.${endpoint}.vpc: "red" is not the name of a VPC`,
+    );
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    await w.say("create", { endpoint, ...definition });
+    await expect
+      .poll(() => w.dig("blue", "green.supercoolservice.com", "CNAME"))
+      .toMatch(/^vpce-0c0ffee0000000003-[a-z0-9]{8}\.vpce-svc-/);
+    await w.say("accept", { endpoint });
+    expect(await w.dig("blue", "green.supercoolservice.com")).toContain("10.0.1.60");
+    await w.say("delete", { endpoint });
+    await expect.poll(() => w.dig("blue", "green.supercoolservice.com", "CNAME")).toBe("");
+    const lifecycle = ["Connect", "Accept", "Delete"].map((event) => `endpoint.${event}`);
+    await expect
+      .poll(() => heard.map(({ kind }) => kind))
+      .toEqual(expect.arrayContaining(lifecycle));
+    expect(heard.map(({ number }) => number)).toEqual(
+      heard.map(({ number }) => number).toSorted((a, b) => a - b),
+    );
+  });
+
+  test("a private name needs its proof, and who has it keeps it", async ({ skip }) => {
+    requireTool("dig", skip);
+    const w = await World.up("privatelink");
+    const service = "vpce-svc-0123456789abcdef0";
+    const lost = (await w.say("verify", { service })) as { state: string; record: string };
+    expect(lost.state).toBe("pendingVerification");
+    expect(await w.dig("blue", "api.example.com")).toContain("10.0.1.50");
+    await w.say("accept", { endpoint: GREEN });
+    expect(await w.dig("green", "api.example.com")).toBe("");
+    const { record, value } = (await w.say("verify", { service })) as Record<string, string>;
+    const [name = "", zone = ""] = [record?.split(".")[0], "proof.example.com"];
+    expect(record).toBe(`${name}.api.example.com`);
+    await expect(w.say("dns-set", { zone, name: "a b", texts: [value] })).rejects.toThrow(
+      "is not a name",
+    );
+    await w.say("dns-set", { zone: "api.example.com", name, texts: [value] });
+    expect(await w.say("verify", { service })).toMatchObject({ state: "verified" });
+    expect(await w.dig("green", "api.example.com")).toBe("10.0.1.50");
+  });
+});
+
+describe("a load balancer", { timeout: 90_000 }, () => {
+  test("a security group blocks, DNS prefers the client's zone, drains lose nothing", async ({
+    skip,
+  }) => {
+    for (const tool of ["curl", "dig"] as const) requireTool(tool, skip);
+    const w = await World.up("nlb");
+    await Promise.all(["web-1", "web-2", "web-3"].map((host) => w.serve(host)));
+    await w.healthy(3);
+    expect(await w.curl("stranger", "http://10.0.1.5/", 1)).toContain("timed out");
+    const before = await w.live.snapshot();
+    expect(before.verdicts["drop.security-group"]).toBeGreaterThan(0);
+    const [name = ""] = before.resources[0]?.dnsNames ?? [];
+    expect(name).toMatch(/^web-[0-9a-f]{16}\.elb\.us-east-1\.amazonaws\.com$/);
+    expect(await w.dig("client", name)).toBe("10.0.1.5");
+    expect(await w.dig("stranger", name)).toBe("10.0.2.5");
+
+    // Requests go on all the time while a target is taken out and put back.
+    const answers: string[] = [];
+    let isLoading = true;
+    const load = (async () => {
+      while (isLoading) answers.push(await w.curl("client", "http://10.0.1.5/", 5));
+    })();
+    const slow = Array.from({ length: 9 }, () => w.curl("client", "http://10.0.1.5/slow", 10));
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    await w.say("deregister", { target_group: "web", target: "10.0.1.11" });
+    const at = answers.length;
+    // Flows that the target had end well.
+    for (const answer of await Promise.all(slow))
+      expect(answer).toMatch(/^web-\d saw 10\.0\.1\.20$/);
+    const since = answers.slice(at + 1);
+    expect(since.length).toBeGreaterThan(10);
+    expect(since.filter((answer) => answer.startsWith("web-2"))).toEqual([]);
+    await w.say("register", { target_group: "web", target: "10.0.1.11" });
+    await w.healthy(3);
+    await expect
+      .poll(() => answers.slice(-40).some((answer) => answer.startsWith("web-2")), {
+        timeout: 15_000,
+      })
+      .toBe(true);
+    isLoading = false;
+    await load;
+    expect(answers.filter((answer) => !/^web-\d saw 10\.0\.1\.20$/.test(answer))).toEqual([]);
+  });
+
+  test("a target that is killed under load is left out; with all gone it fails open", async ({
+    skip,
+  }) => {
+    requireTool("curl", skip);
+    const w = await World.up("nlb");
+    const servers = await Promise.all(["web-1", "web-2", "web-3"].map((host) => w.serve(host)));
+    await w.healthy(3);
+    servers[0]?.kill("SIGKILL");
+    await w.healthy(2);
+    const answers = await Promise.all(
+      Array.from({ length: 12 }, () => w.curl("client", "http://10.0.1.5/", 5)),
+    );
+    expect(answers.filter((answer) => !/^web-[23] saw/.test(answer))).toEqual([]);
+    for (const server of servers) server.kill("SIGKILL");
+    await w.healthy(0);
+    // Fail open: flows go to the targets as if they were well, and they refuse for themselves.
+    expect(await w.curl("client", "http://10.0.1.5/", 3)).toMatch(/after \d+ ms: Couldn't connect/);
+  });
+});
+
+describe("the command", { timeout: 60_000 }, () => {
+  const flowplane = async (...words: string[]) => {
+    const all = [`${ROOT}host/cli/main.ts`, "lab", ...words];
+    try {
+      const { stdout, stderr } = await run(process.execPath, all, { cwd: ROOT, timeout: 45_000 });
+      return { stdout, stderr, status: 0 };
+    } catch (error) {
+      const { stdout, stderr, code } = error as { stdout: string; stderr: string; code: number };
+      return { stdout, stderr, status: code };
+    }
+  };
+
+  test("brings up, shows, changes and takes down, and nothing is left", async ({ skip }) => {
+    requireTool("curl", skip);
+    const { writeFileSync, mkdtempSync } = await import("node:fs");
+    const name = uniqueName();
+    const folder = mkdtempSync("/tmp/flowplane-cli-");
+    closers.push(() => run("rm", ["-r", folder]));
+    const file = `${folder}/lab.yaml`;
+    writeFileSync(file, labText("nat", name));
+    closers.push(() => flowplane("down", name));
+    const up = await flowplane("up", file);
+    expect(up.stderr).toBe("");
+    expect(up.stdout).toContain(`lab ${name} is up\n`);
+    expect(up.stdout).toContain(`${name}-inside`);
+    expect(await flowplane("up", file)).toMatchObject({
+      status: 1,
+      stderr: expect.stringMatching(/^flowplane: lab \S+: is up already \(process \d+\)/),
+    });
+    const server = spawn(
+      "ip",
+      ["netns", "exec", `${name}-outside`, process.execPath, "-e", SERVER, "out"],
+      {
+        stdio: ["ignore", "pipe", "inherit"],
+      },
+    );
+    closers.push(() => server.kill("SIGKILL"));
+    await new Promise((resolve) => server.stdout?.once("data", resolve));
+    const curl = () =>
+      inside(`${name}-inside`, ["curl", "-sS", "-m3", "http://198.51.100.10:8080/"]);
+    expect((await curl()).stdout).toBe("out saw 203.0.113.1\n");
+    expect((await flowplane("associate", name, "nat-1", "203.0.113.2")).status).toBe(0);
+    expect(await flowplane("associate", name, "nat-1", "203.0.113.300")).toMatchObject({
+      status: 2,
+      stderr: "flowplane: associate.address: is not an IPv4 address\n",
+    });
+    expect(await flowplane("disassociate", name, "nat-1", "203.0.113.1")).toMatchObject({
+      status: 1,
+      stderr: expect.stringContaining("is the primary address"),
+    });
+    const status = await flowplane("status", file, "--json");
+    expect(JSON.parse(status.stdout)).toMatchObject({
+      schema: "flowplane.live/1",
+      resources: [{ id: "nat-1", kind: "nat-gateway", flowsCreated: 1 }],
+    });
+    expect((await flowplane("top", name, "--seconds", "2")).stdout).toMatch(/nat-1 +nat-gateway/);
+    expect((await flowplane("events", name)).stdout).toContain('"kind":"nat-address.state"');
+    expect((await flowplane("down", name)).status).toBe(0);
+    expect(await flowplane("status", name)).toMatchObject({ status: 1 });
+    expect(namespaceExists(`${name}-inside`)).toBe(false);
+    for (const left of [`/run/flowplane/${name}.sock`, `/etc/netns/${name}-inside`]) {
+      expect(existsSync(left), left).toBe(false);
+    }
+  });
+});
