@@ -10,7 +10,7 @@
  */
 
 /** Bumped on any change of this file; checked by the host at load. */
-export const ABI_VERSION: u32 = 5;
+export const ABI_VERSION: u32 = 6;
 
 // Descriptor: one frame of a batch. The host or the record walk fills the first part, the
 // engine the second. Frames stay where they are and are rewritten in place.
@@ -66,7 +66,8 @@ export const VERDICT_DROP_SECURITY_GROUP: u32 = 15; // no rule of a security gro
 export const VERDICT_DROP_NO_TARGET: u32 = 16; //      the listener has no target
 export const VERDICT_DROP_TOO_LARGE: u32 = 17; //      larger than the MTU of its service
 export const VERDICT_DROP_CAPACITY: u32 = 18; //       beyond what its resource may carry
-export const VERDICT_COUNT: u32 = 19;
+export const VERDICT_HOLD_UNDECIDED: u32 = 19; //     waits for what other nodes have decided
+export const VERDICT_COUNT: u32 = 20;
 
 // A flow has two sides. The client side is the tuple as the client sees it, the service side the
 // tuple as the target or the remote server sees it. A frame arrives on one and leaves on the other.
@@ -125,9 +126,29 @@ export const FLOW_STATE_UDP: u32 = 5;
 export const FLOW_STATE_ICMP: u32 = 6;
 export const FLOW_STATE_OTHER: u32 = 7;
 export const FLOW_STATE_TERMINATED: u32 = 8; //   ended by the control plane: its next packet is a stray
-export const FLOW_STATE_COUNT: u32 = 9;
+export const FLOW_STATE_PROPOSED: u32 = 9; //     not yet decided: its packets wait (flow/decision.ts)
+export const FLOW_STATE_COUNT: u32 = 10;
 /** States that have a configured idle timeout: those before FLOW_STATE_TERMINATED. */
 export const FLOW_TIMEOUT_COUNT: u32 = 8;
+
+// Decided flow: what nodes tell each other of a flow. Nothing in it depends on the node: zones are spelt
+// out, hashes left out. Two sides, each in canonical order.
+export const DECIDED_CLIENT_SIDE: u32 = 0; //      48  DECIDED_SIDE_*
+export const DECIDED_SERVICE_SIDE: u32 = 48; //    48
+export const DECIDED_FLAGS: u32 = 96; //            1  FLOW_FLAG_CLIENT_HIGH and _SERVICE_HIGH
+export const DECIDED_STATE: u32 = 97; //            1  FLOW_STATE_*
+export const DECIDED_SERVICE: u32 = 98; //          2  the service's number, the same on all nodes
+export const DECIDED_LAST_SEEN_MS: u32 = 100; //    4  on the clock that all nodes share
+export const DECIDED_BYTES: u32 = 128;
+export const DECIDED_SIDE_LOW: u32 = 0; //         16  address, network order; IPv4 in the first four
+export const DECIDED_SIDE_HIGH: u32 = 16; //       16
+export const DECIDED_SIDE_PORTS: u32 = 32; //       4  low and high port, network order
+export const DECIDED_SIDE_PROTOCOL: u32 = 36; //    1
+export const DECIDED_SIDE_IS_IPV6: u32 = 37; //     1
+export const DECIDED_SIDE_VPC: u32 = 38; //         2
+export const DECIDED_SIDE_OUTER: u32 = 40; //       2  VLAN ids, 0 = no tag
+export const DECIDED_SIDE_INNER: u32 = 42; //       2
+export const DECIDED_SIDE_BYTES: u32 = 48;
 
 /** Set in the handle of an IPv6 flow; the rest is the slot's index plus one. */
 export const HANDLE_IPV6: u32 = 0x80000000;

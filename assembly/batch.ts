@@ -18,9 +18,11 @@ import {
   DIRECTION_FROM_CLIENT,
   FLOW_SERVICE,
   FLOW_STATE,
+  FLOW_STATE_PROPOSED,
   FRAME_ADDRESS,
   FRAME_BYTES,
   FRAME_CAPTURED_BYTES,
+  FRAME_FLOW,
   FRAME_PORT,
   FRAME_PORT_OUT,
   FRAME_TIME_MS,
@@ -53,11 +55,13 @@ import {
   VERDICT_DROP_TOO_LARGE,
   VERDICT_DROP_UNINTENDED,
   VERDICT_FORWARD,
+  VERDICT_HOLD_UNDECIDED,
 } from "./abi";
 import { countBy, countUp } from "./counters";
 import { clearEmits } from "./emit";
 import { account, countUsage, finishFast, forward, routeOut } from "./established";
 import { findInOtherZones } from "./flow/asymmetric";
+import { asksFirst, propose } from "./flow/decision";
 import { forget, forgetIfGone, sweep } from "./flow/expiry";
 import {
   begin,
@@ -171,7 +175,14 @@ function finishSlow(descriptor: usize, packet: Packet, port: usize): void {
   }
   if (record == 0) return finishNew(descriptor, packet, port, table, nowMs);
   const direction = directionOf(record, side, packet);
+  if (<u32>load<u8>(record, FLOW_STATE) == FLOW_STATE_PROPOSED) {
+    return hold(descriptor, handleOf(table, record));
+  }
   if (isExpired(record, nowMs)) {
+    if (asksFirst) {
+      forget(table, record);
+      return finishNew(descriptor, packet, port, table, nowMs);
+    }
     const service = <u32>load<u16>(record, FLOW_SERVICE);
     const became = beginAgain(table, record, packet, direction, nowMs);
     if (became == OVER_GONE) return finishNew(descriptor, packet, port, table, nowMs);
@@ -201,16 +212,29 @@ function finishNew(
   nowMs: u32,
 ): void {
   if ((load<u8>(port, PORT_SIDES) & PORT_SIDE_CLIENT) == 0) {
-    return giveVerdict(descriptor, VERDICT_DROP_NO_FLOW);
+    return asksFirst ? hold(descriptor, 0) : giveVerdict(descriptor, VERDICT_DROP_NO_FLOW);
   }
   const record = begin(table, packet, port, nowMs);
-  if (record == 0) return refuse(descriptor, packet, refusedBy, refusal);
+  if (record == 0) {
+    if (asksFirst && refusal == VERDICT_DROP_NO_FLOW) return hold(descriptor, 0);
+    return refuse(descriptor, packet, refusedBy, refusal);
+  }
+  if (asksFirst) {
+    propose(record);
+    return hold(descriptor, handleOf(table, record));
+  }
   if (!hasCapacity(serviceOf(record), descriptor, nowMs)) {
     const service = <u32>load<u16>(record, FLOW_SERVICE);
     forget(table, record);
     return refuse(descriptor, packet, service, VERDICT_DROP_CAPACITY);
   }
   pass(descriptor, packet, port, table, record, SIDE_CLIENT, DIRECTION_FROM_CLIENT, nowMs);
+}
+
+/** Nobody knows yet what becomes of the frame: its flow is proposed, or may be known elsewhere. */
+function hold(descriptor: usize, handle: u32): void {
+  giveVerdict(descriptor, VERDICT_HOLD_UNDECIDED);
+  store<u32>(descriptor, handle, FRAME_FLOW);
 }
 
 /** Counts a packet of a flow and lets it out with the tuple of the other side. */

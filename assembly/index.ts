@@ -69,6 +69,14 @@ export { decisionsAddress, digestDecisions, listDecisions } from "./decision";
 export { listDepartures, placeAddress } from "./depart";
 export { digestFrames, xxh64 } from "./digest";
 export { emitCount } from "./emit";
+export {
+  adoptFlow,
+  askFirst,
+  decisionAddress,
+  forgetFlow,
+  writeDecision,
+  writeTuple,
+} from "./flow/decision";
 export * from "./pp2/codec";
 export { zoneInner, zoneOf, zoneVpcAndOuter } from "./zone";
 
@@ -106,9 +114,10 @@ export function create(): u32 {
   const table6 = flowTable(1);
   const tables = totalBytes();
   const bytes4 = reserveTable(table4, 0, load<u32>(config, CONFIG_FLOW_COUNT_MAX));
+  const tables6 = totalBytes();
   const bytes6 = reserveTable(table6, 1, load<u32>(config, CONFIG_FLOW6_COUNT_MAX));
   if (!commit()) return 1;
-  touchSmall(tables);
+  touchSmall(tables, tables6);
   store<u32>(layout, <u32>frames, LAYOUT_FRAMES);
   store<u32>(layout, <u32>ports, LAYOUT_PORTS);
   store<u32>(layout, <u32>ownServices, LAYOUT_SERVICES);
@@ -130,11 +139,14 @@ export function create(): u32 {
 }
 
 /**
- * The first touch of a page may cost microseconds: flow tables that are not large, from `start` on,
- * are touched now, so that a first packet does not pay. Most of a large one may never be used.
+ * The first touch of a page may cost microseconds: flow tables that are not large are touched now,
+ * so that a first packet does not pay. Most of a large one may never be used. From `start` on lies
+ * the table of IPv4, from `start6` on that of IPv6, which is left when both are too much.
  */
-function touchSmall(start: u64): void {
-  const bytes = totalBytes() - start;
+function touchSmall(start: u64, start6: u64): void {
+  const end = totalBytes();
+  let bytes = end - start;
+  if (bytes > TOUCH_BYTES_MAX) bytes = start6 - start;
   if (bytes <= TOUCH_BYTES_MAX) memory.fill(<usize>start, 0, <usize>bytes);
 }
 

@@ -7,7 +7,11 @@
 export { createCapture, openCapture } from "./capture/file.ts";
 export { createOutput } from "./capture/output.ts";
 export { openStream, type StreamSource } from "./capture/stream.ts";
+export type { SideName } from "./engine/decision.ts";
 export { UsageError } from "./errors.ts";
+export { FleetNode, type NodeCounters, type NodeOptions } from "./nodes/node.ts";
+export { SharedStore, type SharedStoreOptions } from "./nodes/shared-store.ts";
+export type { FlowStore, Found, StoreTimes } from "./nodes/store.ts";
 export { type BlastRadius, blastRadius, plainShards } from "./shard/blast.ts";
 export { type InfimaLattice, infimaShard, singleCell } from "./shard/infima.ts";
 export { keyedShard } from "./shard/keyed.ts";

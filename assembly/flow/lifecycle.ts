@@ -229,7 +229,7 @@ function needsIndex(packet: Packet, peer: usize): bool {
 }
 
 /** Writes both tuples and what follows from them; false when the index has no room. */
-function fill(table: FlowTable, record: usize, packet: Packet, isIndexed: bool): bool {
+export function fill(table: FlowTable, record: usize, packet: Packet, isIndexed: bool): bool {
   const tuple = outside();
   storeSide(record, SIDE_CLIENT, packet);
   storeSide(record, SIDE_SERVICE, tuple);
@@ -257,7 +257,7 @@ function sumSide(tuple: Packet): u64 {
 }
 
 /** First state and empty counters; what the record says of service and flags stays. */
-function start(record: usize, packet: Packet, direction: u32, nowMs: u32): void {
+export function start(record: usize, packet: Packet, direction: u32, nowMs: u32): void {
   const state = firstState(packet.protocol, packet.flags, direction);
   const flags = <u64>(load<u8>(record, FLOW_FLAGS) & ~(<u8>FLOW_FLAG_RETIRED));
   const service = <u64>load<u16>(record, FLOW_SERVICE);
@@ -267,7 +267,7 @@ function start(record: usize, packet: Packet, direction: u32, nowMs: u32): void 
   store<u32>(record, nowMs, FLOW_LAST_SEEN_MS);
 }
 
-function countBeginning(record: usize, packet: Packet): void {
+export function countBeginning(record: usize, packet: Packet): void {
   countActive(record);
   countCreated(record, packet);
 }

@@ -109,7 +109,9 @@ export type VerdictName =
   | "drop.security-group"
   | "drop.no-target"
   | "drop.too-large"
-  | "drop.capacity";
+  | "drop.capacity"
+  /** Only where `askFirst` is on: the frame waits for what other nodes have decided. */
+  | "hold.undecided";
 
 /** Frames that the engine makes itself: PROXY headers, TCP resets, ICMP errors. */
 export type EmitName = "pp2" | "rst" | "icmp";
@@ -199,7 +201,8 @@ export interface Flow {
     | "udp"
     | "icmp"
     | "other"
-    | "terminated";
+    | "terminated"
+    | "proposed";
   packetsFromClient: number;
   packetsFromService: number;
   bytesFromClient: number;

@@ -49,6 +49,7 @@ export const VERDICT_NAMES: readonly VerdictName[] = [
   "drop.no-target",
   "drop.too-large",
   "drop.capacity",
+  "hold.undecided",
 ];
 
 /** Names of frames that the engine makes, by EMIT_* value. */

@@ -31,6 +31,18 @@ export interface EngineExports extends WalkExports, Record<string, unknown> {
   terminate(service: number, address: number, addressBytes: number, portBe: number): number;
   /** Swaps the network image at this address in; 0 = none. */
   useImage(address: number): void;
+  /** Whether new flows are proposed, and wait, instead of beginning. */
+  askFirst(isOn: number): void;
+  /** Where decisions are handed over, DECIDED_BYTES. */
+  decisionAddress(): number;
+  /** 0 when no flow has this handle. */
+  writeDecision(handle: number): number;
+  /** Tuple of frame `index` of the last batch, as DECIDED_SIDE_*; 0 when it has none. */
+  writeTuple(index: number): number;
+  /** 0 when no flow has this handle. */
+  forgetFlow(handle: number): number;
+  /** Handle of the flow, 0 when there is no room for it or its tuples are in use. */
+  adoptFlow(nowMs: number): number;
   zoneOf(vpc: number, outer: number, inner: number): number;
   zoneVpcAndOuter(zone: number): number;
   zoneInner(zone: number): number;

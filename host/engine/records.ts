@@ -13,6 +13,7 @@ const STATES: readonly Flow["state"][] = [
   "icmp",
   "other",
   "terminated",
+  "proposed",
 ];
 
 const PROTOCOLS: Record<number, string> = { 1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6" };

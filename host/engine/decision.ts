@@ -1,0 +1,56 @@
+/**
+ * Decisions as bytes (DECIDED_* of abi.ts): what a node of a fleet tells the others of a flow. Side
+ * tuples stand in them whole, so that a store can use them as keys without knowing what they mean.
+ */
+import * as abi from "../../assembly/abi.ts";
+import type { Engine } from "./engine.ts";
+
+export const DECISION_BYTES = abi.DECIDED_BYTES;
+export const SIDE_BYTES = abi.DECIDED_SIDE_BYTES;
+
+/** Which tuple of a flow: as clients see it, or as targets and remote servers do. */
+export type SideName = "client" | "service";
+
+/** The 48 bytes of a side: equal for all packets of the flow that carry that side's tuple. */
+export function sideOf(decision: Uint8Array, side: SideName): Uint8Array {
+  const start = side === "client" ? abi.DECIDED_CLIENT_SIDE : abi.DECIDED_SERVICE_SIDE;
+  return decision.subarray(start, start + abi.DECIDED_SIDE_BYTES);
+}
+
+/** Whether two decisions are about the same tuple of a side. */
+export function sameSide(one: Uint8Array, other: Uint8Array, side: SideName): boolean {
+  const left = sideOf(one, side);
+  const right = sideOf(other, side);
+  return left.every((byte, at) => byte === right[at]);
+}
+
+/** The flow as other nodes have to know it, as a copy; undefined when the handle names none. */
+export function readDecision(engine: Engine, handle: number): Uint8Array | undefined {
+  if (handle === 0 || engine.exports.writeDecision(handle) === 0) return undefined;
+  const address = engine.exports.decisionAddress() >>> 0;
+  return engine.bytes.slice(address, address + abi.DECIDED_BYTES);
+}
+
+/** The tuple of a frame of the last batch, as a copy; undefined when it names none. */
+export function readTuple(engine: Engine, index: number): Uint8Array | undefined {
+  if (engine.exports.writeTuple(index) === 0) return undefined;
+  const address = engine.exports.decisionAddress() >>> 0;
+  return engine.bytes.slice(address, address + abi.DECIDED_SIDE_BYTES);
+}
+
+/** What a decision looks like to a node that meets its flow in mid-stream: no longer half-open. */
+export function inMidStream(decision: Uint8Array): Uint8Array {
+  if (decision[abi.DECIDED_STATE] !== abi.FLOW_STATE_HALF_OPEN) return decision;
+  const copy = decision.slice();
+  copy[abi.DECIDED_STATE] = abi.FLOW_STATE_ESTABLISHED;
+  return copy;
+}
+
+/**
+ * Takes over a decision: decides the engine's own proposal, or replaces it, or makes the flow known.
+ * Returns the flow's handle, 0 when there is no room or its tuples are in use here.
+ */
+export function adoptDecision(engine: Engine, decision: Uint8Array, nowMs: number): number {
+  engine.bytes.set(decision, engine.exports.decisionAddress() >>> 0);
+  return engine.exports.adoptFlow(nowMs >>> 0) >>> 0;
+}
