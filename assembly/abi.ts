@@ -116,6 +116,8 @@ export const FLOW_FLAG_SPILLED: u32 = 4; //       stands outside its home group,
 export const FLOW_FLAG_INDEXED: u32 = 8; //       the service side has an index entry
 export const FLOW_FLAG_ASYMMETRIC: u32 = 16; //   answered in another zone (adopted flows only)
 export const FLOW_FLAG_RETIRED: u32 = 32; //      over and counted as expired, kept while there is room
+export const FLOW_FLAG_HEADER: u32 = 64; //       a PROXY header stands in the client's stream
+export const FLOW_FLAG_OPEN: u32 = 128; //        the header is not sent or not acknowledged; UDP: one each
 
 export const FLOW_STATE_HALF_OPEN: u32 = 0; //    TCP: SYN seen, no answer from the service yet
 export const FLOW_STATE_ESTABLISHED: u32 = 1; //  TCP
@@ -215,6 +217,10 @@ export const SERVICE_RING6: u32 = 36; //          4  the same three, IPv6
 export const SERVICE_TARGETS6: u32 = 40; //       4
 export const SERVICE_TARGET6_COUNT: u32 = 44; //  4
 export const SERVICE_LISTENER_BITS: u32 = 48; //  4  low bits of target addresses that the listener gives
+export const SERVICE_PP2_TEMPLATE: u32 = 52; //   4  address of the PROXY header without tuple and CRC, IPv4
+export const SERVICE_PP2_TEMPLATE6: u32 = 56; //  4  the same, IPv6
+export const SERVICE_PP2_BYTES: u32 = 60; //      2  its length; stays as long as flows may have it
+export const SERVICE_PP2_BYTES6: u32 = 62; //     2
 // From 64 on: services of network tables. Zero: as `setService` makes them.
 export const SERVICE_TRAITS: u32 = 64; //         4  TRAIT_*
 export const SERVICE_VPC: u32 = 68; //            2  VPC that its packets leave to
@@ -230,6 +236,9 @@ export const SERVICE_COUNT_MAX: u32 = 16384;
 export const SERVICE_NONE: u32 = 0xffff;
 export const SERVICE_FLAG_ADOPT: u32 = 1; //      TCP flows may begin in mid-stream
 export const SERVICE_FLAG_RESET_STRAYS: u32 = 2; // TCP segments of no flow are answered with RST
+export const SERVICE_FLAG_PP2: u32 = 0x10000; //  new TCP flows get a PROXY header
+export const SERVICE_FLAG_PP2_FIRST_ACK: u32 = 0x20000; // before the handshake's ACK, not the first data
+export const SERVICE_FLAG_PP2_UDP: u32 = 0x40000; // every datagram of new UDP flows gets one
 
 export const TRAIT_NETWORK: u32 = 1; //           of network tables: leaves to SERVICE_VPC, begins anew when over
 export const TRAIT_TARGETED: u32 = 2; //          takes no flow without a target
@@ -310,6 +319,11 @@ export const COUNTER_FLOWS_SPILLED: u32 = 320; // stood outside their home group
 export const COUNTER_FLOWS_REOPENED: u32 = 328; // begun again on the tuple of an ended flow
 export const COUNTER_UNREACHABLE: u32 = 384; //   forwarded to an address that no device has
 export const COUNTER_EMITTED: u32 = 336; //       8 * EMIT_COUNT: frames that the engine made
+export const COUNTER_PP2_REPEATED: u32 = 464; //  PROXY headers emitted again for a flow
+export const COUNTER_PP2_CLAMPED: u32 = 472; //   acknowledgements inside a header
+export const COUNTER_PP2_ADOPTED: u32 = 480; //   flows met in mid-stream, without a header
+export const COUNTER_PP2_CUT: u32 = 488; //       SYNs that lost their data or Fast Open
+export const COUNTER_PP2_DATAGRAMS: u32 = 496; // datagrams that got a header
 export const COUNTERS_BYTES: u32 = 512;
 
 // Per-service counters, all u64, one block per service.
@@ -368,8 +382,11 @@ export const CONFIG_TABLES_BYTES: u32 = 12; //    4  rings, targets, pools
 export const CONFIG_SEED: u32 = 16; //           16  keys every hash
 export const CONFIG_TIMEOUTS_MS: u32 = 32; //     4 * FLOW_TIMEOUT_COUNT; 0 = never
 export const CONFIG_TUPLE_HOLD_MS: u32 = 64; //   4  an ended flow's service-side tuple rests this long
+export const CONFIG_PP2: u32 = 100; //            4  CONFIG_PP2_*: room for PROXY headers; 0 = none
 export const CONFIG_NETWORK_BYTES: u32 = 76; //   4  size of each of the two network images
 export const CONFIG_BYTES: u32 = 128;
+export const CONFIG_PP2_TCP: u32 = 1;
+export const CONFIG_PP2_UDP: u32 = 2;
 
 // Layout block: written by `create()`, read by the host.
 export const LAYOUT_FRAMES: u32 = 0; //           descriptors, FRAME_BYTES * BATCH_COUNT_MAX
@@ -461,6 +478,11 @@ export const DECISION_HASH: u32 = 24; //          8  XXH64 of the frame as it le
 export const DECISION_SIZE: u32 = 32;
 export const DECISION_EMITTED: u32 = 0x80000000; // in the verdict word: EMIT_* and whether it is after
 export const DECISION_LAST: u32 = 0x40000000; //    the last one of its record
+
+/** What the engine keeps of a flow's stream until its PROXY header is acknowledged. */
+export const PP2_BYTES_PER_SLOT: u32 = 8;
+/** Longest frame with a PROXY header in its datagram. */
+export const PP2_DATAGRAM_BYTES_MAX: u32 = 10240;
 
 // PROXY protocol v2: what the codec read. Offsets count from the begin of the header.
 export const PP2_BYTE: u32 = 0; //                4  offset at which the header is wrong

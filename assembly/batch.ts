@@ -95,6 +95,7 @@ import {
   quotedScratch,
   TCP_SYN,
 } from "./packet";
+import { passStream, streamFlags } from "./pp2/stream";
 import { resetStray } from "./reset";
 import { directionOf, rewriteAddresses, rewriteFast, rewritePacket } from "./rewrite";
 import { findCandidates } from "./stages";
@@ -256,6 +257,10 @@ function pass(
   if (packet.flags & TCP_SYN) clampSegments(packet, serviceOf(record));
   if (packet.kind == PACKET_FAST) rewriteFast(packet, record, side, direction);
   else rewritePacket(packet, record, side, direction);
+  if (streamFlags(record) != 0) {
+    const verdict = passStream(descriptor, packet, record, side, direction, handle);
+    if (verdict != VERDICT_FORWARD) return giveVerdict(descriptor, verdict);
+  }
   if (load<u8>(port, PORT_SIDES) & PORT_SIDE_ROUTED) routeOut(descriptor, record, side);
   forward(descriptor, handle, side, direction);
 }

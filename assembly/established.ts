@@ -7,6 +7,7 @@
  */
 import {
   COUNTER_VERDICTS,
+  FLOW_FLAG_HEADER,
   FLOW_LAST_SEEN_MS,
   FLOW_OCTETS_CLIENT,
   FLOW_PACKETS_CLIENT,
@@ -33,7 +34,8 @@ import { countBy, countUp } from "./counters";
 import { isIdle, nextState } from "./flow/state";
 import { handleOf4 } from "./flow/table";
 import { counters, usage } from "./memory";
-import { Packet } from "./packet";
+import { Packet, TCP_SYN } from "./packet";
+import { shiftSegment, streamFlags } from "./pp2/stream";
 import { directionOf, rewriteFast } from "./rewrite";
 import { portOfZone } from "./zone";
 
@@ -56,7 +58,10 @@ export function finishFast(descriptor: usize, packet: Packet, port: usize): bool
   const direction = directionOf(record, side, packet);
   const state = <u32>load<u8>(record, FLOW_STATE);
   if (nextState(state, direction, packet.flags) != state) return false;
+  const stream = streamFlags(record);
+  if (stream != 0 && (stream != FLOW_FLAG_HEADER || (packet.flags & TCP_SYN) != 0)) return false;
   if (isPoliced(record)) return false;
+  if (stream != 0) shiftSegment(packet, record, side, direction);
   account(descriptor, record, direction, nowMs);
   rewriteFast(packet, record, side, direction);
   if (isRouted(sides)) routeOut(descriptor, record, side);

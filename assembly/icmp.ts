@@ -21,6 +21,7 @@ import {
   quotedScratch,
   sumAddresses,
 } from "./packet";
+import { shiftQuote } from "./pp2/stream";
 import { addressOf, rewritePacket } from "./rewrite";
 import { IPV4_CHECKSUM, parseIpv4 } from "./wire/ipv4";
 import { parseIpv6 } from "./wire/ipv6";
@@ -75,6 +76,7 @@ export function rewriteError(
   mapOuter(source, packet, record, side, fromClient, isHidden);
   mapOuter(destination, packet, record, side, !fromClient, false);
   rewritePacket(quoted, record, side, direction);
+  shiftQuote(quoted, record, side, direction);
   const addressesAfter = sumAddresses(packet);
   const after = sumOf(start, quoteBytes);
   if (!packet.isIpv6) {

@@ -23,6 +23,7 @@ import {
 } from "./packet";
 import { IPV4_BYTES_MIN, IPV4_CHECKSUM, IPV4_SOURCE, IPV4_TOTAL_LENGTH } from "./wire/ipv4";
 import { IPV6_BYTES, IPV6_PAYLOAD_LENGTH, IPV6_SOURCE } from "./wire/ipv6";
+import { payloadBytesOf } from "./wire/segment";
 import { TCP_CHECKSUM } from "./wire/transport";
 
 const TCP_BYTES: u32 = 20;
@@ -88,16 +89,8 @@ function writeTcp(at: usize, packet: Packet): void {
   store<u16>(at, <u16>(~fold(pseudo + sumOf(at, TCP_BYTES)) & 0xffff), TCP_CHECKSUM);
 }
 
-/** SEG.LEN: the sequence numbers that a segment takes, as its IP header counts them. */
+/** SEG.LEN: the sequence numbers that a segment takes. */
 function sequenceBytes(packet: Packet): u32 {
-  const network = <usize>packet.network;
-  const before = packet.transport - packet.network;
-  const total = packet.isIpv6
-    ? IPV6_BYTES + <u32>bswap<u16>(load<u16>(network, IPV6_PAYLOAD_LENGTH))
-    : <u32>bswap<u16>(load<u16>(network, IPV4_TOTAL_LENGTH));
-  const header = (<u32>(load<u8>(packet.transport, 12) >> 4)) << 2;
   const controls = u32((packet.flags & TCP_SYN) != 0) + u32((packet.flags & TCP_FIN) != 0);
-  // Super-packets have no length: what is present stands for it.
-  const payload = total > before ? total - before - header : packet.transportBytes - header;
-  return payload + controls;
+  return payloadBytesOf(packet) + controls;
 }

@@ -21,6 +21,8 @@ import {
 import { flowsText, judge } from "./goals.ts";
 import { measureHost } from "./host.ts";
 import { isThere, loadNow, machine } from "./machine.ts";
+import { writePage } from "./page.ts";
+import { measureParts, partsOf, partsReport } from "./parts.ts";
 import { measurePieces } from "./pieces.ts";
 import { probeMemory } from "./probe.ts";
 import { benchReport } from "./report.ts";
@@ -92,9 +94,16 @@ const PLANS: Record<Mode, Plan> = {
 
 export async function runBench(flags: BenchFlags): Promise<void> {
   const terminal = new Terminal(flags);
-  const mode = flags.smoke ? "smoke" : flags.full ? "full" : "canonical";
-  const result = await measure(mode, (line) => terminal.progress(line));
-  terminal.result(flags.json ? jsonReport(result) : benchReport(result));
+  const mode: Mode = flags.smoke ? "smoke" : flags.full ? "full" : "canonical";
+  const say = (line: string) => terminal.progress(line);
+  const parts = partsOf(flags);
+  const more = await measureParts(parts, flags, say);
+  const engine = parts.includes("engine") ? await measure(mode, say) : undefined;
+  const schema = "flowplane.bench/1" as const;
+  const result = { schema, mode, machine: machine(), ...engine, ...more };
+  if (flags.html !== undefined) await writePage(flags.html, result);
+  const text = () => [...(engine ? [benchReport(engine)] : []), ...partsReport(more)].join("\n\n");
+  terminal.result(flags.json ? jsonReport(result) : text());
 }
 
 /** @throws Error when anything comes out that must not. */

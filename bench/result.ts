@@ -112,7 +112,92 @@ export interface Machine {
   load: [number, number];
 }
 
-export interface BenchResult {
+/** Latencies in microseconds. */
+export interface Distribution {
+  count: number;
+  p50: number;
+  p90: number;
+  p99: number;
+  p999: number;
+  max: number;
+  /** Percentile and latency, for the curve. */
+  curve: [number, number][];
+}
+
+/** Packets that arrive by the clock at a share of the peak, in batches of what is there. */
+export interface LoadRow extends Distribution {
+  /** Most packets of a batch. */
+  batch: number;
+  load: number;
+  peakMpps: number;
+  /** Collections of garbage while it ran. */
+  collections: number;
+}
+
+export interface LatencyResult {
+  flows: number;
+  /** Whole batches, back to back. */
+  batches: (Distribution & { batch: number; collections: number })[];
+  loads: LoadRow[];
+  /** At a share of the peak, packets being told of by another thread. */
+  handed: (Distribution & { how: "spinning" | "sleeping"; load: number })[];
+  /** A word to another thread and back. */
+  echoes: (Distribution & { how: "spinning" | "sleeping" })[];
+}
+
+export interface ScalingCurve {
+  name: string;
+  frameBytes: number;
+  points: { workers: number; mpps: number; gbps: number; speedup: number }[];
+  /** The share of Amdahl's law, over rounds. */
+  serial: { low: number; median: number; high: number };
+  /** Cores by that law; absent where no number of cores of one machine does it. */
+  targets: {
+    gbps: number;
+    cores: number | undefined;
+    coresLow: number | undefined;
+    coresHigh: number | undefined;
+  }[];
+}
+
+export interface ScalingResult {
+  cores: number;
+  curves: ScalingCurve[];
+}
+
+/** Hundreds of millions of flows; times of the slowest engine. */
+export interface LargeRow {
+  family: "IPv4" | "IPv6";
+  engines: number;
+  flows: number;
+  tableBytes: number;
+  residentBytes: number;
+  createMs: number;
+  fillSeconds: number;
+  /** All engines together, page faults and the generator included. */
+  flowsPerSecond: number;
+  /** A packet of a flow at random, either direction, on each core. */
+  lookNs: number;
+  lookMedianNs: number;
+  /** Packets whose translation was checked, both directions. */
+  verified: number;
+}
+
+export interface LargeResult {
+  rows: LargeRow[];
+  /** Cost of a packet with all flows over that with 1 M in each engine. */
+  lookRatio: number;
+  touch: { growMs: number; firstSecondsPerGib: number; againSecondsPerGib: number };
+}
+
+/** Parts of the benchmark that are asked for by name. */
+export interface PartsResult {
+  scaling?: ScalingResult;
+  latency?: LatencyResult;
+  large?: LargeResult;
+}
+
+export interface BenchResult extends PartsResult {
   schema: "flowplane.bench/1";
   mode: Mode;
   machine: Machine;

@@ -8,7 +8,7 @@ import { createEngine, type Engine } from "../host/engine/engine.ts";
 import { alternate, costNs, type Sample, timed } from "./measure.ts";
 
 export const BATCH = 128;
-const STRIDE = 192;
+export const STRIDE = 192;
 /** Not a power of two: frames would share the sets of the first cache. */
 const STRIDE_LARGE = 1600;
 const SEED = new Uint8Array(16).fill(7);
@@ -83,6 +83,8 @@ export interface TrafficOptions {
   /** Flows that there is room for; default a quarter more. */
   flowsMax?: number;
   isIpv6?: boolean;
+  /** Number of the first flow; default 0. */
+  base?: number;
   /** Default true. */
   warmUp?: boolean;
 }
@@ -94,7 +96,9 @@ export class Traffic {
   /** Established traffic visits this many flows, from the first on. */
   flows: number;
   readonly #arena: number;
-  #created = 0;
+  readonly #base: number;
+  readonly #isIpv6: boolean;
+  #created: number;
   /** The generator's best time for a batch of new flows. */
   #generatorMs = Number.POSITIVE_INFINITY;
 
@@ -104,16 +108,19 @@ export class Traffic {
     const flowCountMax = isIpv6 ? 1024 : room;
     const flow6CountMax = isIpv6 ? room : 1024;
     const engine = await benchEngine({ flowCountMax, flow6CountMax, warmUp });
-    const traffic = new Traffic(engine, options.flows);
+    const traffic = new Traffic(engine, options);
     traffic.bench.generatorFamily(isIpv6 ? 1 : 0);
     traffic.bench.generatorSeed(1);
     return traffic;
   }
 
-  private constructor(engine: Engine, flows: number) {
+  private constructor(engine: Engine, { flows, base = 0, isIpv6 = false }: TrafficOptions) {
     this.engine = engine;
     this.bench = engine.exports as unknown as BenchExports;
     this.flows = flows;
+    this.#base = base;
+    this.#created = base;
+    this.#isIpv6 = isIpv6;
     this.#arena = engine.arena.address;
   }
 
@@ -154,7 +161,7 @@ export class Traffic {
       stride,
       batch,
       kind,
-      0,
+      this.#base,
       this.flows,
       frameBytes,
       batches,
@@ -185,7 +192,7 @@ export class Traffic {
 
   /** Fills descriptors and frames with one batch of established traffic. */
   generate(count: number): void {
-    this.bench.generate(this.#arena, STRIDE, count, KIND.established, 0, this.flows, 64);
+    this.bench.generate(this.#arena, STRIDE, count, KIND.established, this.#base, this.flows, 64);
   }
 
   /** Fills descriptors and frames with one batch of new flows from `first` on. */
@@ -194,19 +201,21 @@ export class Traffic {
   }
 
   /**
-   * Processes `batches` batches of IPv4 and compares each frame with what it must become.
+   * Processes `batches` batches and compares each frame with what it must become.
    * @returns packets checked; @throws Error naming the first that is wrong.
    */
   verify(batches: number): number {
     for (let batch = 0; batch < batches; batch++) {
       this.generate(BATCH);
-      const expected = Array.from({ length: BATCH }, (_, index) =>
-        expectedTuple(this.#tuple(index)),
-      );
+      const expected = Array.from({ length: BATCH }, (_, index) => {
+        return this.#isIpv6
+          ? expectedTuple6(this.#tuple6(index))
+          : expectedTuple(this.#tuple(index));
+      });
       this.engine.process(BATCH);
       for (let index = 0; index < BATCH; index++) {
         const verdict = (this.engine.descriptors[index * 8 + 4] as number) & 0xffff;
-        const got = this.#tuple(index).join(" ");
+        const got = (this.#isIpv6 ? this.#tuple6(index) : this.#tuple(index)).join(" ");
         const wanted = expected[index]?.join(" ");
         if (verdict !== 0 || got !== wanted) {
           throw new Error(`bench: verdict ${verdict}, tuple ${got} instead of ${wanted}`);
@@ -222,6 +231,13 @@ export class Traffic {
     const { buffer } = this.engine.bytes;
     const view = new DataView(buffer, at, 64);
     return [view.getUint32(26), view.getUint32(30), view.getUint16(34), view.getUint16(36)];
+  }
+
+  /** The same for IPv6: upper and lower half of both addresses, then the ports. */
+  #tuple6(index: number): bigint[] {
+    const view = new DataView(this.engine.bytes.buffer, this.#arena + index * STRIDE, 74);
+    const halves = [22, 30, 38, 46].map((at) => view.getBigUint64(at));
+    return [...halves, BigInt(view.getUint16(54)), BigInt(view.getUint16(56))];
   }
 }
 
@@ -239,4 +255,21 @@ function expectedTuple([source = 0, destination = 0, sourcePort = 0, port = 0]: 
   if (destination !== NAT_ADDRESS) return [NAT_ADDRESS, destination, sourcePort, port];
   const flow = (source - 0x08000000) * PORTS_PER_SERVER + (port - 1024);
   return [source, 0x0a000000 + (flow & 0xffffff), sourcePort, port];
+}
+
+const CLIENT6_UPPER = 0xfd00_0000_0000_0000n;
+const NAT6_UPPER = 0x2001_0db8_ffff_0000n;
+
+/** The same for IPv6: clients are fd00::flow, servers 2001:db8::server. */
+function expectedTuple6([
+  upper = 0n,
+  lower = 0n,
+  farUpper = 0n,
+  farLower = 0n,
+  port = 0n,
+  far = 0n,
+]: bigint[]) {
+  if (farUpper !== NAT6_UPPER) return [NAT6_UPPER, 1n, farUpper, farLower, port, far];
+  const flow = lower * BigInt(PORTS_PER_SERVER) + far - 1024n;
+  return [upper, lower, CLIENT6_UPPER, flow, port, far];
 }

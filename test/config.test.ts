@@ -58,7 +58,8 @@ describe("a configuration", () => {
     ["scenario: nat\nscenario: nlb", "lab.yaml:2: Map keys must be unique"],
     [
       "scenario: nlb\nnlb:\n  tagets: []\n",
-      "lab.yaml:3: nlb.tagets: is not a key; known here: addresses, targets",
+      "lab.yaml:3: nlb.tagets: is not a key; known here: addresses, targets, " +
+        "proxy_protocol_v2.enabled, proxy_protocol_v2.client_to_server.header_placement",
     ],
     [
       "scenario: nlb\nnlb:\n  targets:\n    - {adress: 10.0.0.1}\n",
@@ -184,12 +185,25 @@ describe("a scenario", () => {
     expect(defaultScenario("nlb").services[0]).not.toHaveProperty("sourceAddresses");
   });
 
-  test("privatelink replaces both ends, through two resources, and says what it lacks", () => {
-    const { services, resources, notes } = defaultScenario("privatelink", 2);
+  test("privatelink replaces both ends, through two resources, and sends the endpoint's id", () => {
+    const { services, resources, engine } = defaultScenario("privatelink", 2);
     expect(services[0]?.sourceAddresses?.length).toBe(16);
     expect(services[0]?.targets?.length).toBe(4);
     expect(resources.map(({ kind }) => kind)).toEqual(["vpc-endpoint", "network-load-balancer"]);
-    expect(notes.join()).toContain("PROXY protocol v2");
+    expect(services[0]?.proxyProtocol).toEqual({ vpce: resources[0]?.id });
+    expect(engine.proxyProtocol).toBe(true);
+    const placement = "on_first_ack";
+    const configured = (nlb: object, scenario = "nlb") =>
+      configuredScenario(parseScenario(JSON.stringify({ scenario, nlb }))).services[0]
+        ?.proxyProtocol;
+    expect(configured({})).toBeUndefined();
+    expect(configured({ "proxy_protocol_v2.enabled": true })).toEqual({});
+    expect(configured({ "proxy_protocol_v2.enabled": false }, "privatelink")).toBeUndefined();
+    const key = "proxy_protocol_v2.client_to_server.header_placement";
+    expect(configured({ [key]: placement }, "privatelink")).toEqual({
+      vpce: resources[0]?.id,
+      placement,
+    });
   });
 
   test("is keyed by a constant unless configured, so that runs are repeatable", () => {

@@ -91,6 +91,7 @@ import {
   TCP_RST,
   TCP_SYN,
 } from "../packet";
+import { armHeader } from "../pp2/stream";
 import { foresee, isIcmpRequest, outside, translate } from "../translate";
 import { ZONE_NONE, zoneInner, zoneOf, zoneVpcAndOuter } from "../zone";
 import { forget, sweepGroups } from "./expiry";
@@ -155,6 +156,7 @@ export function begin(table: FlowTable, packet: Packet, port: usize, nowMs: u32)
     countUp(usage + <usize>(serviceIndex * USAGE_BYTES + USAGE_FAIL_OPEN));
   }
   start(record, packet, DIRECTION_FROM_CLIENT, nowMs);
+  armHeader(record, packet);
   countBeginning(record, packet);
   return record;
 }
@@ -334,6 +336,7 @@ export function beginAgain(
   if (load<u8>(record, FLOW_FLAGS) & FLOW_FLAG_RETIRED) countActive(record);
   else countUp(counters + COUNTER_FLOWS_EXPIRED);
   start(record, packet, direction, nowMs);
+  if (direction == DIRECTION_FROM_CLIENT) armHeader(record, packet);
   countCreated(record, packet);
   return OVER_BEGUN;
 }
@@ -351,6 +354,7 @@ export function reopen(table: FlowTable, record: usize, packet: Packet, nowMs: u
   }
   countUp(counters + COUNTER_FLOWS_REOPENED);
   start(record, packet, DIRECTION_FROM_CLIENT, nowMs);
+  armHeader(record, packet);
   return true;
 }
 

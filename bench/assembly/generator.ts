@@ -111,7 +111,7 @@ function writeFrame6(frame: usize, flow: u32, isReply: u32, flags: u32, bytes: u
 }
 
 /**
- * Fills `count` descriptors and frames. `mode`: 0 established, random flow and direction; 1 new
+ * Fills `count` descriptors and frames. `mode`: 0 established, random flow from `first` on and direction; 1 new
  * flows in order from `first`, SYN; 2 one constant flow. `captured` bytes a frame, 0 = IMIX: headers
  * are written, what follows them is whatever lies there.
  */
@@ -129,7 +129,7 @@ export function generate(
     const draw = random();
     const isNew = mode == 1;
     let flow = <u32>(((draw >> 32) * <u64>flowCount) >> 32);
-    flow = isNew ? first + index : mode == 2 ? first : flow;
+    flow = isNew ? first + index : mode == 2 ? first : first + flow;
     const isReply = isNew ? 0 : <u32>(draw >> 7) & 1;
     let bytes = captured == 0 ? imixBytes(<u32>(draw >> 12)) : captured;
     if (isIpv6) {

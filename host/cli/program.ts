@@ -37,7 +37,13 @@ export interface BenchFlags extends CommonOptions {
   json?: boolean;
   smoke?: boolean;
   full?: boolean;
+  part?: BenchPart[];
+  flows?: number;
+  html?: string;
 }
+
+/** What `flowplane bench` measures: the engine, and what is asked for by name. */
+export type BenchPart = "engine" | "workers" | "latency" | "flows";
 
 export interface ShardFlags extends CommonOptions {
   nodes: number;
@@ -207,6 +213,19 @@ function benchCommand(): Command {
       ).conflicts("full"),
     )
     .option("--full", "add a table of 50 M flows (4 GB of memory) and a capture of 1 GB")
+    .addOption(
+      new Option(
+        "--part <name...>",
+        "measure only these: the engine, scaling with workers, latency, as many flows as fit",
+      ).choices(["engine", "workers", "latency", "flows"]),
+    )
+    .addOption(
+      new Option(
+        "--flows <n>",
+        "flows of the part flows, like 200M (default: what memory holds)",
+      ).argParser(quantity("--flows", 1000, 1_000_000_000)),
+    )
+    .option("--html <file>", "write the results as one web page with charts")
     .option("--json", "print the results as JSON (schema flowplane.bench/1)");
   return withCommonOptions(command).action(async (flags: BenchFlags) => {
     const { runBench } = await import("./bench.ts");
@@ -274,6 +293,18 @@ function signed(flag: string): (word: string) => bigint {
       throw new UsageError(`${flag}: "${word}" is not an integer of 64 bits`);
     }
     return BigInt(word);
+  };
+}
+
+/** A whole number, which may end in k or M. */
+function quantity(flag: string, min: number, max: number): (word: string) => number {
+  return (word) => {
+    const [, digits = "", unit = ""] = /^(\d+)([kM]?)$/.exec(word) ?? [];
+    const value = Number(digits) * (unit === "M" ? 1e6 : unit === "k" ? 1e3 : 1);
+    if (digits === "" || value < min || value > max) {
+      throw new UsageError(`${flag}: "${word}" is not a number from ${min} to ${max}`);
+    }
+    return value;
   };
 }
 

@@ -60,6 +60,17 @@ export const scenarioSchema = object({
   nlb: object({
     addresses: addresses.optional().describe("source of flows that come through an endpoint"),
     targets: targets.optional(),
+    "proxy_protocol_v2.enabled": truth
+      .optional()
+      .describe("a PROXY header in every new TCP flow; default: in the scenario privatelink only"),
+    "proxy_protocol_v2.client_to_server.header_placement": z
+      .enum(["on_first_ack_with_payload", "on_first_ack"], {
+        error: "is not one of on_first_ack_with_payload, on_first_ack",
+      })
+      .optional()
+      .describe(
+        "before the client's first payload (default), or before the handshake's last packet",
+      ),
   }).optional(),
   ...sharedShape,
 });

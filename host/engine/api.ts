@@ -33,6 +33,11 @@ export interface EngineOptions {
   /** 16 bytes that key every hash; default random. The same seed and input give the same output. */
   seed?: Uint8Array;
   timeouts?: Partial<Timeouts>;
+  /**
+   * Room for PROXY headers, 8 bytes a flow; "udp": for those in datagrams as well, 2.5 MiB. Default
+   * false: then no service may have them.
+   */
+  proxyProtocol?: boolean | "udp";
   /** The compiled engine, where the default (beside the package) cannot be read. */
   wasm?: URL | BufferSource | WebAssembly.Module;
   /** Runs synthetic batches first so that the first real one is as fast as the rest; default true. */
@@ -87,6 +92,31 @@ export interface ServiceOptions {
    * back to their sender (RFC 9293 section 3.10.7.1); default false.
    */
   resetStrays?: boolean;
+  /**
+   * A PROXY protocol v2 header in the stream of every new TCP flow; default none. The engine needs
+   * `proxyProtocol`. What changes holds for new flows.
+   */
+  proxyProtocol?: ProxyProtocolOptions;
+}
+
+/** Where a PROXY header goes in a TCP stream; AWS's names. */
+export type HeaderPlacement = "on_first_ack_with_payload" | "on_first_ack";
+
+/** PROXY protocol v2 towards the targets of a service. */
+export interface ProxyProtocolOptions {
+  /**
+   * Before the client's first payload (default), or before the last packet of the handshake: then
+   * servers that speak first work, too.
+   */
+  placement?: HeaderPlacement;
+  /** Endpoint id of AWS PrivateLink, `vpce-…`. */
+  vpce?: string;
+  /** Further TLVs. CRC32C and padding come by themselves. */
+  tlvs?: readonly { type: number; value: Uint8Array }[];
+  /** Length to pad headers to; default 100, as AWS. It stays as it was while the service lives. */
+  padTo?: number;
+  /** UDP as well: a header in every datagram of the client; default false. */
+  udp?: boolean;
 }
 
 /** Names of verdicts as they appear in reports, by VERDICT_* value. */
@@ -119,6 +149,18 @@ export type EmitName = "pp2" | "rst" | "icmp";
 export interface Counters {
   /** Packets by verdict; the sum is the number of packets processed. */
   verdicts: Record<VerdictName, number>;
+  proxyProtocol: {
+    /** TCP headers that were sent again, because the client repeated its first bytes. */
+    repeated: number;
+    /** Acknowledgements that fell inside a header. */
+    clamped: number;
+    /** Flows that were met in mid-stream and have no header. */
+    adopted: number;
+    /** SYNs that lost their data or their Fast Open option. */
+    cut: number;
+    /** Datagrams that got a header. */
+    datagrams: number;
+  };
   flows: {
     created: number;
     expired: number;

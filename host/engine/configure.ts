@@ -28,6 +28,8 @@ export interface Settings {
   seed: Uint8Array;
   timeouts: Timeouts;
   warmUp: boolean;
+  /** CONFIG_PP2_*. */
+  proxyProtocol: number;
 }
 
 const OPTIONS: OptionNames<EngineOptions> = {
@@ -40,6 +42,7 @@ const OPTIONS: OptionNames<EngineOptions> = {
   timeouts: true,
   wasm: true,
   warmUp: true,
+  proxyProtocol: true,
 };
 
 /** @throws TypeError or RangeError that names the option, its value and its range */
@@ -54,7 +57,14 @@ export function settingsOf(options: EngineOptions): Settings {
     seed: seedOf(options.seed),
     timeouts: timeoutsOf(options.timeouts ?? {}),
     warmUp: truth("warmUp", options.warmUp ?? true),
+    proxyProtocol: proxyProtocolOf(options.proxyProtocol ?? false),
   };
+}
+
+function proxyProtocolOf(option: boolean | "udp"): number {
+  if (option === "udp") return abi.CONFIG_PP2_TCP | abi.CONFIG_PP2_UDP;
+  if (typeof option === "boolean") return option ? abi.CONFIG_PP2_TCP : 0;
+  throw new TypeError(`proxyProtocol: ${shown(option)} is not true, false or "udp"`);
 }
 
 function seedOf(seed: Uint8Array | undefined): Uint8Array {
@@ -103,4 +113,5 @@ export function configure(
     set(abi.CONFIG_TIMEOUTS_MS + state * 4, Math.round(seconds * 1000));
   }
   set(abi.CONFIG_TUPLE_HOLD_MS, TUPLE_HOLD_MS);
+  set(abi.CONFIG_PP2, settings.proxyProtocol);
 }

@@ -24,6 +24,7 @@ import { configure, type Settings, settingsOf } from "./configure.ts";
 import { type EngineExports, loadEngine } from "./module.ts";
 import type { CapacityChange, CapacityState, NetworkTables } from "./network.ts";
 import { type LoadStep, Networks } from "./networks.ts";
+import { ServiceHeaders } from "./proxy.ts";
 import { readFlow, readUsage } from "./records.ts";
 import { ServiceTables } from "./tables.ts";
 import { warmUp } from "./warmup.ts";
@@ -134,7 +135,9 @@ export class Engine {
       address: this.#layout(abi.LAYOUT_TABLES),
       bytes: settings.tablesBytes,
     };
-    this.#services = new ServiceTables(this.#view, this.#layout(abi.LAYOUT_SERVICES), tables);
+    const headers = () => new ServiceHeaders(exports, settings.proxyProtocol);
+    const services = this.#layout(abi.LAYOUT_SERVICES);
+    this.#services = new ServiceTables(this.#view, services, tables, headers());
     const images = {
       address: this.#layout(abi.LAYOUT_NETWORK),
       bytes: settings.networkBytes * 2,
@@ -147,6 +150,7 @@ export class Engine {
       capacities: this.#layout(abi.LAYOUT_CAPACITIES),
       capacityChanges: this.#layout(abi.LAYOUT_CAPACITY_CHANGES),
       region: images,
+      headers: headers(),
     });
     for (let port = 0; port < abi.PORT_COUNT_MAX; port++) this.#clearPort(port);
   }
@@ -359,7 +363,15 @@ export class Engine {
     for (const [kind, name] of EMIT_NAMES.entries()) {
       emitted[name] = read(abi.COUNTER_EMITTED + kind * 8);
     }
-    return { verdicts, flows, emitted, unreachable: read(abi.COUNTER_UNREACHABLE) };
+    const proxyProtocol = {
+      repeated: read(abi.COUNTER_PP2_REPEATED),
+      clamped: read(abi.COUNTER_PP2_CLAMPED),
+      adopted: read(abi.COUNTER_PP2_ADOPTED),
+      cut: read(abi.COUNTER_PP2_CUT),
+      datagrams: read(abi.COUNTER_PP2_DATAGRAMS),
+    };
+    const unreachable = read(abi.COUNTER_UNREACHABLE);
+    return { verdicts, flows, emitted, proxyProtocol, unreachable };
   }
 
   /** What has passed through a service. */
@@ -442,5 +454,23 @@ export async function createEngine(options: EngineOptions = {}): Promise<Engine>
   const settings = settingsOf(options);
   const exports = await loadEngine(options.wasm);
   if (settings.warmUp) warmUp(exports, (small) => new Engine(exports, settingsOf(small)));
-  return new Engine(exports, settings);
+  const engine = new Engine(exports, settings);
+  requireMemory(engine.flowTableBytes + engine.flow6TableBytes);
+  return engine;
+}
+
+/** Tables above this size are made only where there is memory for all of it. */
+const CHECKED_BYTES = 256 << 20;
+
+/**
+ * Memory is had when it is first written, and a system that has none left by then ends the process:
+ * so a large table is held against what is free before the first packet. Browsers do not tell.
+ */
+function requireMemory(bytes: number): void {
+  const { process: node } = globalThis as { process?: { availableMemory?(): number } };
+  const free = node?.availableMemory?.();
+  if (free === undefined || bytes <= CHECKED_BYTES || bytes <= free) return;
+  throw new RangeError(
+    `flowCountMax, flow6CountMax: tables of ${bytes} bytes, and ${free} bytes of memory are free`,
+  );
 }

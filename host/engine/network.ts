@@ -8,7 +8,7 @@
  * subnet does the source lie in, and which route of its table is the longest that matches. The
  * answer is a service, which the flow belongs to for life. Established flows ask nothing.
  */
-import type { Target } from "./api.ts";
+import type { ProxyProtocolOptions, Target } from "./api.ts";
 
 /**
  * What kind of work a service does.
@@ -58,6 +58,9 @@ export interface NetworkService {
     /** Outbound of the load balancer: the target's address and port. */
     outbound?: string;
   };
+  /** A PROXY protocol v2 header in the stream of every new TCP flow, with the id of the endpoint
+   *  that it comes through; default none. The engine needs `proxyProtocol`. */
+  proxyProtocol?: ProxyProtocolOptions;
   /** Capacity that it shares, by name of `NetworkTables.capacities`; default unlimited. */
   capacity?: string;
 }

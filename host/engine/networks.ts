@@ -10,6 +10,7 @@ import { NetworkImage } from "./image.ts";
 import type { EngineExports } from "./module.ts";
 import type { CapacityChange, CapacityState, NetworkTables } from "./network.ts";
 import { packNetwork } from "./pack.ts";
+import type { ServiceHeaders } from "./proxy.ts";
 
 /** What a step of a load does: packs (the more the tables say, the longer), or clears and copies. */
 export type LoadStep = "pack" | "copy";
@@ -28,6 +29,7 @@ export interface NetworkMemory {
   capacityChanges: number;
   /** Both images, one behind the other. */
   region: Region;
+  headers: ServiceHeaders;
 }
 
 export class Networks {
@@ -75,6 +77,7 @@ export class Networks {
         capacityOf: (name) => this.#capacityFor(name),
         remembered: (key, make) => this.#remembered(key, make),
         leftovers: () => this.#leftovers(tables),
+        headers: this.#memory.headers,
       });
       for (let start = 0; start < half; start += SLICE_BYTES) {
         bytes.set(image.bytes.subarray(start, start + SLICE_BYTES), address + start);
@@ -110,6 +113,7 @@ export class Networks {
     const number = this.#next < abi.SERVICE_COUNT_MAX ? this.#next++ : this.#freeNumber();
     const { bytes, usage } = this.#memory;
     bytes.fill(0, usage + number * abi.USAGE_BYTES, usage + (number + 1) * abi.USAGE_BYTES);
+    this.#memory.headers.forget(number);
     this.#numbers.set(id, number);
     return number;
   }

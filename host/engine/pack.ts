@@ -20,6 +20,7 @@ import type {
   NetworkVpc,
 } from "./network.ts";
 import { PrefixSets, prefixOf } from "./prefixes.ts";
+import { type HeaderTemplates, headerFlags, type ServiceHeaders } from "./proxy.ts";
 
 /** A NAT address has 55,000 ports a destination: the upper ones, where clients' own mostly are. */
 const PORT_MIN_LIMITED = 65536 - 55_000;
@@ -61,6 +62,7 @@ export interface PackContext {
   remembered<T>(key: string, make: () => T): T;
   /** Services of earlier tables that still have flows: their numbers and their records. */
   leftovers(): Iterable<readonly [number: number, record: Uint8Array]>;
+  headers: ServiceHeaders;
 }
 
 /** Packs `tables` into an empty image. @throws TypeError, RangeError naming path, value and range */
@@ -168,15 +170,43 @@ class Packing {
     image.put(abi.IMAGE_SERVICE_COUNT, count);
     for (const [number, record] of leftovers) {
       image.bytes.set(record, place + number * abi.SERVICE_BYTES);
+      this.#headers(place + number * abi.SERVICE_BYTES, this.#context.headers.get(number));
     }
     for (const [at, service] of services.entries()) {
       const number = this.#services.get(service.id) as number;
-      this.#service(`services[${at}]`, service, place + number * abi.SERVICE_BYTES);
+      const record = place + number * abi.SERVICE_BYTES;
+      this.#service(`services[${at}]`, service, record);
+      const templates = this.#headersOf(`services[${at}]`, number, service);
+      this.#headers(record, templates);
       yield "pack";
     }
     for (const [number] of leftovers) this.#compare(place + number * abi.SERVICE_BYTES);
     image.put(abi.IMAGE_IDLE_MS_MIN, this.#idleMsMin);
     image.put(abi.IMAGE_MTU_MIN, this.#mtuMin);
+  }
+
+  #headersOf(path: string, number: number, service: NetworkService): HeaderTemplates | undefined {
+    try {
+      const templates = this.#context.headers.check(number, service.proxyProtocol);
+      this.#context.headers.keep(number, templates);
+      return templates;
+    } catch (error) {
+      const Kind = error instanceof TypeError ? TypeError : RangeError;
+      throw new Kind(`${path}.${(error as Error).message}`);
+    }
+  }
+
+  /** Writes PROXY headers and where they are. */
+  #headers(record: number, templates: HeaderTemplates | undefined): void {
+    if (templates === undefined) return;
+    const { v4, v6 } = templates;
+    const place = this.#image.take(v4.length + v6.length);
+    this.#image.bytes.set(v4, place);
+    this.#image.bytes.set(v6, place + v4.length);
+    const address = this.#image.addressOf(place);
+    this.#image.put(record + abi.SERVICE_PP2_TEMPLATE, address);
+    this.#image.put(record + abi.SERVICE_PP2_TEMPLATE6, address + v4.length);
+    this.#image.put(record + abi.SERVICE_PP2_BYTES, v4.length | (v6.length << 16));
   }
 
   /** The shortest idle timeout and the smallest MTU are what the packet path compares with first. */
@@ -199,7 +229,7 @@ class Packing {
       (service.isMtuTold ? abi.TRAIT_MTU_TOLD : 0) |
       (service.isFailOpen ? abi.TRAIT_FAIL_OPEN : 0);
     const mtu = service.mtuBytes;
-    put(abi.SERVICE_FLAGS, kind.flags);
+    put(abi.SERVICE_FLAGS, kind.flags | headerFlags(service.proxyProtocol));
     put(abi.SERVICE_TRAITS, traits);
     put16(abi.SERVICE_VPC, wholeNumber(`${path}.vpc`, service.vpc, 0, 0xffff));
     put16(

@@ -17,6 +17,7 @@ import {
   truth,
   wholeNumber,
 } from "./check.ts";
+import { type HeaderTemplates, headerFlags, type ServiceHeaders } from "./proxy.ts";
 
 const WEIGHT_MAX = 999;
 const POOL_COUNT_MAX = 1024;
@@ -29,6 +30,7 @@ const SERVICE_OPTIONS: OptionNames<ServiceOptions> = {
   adopt: true,
   resetStrays: true,
   listenerBits: true,
+  proxyProtocol: true,
 };
 const TARGET_OPTIONS: OptionNames<Target> = { address: true, port: true, weight: true };
 
@@ -66,13 +68,20 @@ export class ServiceTables {
   readonly #view: DataView<ArrayBuffer>;
   readonly #services: number;
   readonly #region: Region;
+  readonly #headers: ServiceHeaders;
   /** Pieces in use by service. */
   readonly #pieces = new Map<number, Region>();
 
-  constructor(view: DataView<ArrayBuffer>, services: number, region: Region) {
+  constructor(
+    view: DataView<ArrayBuffer>,
+    services: number,
+    region: Region,
+    headers: ServiceHeaders,
+  ) {
     this.#view = view;
     this.#services = services;
     this.#region = region;
+    this.#headers = headers;
   }
 
   /** Builds and installs a service. @throws TypeError, RangeError */
@@ -80,7 +89,8 @@ export class ServiceTables {
     checkOptions("", options, SERVICE_OPTIONS);
     const flags =
       (truth("adopt", options.adopt ?? false) ? abi.SERVICE_FLAG_ADOPT : 0) |
-      (truth("resetStrays", options.resetStrays ?? false) ? abi.SERVICE_FLAG_RESET_STRAYS : 0);
+      (truth("resetStrays", options.resetStrays ?? false) ? abi.SERVICE_FLAG_RESET_STRAYS : 0) |
+      headerFlags(options.proxyProtocol);
     const sources = listOf("sourceAddresses", options.sourceAddresses ?? []).map((text, at) =>
       named(`sourceAddresses[${at}]`, text),
     );
@@ -98,7 +108,9 @@ export class ServiceTables {
       targets: targets.filter((target) => target.bytes.length === bytes && target.weight > 0),
     }));
     const [v4, v6] = parts as [(typeof parts)[0], (typeof parts)[0]];
-    const writer = this.#reserve(index, v4, v6);
+    const templates = this.#headers.check(index, options.proxyProtocol);
+    const writer = this.#reserve(index, v4, v6, templates);
+    this.#headers.keep(index, templates);
     const pool = writer.addresses(v4.pool);
     const pool6 = writer.addresses(v6.pool);
     const [ring, list] = writer.targets(v4.targets, abi.TARGET_BYTES, abi.TARGET_PORT_BE);
@@ -118,6 +130,10 @@ export class ServiceTables {
     put(abi.SERVICE_TARGETS6, list6);
     put(abi.SERVICE_TARGET6_COUNT, ring6 === 0 ? 0 : v6.targets.length);
     put(abi.SERVICE_LISTENER_BITS, listenerBits);
+    put(abi.SERVICE_PP2_TEMPLATE, writer.bytes(templates?.v4));
+    put(abi.SERVICE_PP2_TEMPLATE6, writer.bytes(templates?.v6));
+    const [bytes, bytes6] = [templates?.v4.length ?? 0, templates?.v6.length ?? 0];
+    put(abi.SERVICE_PP2_BYTES, bytes | (bytes6 << 16));
   }
 
   /** Finds room for a service's tables, its old piece being free again. */
@@ -125,12 +141,14 @@ export class ServiceTables {
     index: number,
     v4: { pool: unknown[]; targets: unknown[] },
     v6: { pool: unknown[]; targets: unknown[] },
+    templates: HeaderTemplates | undefined,
   ): TableWriter {
     const ringBytes = (list: unknown[]) => (list.length === 0 ? 0 : RING_SIZE * 2 + 64);
     const bytes =
       v4.pool.length * 4 +
       v6.pool.length * 16 +
-      6 * 64 +
+      8 * 64 +
+      (templates ? templates.v4.length + templates.v6.length : 0) +
       v4.targets.length * abi.TARGET_BYTES +
       v6.targets.length * abi.TARGET6_BYTES +
       ringBytes(v4.targets) +
@@ -168,6 +186,14 @@ class TableWriter {
       address: address >>> 0,
       bytes: new Uint8Array(this.#view.buffer, address >>> 0, bytes),
     };
+  }
+
+  /** Returns the address of a copy, 0 without bytes. */
+  bytes(bytes: Uint8Array | undefined): number {
+    if (bytes === undefined) return 0;
+    const place = this.#place(bytes.length);
+    place.bytes.set(bytes);
+    return place.address;
   }
 
   addresses(list: readonly Uint8Array[]): number {

@@ -116,7 +116,7 @@ function figures(result: ReplayResult): string {
     .join("\n");
 }
 
-function chart(id: string, title: string): string {
+export function chart(id: string, title: string): string {
   return `<figure id="chart-${id}"><figcaption>${title}</figcaption><div></div></figure>`;
 }
 
@@ -150,11 +150,11 @@ function capacityTable(result: ReplayResult): string {
   return tableHtml("Capacity", ["target", "cores", "reached in this run"], rows);
 }
 
-function tableHtml(caption: string, titles: string[], rows: string[][]): string {
+export function tableHtml(caption: string, titles: string[], rows: string[][]): string {
   const line = (cells: string[], tag: string) =>
     `<tr>${cells.map((cell) => `<${tag}>${escaped(cell)}</${tag}>`).join("")}</tr>`;
   return (
-    `<div id="table-${caption.toLowerCase()}"><table><caption>${caption}</caption>` +
+    `<div id="table-${caption.toLowerCase().replaceAll(" ", "-")}"><table><caption>${caption}</caption>` +
     `<thead>${line(titles, "th")}</thead>` +
     `<tbody>${rows.map((row) => line(row, "td")).join("")}</tbody></table></div>`
   );
@@ -173,12 +173,12 @@ export function escaped(text: string): string {
 }
 
 /** JSON for a script element, where only "<" could end it early. */
-function embedded(data: unknown): string {
+export function embedded(data: unknown): string {
   return JSON.stringify(data).replace(/</g, "\\u003c");
 }
 
 /** Code for a script element: "</script" can stand in its strings only, where "\/" is "/". */
-function inlined(code: string): string {
+export function inlined(code: string): string {
   return code.replace(/<\/script/gi, "<\\/script");
 }
 

@@ -10,7 +10,7 @@
  */
 
 import type { ScenarioConfig, TargetConfig } from "../config/schema.ts";
-import type { EngineOptions, ServiceOptions, Target } from "../engine/api.ts";
+import type { EngineOptions, HeaderPlacement, ServiceOptions, Target } from "../engine/api.ts";
 import type { ResourceResult } from "../replay/result.ts";
 
 export type ScenarioName = "nat" | "nlb" | "privatelink";
@@ -29,7 +29,10 @@ export interface Scenario {
   name: ScenarioName;
   services: ServiceOptions[];
   resources: ScenarioResource[];
-  engine: Pick<EngineOptions, "flowCountMax" | "flow6CountMax" | "seed" | "timeouts">;
+  engine: Pick<
+    EngineOptions,
+    "flowCountMax" | "flow6CountMax" | "seed" | "timeouts" | "proxyProtocol"
+  >;
   /** What a reader of the report has to know. */
   notes: string[];
 }
@@ -37,6 +40,7 @@ export interface Scenario {
 /** Sixteen bytes that key the engine's hashes where nothing else is asked: runs are repeatable. */
 export const DEFAULT_SEED: Uint8Array = new TextEncoder().encode("flowplane replay");
 
+const ENDPOINT_ID = "vpce-00000000000000001";
 const SOURCE_ADDRESS_COUNT = 8;
 /**
  * Default targets stand for as many groups of them as there are listeners, as behind load balancers
@@ -83,6 +87,8 @@ export function configuredScenario(config: ScenarioConfig): Scenario {
         : (config.nlb?.addresses ?? nlbAddresses()),
     targets: config.nlb?.targets?.map(engineTarget) ?? defaultTargets(4),
     listenerBits: config.nlb?.targets ? 0 : LISTENER_BITS,
+    hasHeader: config.nlb?.["proxy_protocol_v2.enabled"],
+    placement: config.nlb?.["proxy_protocol_v2.client_to_server.header_placement"],
     engine,
   });
 }
@@ -96,13 +102,23 @@ interface Parts {
   sourceAddresses: string[];
   targets: Target[];
   listenerBits: number;
+  /** Default: through an endpoint only. */
+  hasHeader?: boolean | undefined;
+  placement?: HeaderPlacement | undefined;
   engine: Scenario["engine"];
 }
 
 function scenario(
   name: ScenarioName,
-  { adopt, sourceAddresses, targets, listenerBits, engine }: Parts,
+  { adopt, sourceAddresses, targets, listenerBits, hasHeader, placement, engine }: Parts,
 ): Scenario {
+  const isEndpoint = name === "privatelink";
+  const proxyProtocol = {
+    ...(isEndpoint && { vpce: ENDPOINT_ID }),
+    ...(placement && { placement }),
+  };
+  const header = (hasHeader ?? isEndpoint) && name !== "nat" ? { proxyProtocol } : {};
+  if ("proxyProtocol" in header) engine.proxyProtocol = true;
   const nlb = { id: "nlb-1", kind: "network-load-balancer", service: 0 } as const;
   switch (name) {
     case "nat":
@@ -116,7 +132,7 @@ function scenario(
     case "nlb":
       return {
         name,
-        services: [{ targets, listenerBits, adopt }],
+        services: [{ targets, listenerBits, adopt, ...header }],
         resources: [nlb],
         engine,
         notes: [],
@@ -124,10 +140,10 @@ function scenario(
     case "privatelink":
       return {
         name,
-        services: [{ sourceAddresses, targets, listenerBits, adopt }],
-        resources: [{ id: "vpce-00000000000000001", kind: "vpc-endpoint", service: 0 }, nlb],
+        services: [{ sourceAddresses, targets, listenerBits, adopt, ...header }],
+        resources: [{ id: ENDPOINT_ID, kind: "vpc-endpoint", service: 0 }, nlb],
         engine,
-        notes: ["PROXY protocol v2 is not implemented yet: flows reach their targets without it"],
+        notes: [],
       };
   }
 }

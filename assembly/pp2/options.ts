@@ -1,0 +1,138 @@
+/**
+ * TCP options that a header in the stream concerns: SACK (RFC 2018, RFC 2883), timestamps (RFC
+ * 7323) and Fast Open (RFC 7413, and the experiment of RFC 6994 before it). Options lie on any
+ * byte; checksums are kept by summing all options before and after a change.
+ *
+ * Bounded by the header's 40 bytes of options. An option that is not all there, or whose length is
+ * impossible, ends the walk: what follows it is nothing that anybody can read.
+ */
+import { deltaOf, sumOf, updated } from "../checksum";
+import { Packet } from "../packet";
+import { headerBytesOf, loadBe32, TCP_BYTES_MIN } from "../wire/segment";
+import { TCP_CHECKSUM } from "../wire/transport";
+
+const OPTION_END: u8 = 0;
+const OPTION_NOOP: u8 = 1;
+const OPTION_SACK: u8 = 5;
+const OPTION_TIMESTAMPS: u8 = 8;
+const OPTION_FAST_OPEN: u8 = 34;
+const OPTION_EXPERIMENT: u8 = 254;
+const FAST_OPEN_EXPERIMENT: u16 = 0x89f9;
+export const TIMESTAMPS_BYTES: u32 = 10;
+const SACK_BLOCK_BYTES: u32 = 8;
+/** NOP, NOP, timestamps of 10 bytes and nothing else, as nearly all segments have it. */
+const TIMESTAMPS_ALONE: u32 = 0x0a080101;
+
+/** End of the options that are present. */
+function optionsEnd(packet: Packet): usize {
+  return <usize>(packet.transport + min<u32>(headerBytesOf(packet), packet.transportBytes));
+}
+
+/** Length of the option at `at`, a NOP's being 1; 0 where no more can be read. */
+function lengthAt(at: usize, end: usize): u32 {
+  if (at >= end) return 0;
+  const kind = load<u8>(at);
+  if (kind == OPTION_NOOP) return 1;
+  if (kind == OPTION_END || at + 2 > end) return 0;
+  const length = <u32>load<u8>(at, 1);
+  return length < 2 || at + <usize>length > end ? 0 : length;
+}
+
+/** Address of the timestamps option, 0 when there is none. */
+export function findTimestamps(packet: Packet): usize {
+  const end = optionsEnd(packet);
+  let at = <usize>(packet.transport + TCP_BYTES_MIN);
+  for (let length = lengthAt(at, end); length != 0; length = lengthAt(at, end)) {
+    if (load<u8>(at) == OPTION_TIMESTAMPS && length == TIMESTAMPS_BYTES) return at;
+    at += <usize>length;
+  }
+  return 0;
+}
+
+/**
+ * Maps the edges of all SACK blocks. Without `limit` they move by `amount`. With it they follow a
+ * header of `amount` bytes from `limit` on: edges inside the header become `limit`, those behind it
+ * move down, and blocks that then begin at `limit` or are empty are taken out, because the sender
+ * of what they name has seen no acknowledgement beyond `limit`.
+ */
+export function mapSacks(packet: Packet, amount: u32, limit: u32, hasLimit: bool): void {
+  const end = optionsEnd(packet);
+  const first = <usize>(packet.transport + TCP_BYTES_MIN);
+  if (end == first + 12 && load<u32>(first) == TIMESTAMPS_ALONE) return;
+  let at = first;
+  let before: u64 = 0;
+  let isFound = false;
+  for (let length = lengthAt(at, end); length != 0; length = lengthAt(at, end)) {
+    if (load<u8>(at) == OPTION_SACK) {
+      if (!isFound) before = sumOf(first, <u32>(end - first));
+      isFound = true;
+      if (hasLimit) limitBlocks(at, length, amount, limit);
+      else moveBlocks(at, length, amount);
+    }
+    at += <usize>length;
+  }
+  if (isFound) settle(packet, before, first, end);
+}
+
+/** Lets the checksum follow a change of the options, which summed to `before`. */
+function settle(packet: Packet, before: u64, first: usize, end: usize): void {
+  if (packet.partial != 0) return;
+  const checksum = <usize>(packet.transport + TCP_CHECKSUM);
+  const delta = deltaOf(before, sumOf(first, <u32>(end - first)));
+  store<u16>(checksum, <u16>updated(load<u16>(checksum), delta));
+}
+
+function moveBlocks(option: usize, length: u32, amount: u32): void {
+  const end = option + <usize>length;
+  for (let edge = option + 2; edge + 4 <= end; edge += 4) {
+    store<u32>(edge, bswap<u32>(loadBe32(edge) + amount));
+  }
+}
+
+function limitBlocks(option: usize, length: u32, headerBytes: u32, limit: u32): void {
+  const end = option + <usize>length;
+  let kept = option + 2;
+  for (let block = option + 2; block + <usize>SACK_BLOCK_BYTES <= end; block += 8) {
+    const left = behindHeader(loadBe32(block), limit, headerBytes);
+    const right = behindHeader(loadBe32(block + 4), limit, headerBytes);
+    if (left == limit || left == right) continue;
+    store<u32>(kept, bswap<u32>(left));
+    store<u32>(kept, bswap<u32>(right), 4);
+    kept += 8;
+  }
+  // What is left of the option becomes NOPs, and an option without blocks altogether.
+  if (kept == option + 2) kept = option;
+  else store<u8>(option, <u8>(kept - option), 1);
+  memory.fill(kept, OPTION_NOOP, end - kept);
+}
+
+/** Where a number of the target's stream lies in the client's, whose first byte is `limit`. */
+export function behindHeader(value: u32, limit: u32, headerBytes: u32): u32 {
+  const offset = <i32>(value - limit);
+  if (offset <= 0) return value;
+  return <u32>offset < headerBytes ? limit : value - headerBytes;
+}
+
+/** Turns requests and cookies of TCP Fast Open into NOPs; true when there were any. */
+export function removeFastOpen(packet: Packet): bool {
+  const end = optionsEnd(packet);
+  const first = <usize>(packet.transport + TCP_BYTES_MIN);
+  let at = first;
+  const before = sumOf(first, <u32>(end - first));
+  let isFound = false;
+  for (let length = lengthAt(at, end); length != 0; length = lengthAt(at, end)) {
+    if (isFastOpen(at, length)) {
+      memory.fill(at, OPTION_NOOP, <usize>length);
+      isFound = true;
+    }
+    at += <usize>length;
+  }
+  if (isFound) settle(packet, before, first, end);
+  return isFound;
+}
+
+function isFastOpen(option: usize, length: u32): bool {
+  const kind = load<u8>(option);
+  if (kind == OPTION_FAST_OPEN) return true;
+  return kind == OPTION_EXPERIMENT && length >= 4 && load<u16>(option, 2) == FAST_OPEN_EXPERIMENT;
+}

@@ -1,0 +1,152 @@
+/**
+ * The header as a segment of its own, just before the client's segment that causes it: never more
+ * than an MSS in one segment, whatever that carries (super-packets, partial checksums), and never
+ * split, which receivers refuse.
+ *
+ *   link     the cause's
+ *   IP       the cause's addresses, DSCP, hop limit and DF; no options, no extension headers
+ *   TCP      SEQ = ISN + 1, ACK and window the cause's, PSH and ACK, timestamps as the cause has
+ *            them (RFC 7323 section 3.2: a segment without them may be dropped on such a connection)
+ *   payload  the service's template with the client-side tuple of the flow and the CRC32C
+ *
+ * So it is the same bytes each time, whatever it repeats. Its checksums are complete.
+ */
+import {
+  DIRECTION_FROM_CLIENT,
+  EMIT_PP2,
+  FLOW_SERVICE,
+  FRAME_PORT_OUT,
+  SERVICE_BYTES,
+  SERVICE_PP2_BYTES,
+  SERVICE_PP2_BYTES6,
+  SERVICE_PP2_TEMPLATE,
+  SERVICE_PP2_TEMPLATE6,
+  SIDE_CLIENT,
+} from "../abi";
+import { fold, sumOf } from "../checksum";
+import { copyLink, emit, emitSlot } from "../emit";
+import { services } from "../memory";
+import { Packet, PROTOCOL_TCP, sumAddresses } from "../packet";
+import { addressOf, portsOf } from "../rewrite";
+import { IPV4_BYTES_MIN, IPV4_CHECKSUM, IPV4_SOURCE, IPV4_TOTAL_LENGTH } from "../wire/ipv4";
+import { IPV6_BYTES, IPV6_PAYLOAD_LENGTH, IPV6_SOURCE } from "../wire/ipv6";
+import {
+  TCP_ACKNOWLEDGEMENT,
+  TCP_BYTES_MIN,
+  TCP_DATA_OFFSET,
+  TCP_FLAGS,
+  TCP_SEQUENCE,
+  TCP_URGENT,
+} from "../wire/segment";
+import { TCP_CHECKSUM } from "../wire/transport";
+import { FAMILY, HEADER_BYTES_MIN, seal } from "./header";
+import { findTimestamps, TIMESTAMPS_BYTES } from "./options";
+
+const IPV4_ID: u32 = 4;
+const IPV4_FRAGMENT: u32 = 6;
+const DO_NOT_FRAGMENT_BE: u16 = 0x0040;
+const ID_REPEATED_BE: u16 = 0x0080;
+const FLAGS_PSH_ACK: u8 = 0x18;
+const NOOPS: u16 = 0x0101;
+const TLV_HEAD_BYTES: u32 = 3;
+
+export function serviceOf(record: usize): usize {
+  return services + <usize>load<u16>(record, FLOW_SERVICE) * SERVICE_BYTES;
+}
+
+/** Length of the header in flows of this service and family, 0 when it has none. */
+export function headerBytesFor(service: usize, isIpv6: u32): u32 {
+  return load<u16>(service + <usize>(isIpv6 ? SERVICE_PP2_BYTES6 : SERVICE_PP2_BYTES));
+}
+
+/** Writes the header of a flow at `at`; `transport` is 1 for streams, 2 for datagrams. */
+export function writeHeader(at: usize, record: usize, isIpv6: u8, transport: u8): u32 {
+  const service = serviceOf(record);
+  const bytes = headerBytesFor(service, isIpv6);
+  const template = isIpv6 ? SERVICE_PP2_TEMPLATE6 : SERVICE_PP2_TEMPLATE;
+  memory.copy(at, <usize>load<u32>(service + <usize>template), <usize>bytes);
+  store<u8>(at + <usize>FAMILY, (isIpv6 ? 0x20 : 0x10) | transport);
+  const source = addressOf(record, isIpv6, SIDE_CLIENT, true);
+  const destination = addressOf(record, isIpv6, SIDE_CLIENT, false);
+  const ports = portsOf(record, SIDE_CLIENT, DIRECTION_FROM_CLIENT);
+  const addresses = at + HEADER_BYTES_MIN;
+  if (isIpv6) {
+    v128.store(addresses, v128.load(source));
+    v128.store(addresses, v128.load(destination), 16);
+    store<u32>(addresses, ports, 32);
+  } else {
+    store<u32>(addresses, load<u32>(source));
+    store<u32>(addresses, load<u32>(destination), 4);
+    store<u32>(addresses, ports, 8);
+  }
+  seal(at, bytes, HEADER_BYTES_MIN + (isIpv6 ? 36 : 12) + TLV_HEAD_BYTES);
+  return bytes;
+}
+
+/**
+ * Emits the header segment of a flow before `packet`, a TCP segment of its client that has been
+ * translated. `sequence` is the number of the header's first byte.
+ */
+export function emitHeader(
+  descriptor: usize,
+  packet: Packet,
+  record: usize,
+  sequence: u32,
+  handle: u32,
+): void {
+  const frame = emitSlot();
+  const linkBytes = copyLink(frame, descriptor, packet, false);
+  const network = frame + <usize>linkBytes;
+  const ipBytes = packet.isIpv6 ? IPV6_BYTES : IPV4_BYTES_MIN;
+  const segment = network + <usize>ipBytes;
+  const headBytes = writeHead(segment, packet, sequence);
+  const segmentBytes = headBytes + writeHeader(segment + headBytes, record, packet.isIpv6, 1);
+  if (packet.isIpv6) writeIpv6(network, packet, segmentBytes);
+  else writeIpv4(network, packet, segmentBytes);
+  const pseudo =
+    sumAddresses(packet) + <u64>bswap<u16>(PROTOCOL_TCP) + <u64>bswap<u16>(<u16>segmentBytes);
+  const sum = fold(pseudo + sumOf(segment, segmentBytes));
+  store<u16>(segment, <u16>(~sum & 0xffff), TCP_CHECKSUM);
+  const portOut = load<u16>(descriptor, FRAME_PORT_OUT);
+  emit(EMIT_PP2, descriptor, false, linkBytes + ipBytes + segmentBytes, portOut, handle);
+}
+
+/** The TCP header, checksum 0; returns its length. */
+function writeHead(at: usize, packet: Packet, sequence: u32): u32 {
+  const cause = <usize>packet.transport;
+  const timestamps = findTimestamps(packet);
+  const bytes = timestamps == 0 ? TCP_BYTES_MIN : TCP_BYTES_MIN + 2 + TIMESTAMPS_BYTES;
+  memory.copy(at, cause, TCP_BYTES_MIN);
+  store<u32>(at, bswap<u32>(sequence), TCP_SEQUENCE);
+  store<u32>(at, load<u32>(cause, TCP_ACKNOWLEDGEMENT), TCP_ACKNOWLEDGEMENT);
+  store<u8>(at, <u8>((bytes >> 2) << 4), TCP_DATA_OFFSET);
+  store<u8>(at, FLAGS_PSH_ACK, TCP_FLAGS);
+  store<u16>(at, 0, TCP_CHECKSUM);
+  store<u16>(at, 0, TCP_URGENT);
+  if (timestamps == 0) return bytes;
+  store<u16>(at, NOOPS, TCP_BYTES_MIN);
+  memory.copy(at + TCP_BYTES_MIN + 2, timestamps, TIMESTAMPS_BYTES);
+  return bytes;
+}
+
+function writeIpv4(at: usize, packet: Packet, payloadBytes: u32): void {
+  const cause = <usize>packet.network;
+  memory.copy(at, cause, IPV4_BYTES_MIN);
+  store<u8>(at, 0x45);
+  store<u16>(at, bswap<u16>(<u16>(IPV4_BYTES_MIN + payloadBytes)), IPV4_TOTAL_LENGTH);
+  // Where it may be fragmented, it must not share the cause's identification.
+  store<u16>(at, load<u16>(cause, IPV4_ID) ^ ID_REPEATED_BE, IPV4_ID);
+  store<u16>(at, load<u16>(cause, IPV4_FRAGMENT) & DO_NOT_FRAGMENT_BE, IPV4_FRAGMENT);
+  store<u32>(at, load<u32>(packet.sourceAddress), IPV4_SOURCE);
+  store<u32>(at, load<u32>(packet.destinationAddress), IPV4_SOURCE + 4);
+  store<u16>(at, 0, IPV4_CHECKSUM);
+  store<u16>(at, <u16>(~fold(sumOf(at, IPV4_BYTES_MIN)) & 0xffff), IPV4_CHECKSUM);
+}
+
+function writeIpv6(at: usize, packet: Packet, payloadBytes: u32): void {
+  memory.copy(at, packet.network, IPV6_BYTES);
+  store<u16>(at, bswap<u16>(<u16>payloadBytes), IPV6_PAYLOAD_LENGTH);
+  store<u8>(at, PROTOCOL_TCP, 6);
+  v128.store(at, v128.load(packet.sourceAddress), IPV6_SOURCE);
+  v128.store(at, v128.load(packet.destinationAddress), IPV6_SOURCE + 16);
+}

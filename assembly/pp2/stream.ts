@@ -1,0 +1,296 @@
+/**
+ * A PROXY protocol header in a TCP stream that nobody terminates.
+ *
+ * Theory of operation. The target's stream is the client's with H bytes in front, so everything
+ * that the client numbers lies H higher behind the engine, for the life of the flow:
+ *
+ *   client to target   SEQ + H
+ *   target to client   ACK - H, and the edges of SACK blocks
+ *
+ * A flow passes three stages, told by two flags of its record:
+ *
+ *   stage    flags          until                        numbers
+ *   silent   OPEN           the header is caused         as they are: the target knows of no header
+ *   sent     HEADER, OPEN   the target acknowledges it   with the ISN at hand, see below
+ *   done     HEADER         the end                      H and nothing else (established.ts)
+ *
+ * What causes the header: the first segment of the client that takes sequence space beyond its SYN
+ * (payload or FIN, so never a pure ACK), or, as the service wants it, the first one after the
+ * handshake. It goes before that segment, and again before every segment that begins where the
+ * header belongs, for then the client repeats its first bytes, and that is how the loss of the
+ * header shows: acknowledgements inside it, or before it, reach the client as ISN + 1.
+ *
+ * SYNs are never touched, in no stage: their numbers come before the header. Data on a SYN and
+ * Fast Open are taken off, so that nothing reaches the target before the header.
+ *
+ * A capture's replay (frames of both directions carry the client side) maps acknowledgements up
+ * instead of down: behind it nothing is lost, and what comes back has seen the header.
+ *
+ * Invariants: (1) the ISN of a flow is right from its first SYN on until it is done; (2) a flow that
+ * was adopted in mid-stream has no flag and is never shifted; (3) H does not change while a service
+ * lives. Cost when done: one number, its checksum, and a look at the options of what comes back.
+ */
+import {
+  CONFIG_PP2,
+  COUNTER_PP2_ADOPTED,
+  COUNTER_PP2_CLAMPED,
+  COUNTER_PP2_REPEATED,
+  DIRECTION_FROM_CLIENT,
+  FLOW_FLAG_HEADER,
+  FLOW_FLAG_OPEN,
+  FLOW_FLAGS,
+  FLOW_STATE,
+  FLOW_STATE_HALF_OPEN,
+  PP2_BYTES_PER_SLOT,
+  SERVICE_FLAG_ADOPT,
+  SERVICE_FLAG_PP2,
+  SERVICE_FLAG_PP2_FIRST_ACK,
+  SERVICE_FLAG_PP2_UDP,
+  SERVICE_FLAGS,
+  SIDE_CLIENT,
+  VERDICT_FORWARD,
+} from "../abi";
+import { countUp } from "../counters";
+import { flowTable, slotOf } from "../flow/table";
+import { config, counters, reserve } from "../memory";
+import {
+  FRAGMENT_NONE,
+  Packet,
+  PROTOCOL_TCP,
+  PROTOCOL_UDP,
+  TCP_ACK,
+  TCP_FIN,
+  TCP_RST,
+  TCP_SYN,
+} from "../packet";
+import {
+  loadBe32,
+  payloadBytesOf,
+  replaceWord,
+  TCP_ACKNOWLEDGEMENT,
+  TCP_SEQUENCE,
+} from "../wire/segment";
+import { prependToDatagram } from "./datagram";
+import { behindHeader, mapSacks } from "./options";
+import { emitHeader, headerBytesFor, serviceOf } from "./segment";
+import { cutSyn } from "./syn";
+
+const STREAM_FLAGS: u32 = FLOW_FLAG_HEADER | FLOW_FLAG_OPEN;
+/** A segment whose flags are captured, and both numbers with them. */
+const NUMBERED_BYTES: u32 = 14;
+
+/** What is known of a flow until its header is acknowledged. */
+@unmanaged
+class Opening {
+  /** Sequence number of the client's first byte: ISN + 1, where the header begins. */
+  first: u32;
+  /** End of what the client has sent so far. */
+  sentEnd: u32;
+}
+
+/** An Opening for each slot of the tables, IPv4 then IPv6; none when no service has headers. */
+let openings4: usize = 0;
+let openings6: usize = 0;
+
+export function reserveOpenings(): void {
+  openings4 = reserveFor(0);
+  openings6 = reserveFor(1);
+}
+
+function reserveFor(isIpv6: u32): usize {
+  if (load<u32>(config, CONFIG_PP2) == 0) return 0;
+  return reserve(((<u64>flowTable(isIpv6).groupCount) << 4) * PP2_BYTES_PER_SLOT);
+}
+
+function openingOf(record: usize, isIpv6: u32): Opening {
+  const start = isIpv6 ? openings6 : openings4;
+  assert(start != 0, "pp2: a flow has a header, but the engine was made without room for any");
+  const slot = slotOf(flowTable(isIpv6), record);
+  return changetype<Opening>(start + <usize>slot * PP2_BYTES_PER_SLOT);
+}
+
+/** 64 and 128 of the flags: which stage the flow is in, 0 when it has no header. */
+export function streamFlags(record: usize): u32 {
+  return <u32>load<u8>(record, FLOW_FLAGS) & STREAM_FLAGS;
+}
+
+function setStreamFlags(record: usize, flags: u32): void {
+  const others = <u32>load<u8>(record, FLOW_FLAGS) & ~STREAM_FLAGS;
+  store<u8>(record, <u8>(others | flags), FLOW_FLAGS);
+}
+
+/** Decides, as a flow begins or begins again with a packet of its client, whether it gets a header. */
+export function armHeader(record: usize, packet: Packet): void {
+  const service = load<u32>(serviceOf(record), SERVICE_FLAGS);
+  const isUdp = packet.protocol == PROTOCOL_UDP;
+  const isWanted = (service & (isUdp ? SERVICE_FLAG_PP2_UDP : SERVICE_FLAG_PP2)) != 0;
+  const before = streamFlags(record);
+  if (!isUdp && (packet.flags & (TCP_SYN | TCP_ACK | TCP_RST)) != TCP_SYN) {
+    const isAdopted = isWanted && before == 0 && packet.protocol == PROTOCOL_TCP;
+    if (isAdopted) countUp(counters + COUNTER_PP2_ADOPTED);
+    return;
+  }
+  const flags = isWanted ? FLOW_FLAG_OPEN : 0;
+  if (before != flags) setStreamFlags(record, flags);
+}
+
+/**
+ * A packet of a flow with flags, already translated. Returns a VERDICT_*, for a datagram may have
+ * become too long.
+ */
+export function passStream(
+  descriptor: usize,
+  packet: Packet,
+  record: usize,
+  side: u32,
+  direction: u32,
+  handle: u32,
+): u32 {
+  const state = <u32>load<u8>(record, FLOW_STATE);
+  const fromClient = direction == DIRECTION_FROM_CLIENT;
+  if (packet.protocol == PROTOCOL_UDP) {
+    if (!fromClient || side != SIDE_CLIENT) return VERDICT_FORWARD;
+    return prependToDatagram(descriptor, packet, record);
+  }
+  if (packet.transportBytes < NUMBERED_BYTES) return VERDICT_FORWARD;
+  const flags = streamFlags(record);
+  if (packet.flags & TCP_SYN) {
+    if (flags & FLOW_FLAG_OPEN) passSyn(descriptor, packet, record, side, direction, state);
+  } else if (flags == FLOW_FLAG_HEADER) shiftSegment(packet, record, side, direction);
+  else if (fromClient) passOpening(descriptor, packet, record, side, state, handle);
+  else if (flags & FLOW_FLAG_HEADER) passAnswer(packet, record, side);
+  return VERDICT_FORWARD;
+}
+
+/** A segment of a flow that is done, or one whose numbers all lie behind the header. */
+export function shiftSegment(packet: Packet, record: usize, side: u32, direction: u32): void {
+  const bytes = headerBytesFor(serviceOf(record), packet.isIpv6);
+  const amount = select<u32>(bytes, 0 - bytes, side == SIDE_CLIENT);
+  if (direction == DIRECTION_FROM_CLIENT) {
+    const sequence = loadBe32(<usize>packet.transport + TCP_SEQUENCE);
+    return replaceWord(packet, TCP_SEQUENCE, sequence + amount);
+  }
+  if ((packet.flags & TCP_ACK) == 0) return;
+  const acknowledged = loadBe32(<usize>packet.transport + TCP_ACKNOWLEDGEMENT);
+  replaceWord(packet, TCP_ACKNOWLEDGEMENT, acknowledged + amount);
+  mapSacks(packet, amount, 0, false);
+}
+
+/** SYNs and SYN-ACKs tell where the header will begin. */
+function passSyn(
+  descriptor: usize,
+  packet: Packet,
+  record: usize,
+  side: u32,
+  direction: u32,
+  state: u32,
+): void {
+  if (packet.flags & TCP_RST) return;
+  const opening = openingOf(record, packet.isIpv6);
+  const isSilent = (streamFlags(record) & FLOW_FLAG_HEADER) == 0;
+  if (direction == DIRECTION_FROM_CLIENT) {
+    // Another SYN of a client that has given up the first; later ones are strays.
+    if (isSilent && state == FLOW_STATE_HALF_OPEN) {
+      begin(opening, loadBe32(<usize>packet.transport + TCP_SEQUENCE) + 1);
+    }
+    if (side == SIDE_CLIENT) cutSyn(descriptor, packet);
+  } else if (isSilent && packet.flags & TCP_ACK) {
+    begin(opening, loadBe32(<usize>packet.transport + TCP_ACKNOWLEDGEMENT));
+  }
+}
+
+function begin(opening: Opening, first: u32): void {
+  opening.first = first;
+  opening.sentEnd = first;
+}
+
+/** A segment of the client before the header is acknowledged. */
+function passOpening(
+  descriptor: usize,
+  packet: Packet,
+  record: usize,
+  side: u32,
+  state: u32,
+  handle: u32,
+): void {
+  const opening = openingOf(record, packet.isIpv6);
+  const sequence = loadBe32(<usize>packet.transport + TCP_SEQUENCE);
+  const taken = payloadBytesOf(packet) + u32((packet.flags & TCP_FIN) != 0);
+  const end = sequence + taken;
+  if (side == SIDE_CLIENT && causesHeader(packet, record, opening, state, sequence, end)) {
+    if (streamFlags(record) & FLOW_FLAG_HEADER) countUp(counters + COUNTER_PP2_REPEATED);
+    setStreamFlags(record, FLOW_FLAG_HEADER | FLOW_FLAG_OPEN);
+    emitHeader(descriptor, packet, record, opening.first, handle);
+  }
+  if (<i32>(end - opening.sentEnd) > 0) opening.sentEnd = end;
+  if (streamFlags(record) & FLOW_FLAG_HEADER) {
+    shiftSegment(packet, record, side, DIRECTION_FROM_CLIENT);
+  }
+}
+
+/** Whether the header goes before this segment, for the first time or again. */
+function causesHeader(
+  packet: Packet,
+  record: usize,
+  opening: Opening,
+  state: u32,
+  sequence: u32,
+  end: u32,
+): bool {
+  if ((packet.flags & TCP_ACK) == 0) return false;
+  const service = load<u32>(serviceOf(record), SERVICE_FLAGS);
+  const isFirstAck = (service & SERVICE_FLAG_PP2_FIRST_ACK) != 0;
+  const isReset = (packet.flags & TCP_RST) != 0;
+  const takesSpace = end != sequence && <i32>(end - opening.first) > 0;
+  if ((streamFlags(record) & FLOW_FLAG_HEADER) == 0) {
+    // Before the SYN-ACK only strays come, unless the capture has one direction alone.
+    if (state == FLOW_STATE_HALF_OPEN && (service & SERVICE_FLAG_ADOPT) == 0) return false;
+    return !isReset && (isFirstAck || takesSpace);
+  }
+  // A reset must be the very next byte to the target, or it is challenged.
+  if (isReset) return true;
+  if (<i32>(sequence - opening.first) > 0) return false;
+  if (!takesSpace) return isFirstAck;
+  // With the header before the handshake's ACK, the first data is no sign of a loss yet.
+  return !isFirstAck || <i32>(end - opening.sentEnd) <= 0;
+}
+
+/** A segment for the client before the header is acknowledged, and the one that does it. */
+function passAnswer(packet: Packet, record: usize, side: u32): void {
+  if ((packet.flags & TCP_ACK) == 0) return;
+  const opening = openingOf(record, packet.isIpv6);
+  const bytes = headerBytesFor(serviceOf(record), packet.isIpv6);
+  const acknowledged = loadBe32(<usize>packet.transport + TCP_ACKNOWLEDGEMENT);
+  const offset = <i32>(acknowledged - opening.first);
+  if (side == SIDE_CLIENT) {
+    if (offset < 0) return;
+    setStreamFlags(record, FLOW_FLAG_HEADER);
+    return shiftSegment(packet, record, side, 1);
+  }
+  if (offset >= <i32>bytes) setStreamFlags(record, FLOW_FLAG_HEADER);
+  else if (offset > 0) countUp(counters + COUNTER_PP2_CLAMPED);
+  const mapped = behindHeader(acknowledged, opening.first, bytes);
+  if (mapped != acknowledged) replaceWord(packet, TCP_ACKNOWLEDGEMENT, mapped);
+  mapSacks(packet, bytes, opening.first, true);
+}
+
+/**
+ * The numbers in a segment that an ICMP error quotes, which arrived on `side`; `direction` is the
+ * quoted segment's. Senders believe no error about numbers that they have not sent.
+ */
+export function shiftQuote(quoted: Packet, record: usize, side: u32, direction: u32): void {
+  if (quoted.protocol != PROTOCOL_TCP || quoted.fragment != FRAGMENT_NONE) return;
+  const flags = streamFlags(record);
+  if ((flags & FLOW_FLAG_HEADER) == 0) return;
+  const offset = direction == DIRECTION_FROM_CLIENT ? TCP_SEQUENCE : TCP_ACKNOWLEDGEMENT;
+  if (quoted.transportBytes < offset + 4) return;
+  const bytes = headerBytesFor(serviceOf(record), quoted.isIpv6);
+  const value = loadBe32(<usize>(quoted.transport + offset));
+  let mapped = side == SIDE_CLIENT ? value + bytes : value - bytes;
+  if (flags & FLOW_FLAG_OPEN) {
+    const first = openingOf(record, quoted.isIpv6).first;
+    const isBefore = <i32>(value - first) < 0;
+    mapped = side == SIDE_CLIENT && !isBefore ? mapped : behindHeader(value, first, bytes);
+  }
+  replaceWord(quoted, offset, mapped);
+}

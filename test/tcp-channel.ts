@@ -1,0 +1,251 @@
+/**
+ * Many TCP connections through one engine on a virtual clock: clients on port 0, targets behind
+ * port 1, both over links that lose, delay, reorder and repeat packets as a seed tells. Links are
+ * bare IP. A millisecond's arrivals are one batch.
+ */
+import { addressBytes, seeded } from "../fixtures/bytes.ts";
+import type { ProxyProtocolOptions } from "../host/engine/api.ts";
+import { createEngine, type Engine } from "../host/engine/engine.ts";
+import { type Departure, Frames } from "../host/engine/frames.ts";
+import { Endpoint, type EndpointOptions } from "./tcp-endpoint.ts";
+import { build, FIN, RST, read, type Segment, SYN } from "./tcp-segment.ts";
+
+export interface LinkOptions {
+  /** Shares of packets. */
+  loss: number;
+  duplication: number;
+  /** Every packet takes 1 to so many ms, so later ones overtake. */
+  delayMsMax: number;
+}
+
+export interface ConnectionOptions {
+  client: Omit<EndpointOptions, "data">;
+  server: Omit<EndpointOptions, "data">;
+  toServer: Uint8Array;
+  toClient: Uint8Array;
+  link: LinkOptions;
+  isIpv6: boolean;
+  headerBytes: number;
+}
+
+const CLIENT = ["10.0.0.9", "2001:db8::9"] as const;
+const LISTENER = ["192.0.2.80", "2001:db8:f::80"] as const;
+const LISTENER_PORT = 443;
+const TICKS_MAX = 1 << 16;
+const CLIENT_SIDE = 0;
+const SERVER_SIDE = 1;
+
+interface Flight {
+  packet: Uint8Array;
+  connection: Connection;
+  /** Port of the engine that it arrives at; undefined: it arrives at an end. */
+  port?: number;
+  /** Which end. */
+  isForClient?: boolean;
+}
+
+export class Connection {
+  readonly client: Endpoint;
+  readonly server: Endpoint;
+  readonly options: ConnectionOptions;
+  readonly port: number;
+  /** Payloads of the headers that the engine made, by their bytes. */
+  readonly headers = new Set<string>();
+  headerCount = 0;
+  startMs = 0;
+  /** Addresses as each end sees the other: taken from the first packets. */
+  #serverSide:
+    | Pick<Segment, "source" | "destination" | "sourcePort" | "destinationPort">
+    | undefined;
+
+  constructor(
+    options: ConnectionOptions,
+    port: number,
+    fly: (connection: Connection, packet: Uint8Array, port: number) => void,
+  ) {
+    this.options = options;
+    this.port = port;
+    const family = options.isIpv6 ? 1 : 0;
+    const [client, listener] = [addressBytes(CLIENT[family]), addressBytes(LISTENER[family])];
+    const { toServer, toClient, headerBytes } = options;
+    const there = {
+      source: client,
+      destination: listener,
+      sourcePort: port,
+      destinationPort: LISTENER_PORT,
+    };
+    this.client = new Endpoint(
+      { ...options.client, data: toServer },
+      (segment) => fly(this, build({ ...segment, ...there }), CLIENT_SIDE),
+      toClient.length,
+    );
+    this.server = new Endpoint(
+      { ...options.server, data: toClient },
+      (segment) => {
+        const seen = this.#serverSide;
+        if (!seen) throw new Error("the server speaks before it is spoken to");
+        const back = {
+          source: seen.destination,
+          destination: seen.source,
+          sourcePort: seen.destinationPort,
+          destinationPort: seen.sourcePort,
+        };
+        fly(this, build({ ...segment, ...back }), SERVER_SIDE);
+      },
+      headerBytes + toServer.length,
+    );
+  }
+
+  arrive(isForClient: boolean, segment: Segment, nowMs: number): void {
+    if (isForClient) {
+      this.client.receive(segment, nowMs);
+      return;
+    }
+    const { source, destination, sourcePort, destinationPort } = segment;
+    this.#serverSide ??= { source, destination, sourcePort, destinationPort };
+    this.server.receive(segment, nowMs);
+  }
+
+  get isDone(): boolean {
+    return this.client.isDone && this.server.isDone;
+  }
+}
+
+/** Packets of one run, by what became of them. */
+export interface Tally {
+  packets: number;
+  made: number;
+  lost: number;
+}
+
+export class Channel {
+  readonly engine: Engine;
+  readonly tally: Tally = { packets: 0, made: 0, lost: 0 };
+  readonly #frames: Frames;
+  readonly #proxyProtocol: ProxyProtocolOptions;
+  readonly #random: () => number;
+  readonly #ring: Flight[][] = Array.from({ length: 8192 }, () => []);
+  readonly connections: Connection[] = [];
+  #live: Connection[] = [];
+  nowMs = 0;
+
+  static async create(seed: number, proxyProtocol: ProxyProtocolOptions): Promise<Channel> {
+    const engine = await createEngine({
+      flowCountMax: 4096,
+      flow6CountMax: 4096,
+      seed: new Uint8Array(16),
+      warmUp: false,
+      proxyProtocol: true,
+    });
+    engine.setService(0, {
+      sourceAddresses: ["198.19.255.1", "2001:db8:0:2::1"],
+      targets: ["100.64.0.1", "100.64.0.2", "2001:db8:0:3::1"].map((address) => ({
+        address,
+        port: 8080,
+      })),
+      proxyProtocol,
+    });
+    engine.setPort(CLIENT_SIDE, { service: 0, peer: SERVER_SIDE, link: "raw" });
+    engine.setPort(SERVER_SIDE, { sides: "service", peer: CLIENT_SIDE, link: "raw" });
+    return new Channel(engine, proxyProtocol, seed);
+  }
+
+  constructor(engine: Engine, proxyProtocol: ProxyProtocolOptions, seed: number) {
+    this.engine = engine;
+    this.#frames = new Frames(engine);
+    this.#proxyProtocol = proxyProtocol;
+    this.#random = seeded(seed);
+  }
+
+  open(options: ConnectionOptions, startMs: number): Connection {
+    const port = 1024 + this.connections.length;
+    const connection = new Connection(options, port, (one, packet, at) => {
+      this.#fly({ connection: one, packet, port: at });
+    });
+    connection.startMs = startMs;
+    this.connections.push(connection);
+    this.#live.push(connection);
+    return connection;
+  }
+
+  /** Over one of the two links of the packet's way. */
+  #fly(flight: Flight): void {
+    const { loss, duplication, delayMsMax } = flight.connection.options.link;
+    this.tally.packets++;
+    const copies = this.#random() < loss ? 0 : this.#random() < duplication ? 2 : 1;
+    if (copies === 0) this.tally.lost++;
+    for (let copy = 0; copy < copies; copy++) {
+      const atMs = this.nowMs + 1 + Math.floor(this.#random() * delayMsMax);
+      this.#ring[atMs % this.#ring.length]?.push(flight);
+    }
+  }
+
+  /** Until all connections are closed. @throws Error when one is not after a long time */
+  run(): void {
+    for (let tick = 0; tick < TICKS_MAX; tick++) {
+      this.nowMs++;
+      this.#step();
+      if (tick % 64 !== 0) continue;
+      this.#live = this.#live.filter(({ isDone }) => !isDone);
+      if (this.#live.length === 0) return;
+    }
+    throw new Error(`not closed after ${TICKS_MAX} ms`);
+  }
+
+  #step(): void {
+    const slot = this.nowMs % this.#ring.length;
+    const flights = this.#ring[slot] as Flight[];
+    this.#ring[slot] = [];
+    const inside = flights.filter(({ port }) => port !== undefined);
+    for (let start = 0; start < inside.length; start += 256) {
+      this.#process(inside.slice(start, start + 256));
+    }
+    for (const { packet, connection, port, isForClient } of flights) {
+      if (port === undefined) connection.arrive(isForClient === true, read(packet), this.nowMs);
+    }
+    for (const connection of this.#live) {
+      if (connection.startMs === this.nowMs) connection.client.connect(this.nowMs);
+      connection.client.tick(this.nowMs);
+      connection.server.tick(this.nowMs);
+    }
+  }
+
+  #process(flights: Flight[]): void {
+    for (const { packet, port } of flights) this.#frames.add(packet, this.nowMs, port ?? 0);
+    let next = 0;
+    let made: Uint8Array | undefined;
+    for (const departure of this.#frames.process()) {
+      const isForClient = departure.port === CLIENT_SIDE;
+      const flight = flights[next] as Flight;
+      const { connection } = flight;
+      const packet = departure.frame.slice();
+      if (departure.made === undefined) {
+        next++;
+        if (departure.verdict !== "forward") throw new Error(`verdict ${departure.verdict}`);
+        if (made) this.#checkCause(made, packet);
+        made = undefined;
+      } else made = this.#checkHeader(connection, departure, packet);
+      this.#fly({ connection, packet, isForClient });
+    }
+  }
+
+  #checkHeader(connection: Connection, { made }: Departure, packet: Uint8Array): Uint8Array {
+    if (made !== "pp2") throw new Error(`the engine made ${made}`);
+    const { payload } = read(packet);
+    connection.headers.add(Buffer.from(payload).toString("hex"));
+    connection.headerCount++;
+    this.tally.made++;
+    return packet;
+  }
+
+  /** By default nothing but payload, FIN or RST causes a header. */
+  #checkCause(made: Uint8Array, cause: Uint8Array): void {
+    const { flags, payload } = read(cause);
+    if (flags & SYN) throw new Error("a SYN caused a header");
+    if (made.length === 0) throw new Error("an empty header");
+    if (this.#proxyProtocol.placement === "on_first_ack") return;
+    if (payload.length === 0 && (flags & (FIN | RST)) === 0) {
+      throw new Error("a pure ACK caused a header");
+    }
+  }
+}
