@@ -239,6 +239,7 @@ export const TRAIT_UDP_FRAGMENTS: u32 = 16; //    fragments pass only if they ar
 export const TRAIT_UNREACHABLE: u32 = 32; //      ICMP errors pass only if they say "unreachable"
 export const TRAIT_NAT: u32 = 64; //             TCP, UDP and ICMP queries only
 export const TRAIT_MTU_TOLD: u32 = 128; //        ICMP tells of packets that are too large
+export const TRAIT_NAT64: u32 = 512; //           IPv6 packets go to 64:ff9b::/96 only, and leave as IPv4
 export const TRAIT_FAIL_OPEN: u32 = 256; //       all its targets are unhealthy
 
 // Network image: header, then whatever it points to. The host packs it, the engine reads it.
@@ -247,6 +248,7 @@ export const IMAGE_DIRECTORY: u32 = 4; //         4  address of DIRECTORY entrie
 export const IMAGE_DIRECTORY_MASK: u32 = 8; //    4  their number less one; a power of two less one
 export const IMAGE_IDLE_MS_MIN: u32 = 12; //      4  shortest SERVICE_IDLE_MS, 0 = none has one
 export const IMAGE_SERVICE_COUNT: u32 = 16; //    4
+export const IMAGE_CROSSES: u32 = 24; //          4  1 = some service has TRAIT_NAT64
 export const IMAGE_MTU_MIN: u32 = 20; //          4  smallest SERVICE_MTU_BYTES, 0 = none has one
 export const IMAGE_BYTES: u32 = 64;
 
