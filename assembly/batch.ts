@@ -16,6 +16,7 @@ import {
   CONFIG_ARENA_BYTES,
   COUNTER_VERDICTS,
   DIRECTION_FROM_CLIENT,
+  FLOW_PACKETS_CLIENT,
   FLOW_SERVICE,
   FLOW_STATE,
   FLOW_STATE_PROPOSED,
@@ -77,11 +78,11 @@ import { isExpired, nextState, STATE_REOPEN } from "./flow/state";
 import { FlowTable, findByClientSide, findByIndex, flowTable, handleOf } from "./flow/table";
 import { findFragment, foundDirection, foundSide, rememberFragment } from "./fragment";
 import { parseQuote, rewriteError } from "./icmp";
-
-import { config, counters, frames, layout, ports, services, usage } from "./memory";
+import { config, counters, frames, hasCrossings, layout, ports, services, usage } from "./memory";
 import { hindranceOf, takesError } from "./network/admission";
 import { hasCapacity } from "./network/capacity";
 import { clampSegments, tellMtu } from "./network/mtu";
+import { crosses, crossIn, crossOut } from "./network/nat64";
 
 import {
   FRAGMENT_FIRST,
@@ -174,7 +175,13 @@ function finishSlow(descriptor: usize, packet: Packet, port: usize): void {
     record = findInOtherZones(table, packet, port, nowMs);
     side = SIDE_CLIENT;
   }
-  if (record == 0) return finishNew(descriptor, packet, port, table, nowMs);
+  if (record == 0) {
+    const isOut = (load<u8>(port, PORT_SIDES) & PORT_SIDE_SERVICE) != 0;
+    if (hasCrossings && isOut && crossIn(descriptor, packet)) {
+      return finishSlow(descriptor, packet, port);
+    }
+    return finishNew(descriptor, packet, port, table, nowMs);
+  }
   const direction = directionOf(record, side, packet);
   if (<u32>load<u8>(record, FLOW_STATE) == FLOW_STATE_PROPOSED) {
     return hold(descriptor, handleOf(table, record));
@@ -262,6 +269,9 @@ function pass(
     if (verdict != VERDICT_FORWARD) return giveVerdict(descriptor, verdict);
   }
   if (load<u8>(port, PORT_SIDES) & PORT_SIDE_ROUTED) routeOut(descriptor, record, side);
+  if (packet.isIpv6 && hasCrossings && side == SIDE_CLIENT && crosses(record)) {
+    crossOut(descriptor, packet, load<u32>(record, FLOW_PACKETS_CLIENT));
+  }
   forward(descriptor, handle, side, direction);
 }
 

@@ -60,6 +60,7 @@ import {
   totalBytes,
   usage,
 } from "./memory";
+import { reserveCrossings } from "./network/nat64";
 import { reserveDatagrams } from "./pp2/datagram";
 import { reserveOpenings } from "./pp2/stream";
 import { nameZonePorts, reserveZones } from "./zone";
@@ -80,7 +81,7 @@ export {
   writeTuple,
 } from "./flow/decision";
 export * from "./pp2/codec";
-export { zoneInner, zoneOf, zoneVpcAndOuter } from "./zone";
+export { bindVlan, zoneInner, zoneOf, zoneVpcAndOuter } from "./zone";
 
 const TOUCH_BYTES_MAX: u64 = 32 << 20;
 
@@ -112,6 +113,7 @@ export function create(): u32 {
   store<u32>(layout, <u32>reserve(load<u32>(config, CONFIG_ARENA_BYTES)), LAYOUT_ARENA);
   const images = reserve(<u64>load<u32>(config, CONFIG_NETWORK_BYTES) * 2);
   store<u32>(layout, <u32>images, LAYOUT_NETWORK);
+  reserveCrossings(load<u32>(config, CONFIG_NETWORK_BYTES) != 0);
   const table4 = flowTable(0);
   const table6 = flowTable(1);
   const tables = totalBytes();

@@ -14,6 +14,7 @@ import {
   CONFIG_BYTES,
   COUNTERS_BYTES,
   FRAME_BYTES,
+  IMAGE_CROSSES,
   IMAGE_MTU_MIN,
   IMAGE_SERVICES,
   LAYOUT_BYTES,
@@ -51,11 +52,15 @@ export let image: usize = 0;
 /** Longest IP packet that the packet path need not hold against the MTU of its service. */
 export let plainBytesMax: u32 = 0xffff;
 
+/** Whether some service lets packets cross between IPv6 and IPv4. */
+export let hasCrossings: bool = false;
+
 /** Swaps the network image and its services in; 0 = none, and the services of `setService`. */
 export function setImage(address: usize): void {
   image = address;
   services = address == 0 ? ownServices : <usize>load<u32>(address, IMAGE_SERVICES);
   const mtu = address == 0 ? 0 : load<u32>(address, IMAGE_MTU_MIN);
+  hasCrossings = address != 0 && load<u32>(address, IMAGE_CROSSES) != 0;
   plainBytesMax = mtu == 0 ? 0xffff : mtu;
 }
 

@@ -9,7 +9,7 @@ import { eth, type Packet } from "../fixtures/packets.ts";
 import type { VerdictName } from "../host/engine/api.ts";
 import type { Engine } from "../host/engine/engine.ts";
 import type { NetworkRule, NetworkService, NetworkTables } from "../host/engine/network.ts";
-import type { Departure } from "./harness.ts";
+import { type Arrival, type Departure, send } from "./harness.ts";
 import { networkEngine, one, usageOf } from "./network.ts";
 import { type Expected, type FirstPacket, NetworkTwin } from "./reference/network.ts";
 
@@ -229,10 +229,14 @@ test("packets that begin flows meet what the twin says", {
       const engine = await networkEngine(tables);
       const twin = new NetworkTwin(tables);
       const dropped = new Map<string, number>();
+      const arrivals: Arrival[] = [];
+      const departures: Departure[] = [];
       for (let number = 0; number < PACKETS; number++) {
         const sent = randomPacket(d, number);
         const out = one(engine, sent.frame, sent.packet.vpc);
         const expected = twin.expect(sent.packet);
+        arrivals.push({ frame: sent.frame, port: sent.packet.vpc, timeMs: 1000 });
+        departures.push(out);
         seen.set(out.verdict, (seen.get(out.verdict) ?? 0) + 1);
         expectAnswer(sent, expected, out);
         const { verdict, service } = expected;
@@ -245,6 +249,9 @@ test("packets that begin flows meet what the twin says", {
           dropped.set(service.id, (dropped.get(service.id) ?? 0) + 1);
         }
       }
+      const again = send(await networkEngine(tables), arrivals, d.of([7, 64, 256]));
+      const told = ({ verdict, frame, portOut }: Departure) => ({ verdict, frame, portOut });
+      expect(again.map(told)).toEqual(departures.map(told));
       for (const { id } of tables.services) {
         expect(usageOf(engine, id).packetsDropped).toBe(dropped.get(id) ?? 0);
       }

@@ -19,7 +19,14 @@ import type {
   Usage,
   VerdictName,
 } from "./api.ts";
-import { options as checkOptions, type OptionNames, oneOf, truth, wholeNumber } from "./check.ts";
+import {
+  options as checkOptions,
+  listOf,
+  type OptionNames,
+  oneOf,
+  truth,
+  wholeNumber,
+} from "./check.ts";
 import { configure, type Settings, settingsOf } from "./configure.ts";
 import { type EngineExports, loadEngine } from "./module.ts";
 import type { CapacityChange, CapacityState, NetworkTables } from "./network.ts";
@@ -65,6 +72,7 @@ const PORT_OPTIONS: OptionNames<PortOptions> = {
   service: true,
   peer: true,
   routed: true,
+  vlans: true,
   vnetHeader: true,
 };
 
@@ -268,6 +276,13 @@ export class Engine {
     const zone = this.#run(() => this.exports.zoneOf(vpc, 0, 0)) >>> 0;
     if (zone >= abi.ZONE_COUNT_MAX) {
       throw new RangeError(`vpc: ${vpc} is one more than the ${abi.ZONE_COUNT_MAX} zones hold`);
+    }
+    for (const [at, bound] of listOf("vlans", options.vlans ?? []).entries()) {
+      const vlan = wholeNumber(`vlans[${at}].vlan`, bound.vlan, 1, 4094);
+      const to = wholeNumber(`vlans[${at}].vpc`, bound.vpc, 0, 0xffff);
+      if (this.#run(() => this.exports.bindVlan(vpc, vlan, to)) === 0) {
+        throw new RangeError(`vlans[${at}].vlan: ${vlan} is another VPC's, or has been met before`);
+      }
     }
     const address = this.#layout(abi.LAYOUT_PORTS) + port * abi.PORT_BYTES;
     this.#view.setUint32(address + abi.PORT_ZONE, zone, true);

@@ -223,11 +223,18 @@ class Packing {
     const put = (field: number, value: number) => this.#image.put(record + field, value);
     const put16 = (field: number, value: number) => view.setUint16(record + field, value, true);
     const kind = oneOf(`${path}.kind`, service.kind, KINDS);
+    // A NAT gateway that has no IPv6 addresses takes IPv6 to IPv4 servers (NAT64).
+    const sources = service.sources ?? [];
+    const isCrossing =
+      service.kind === "nat-gateway" && sources.length > 0 && !sources.some(isIpv6Text);
+    const crossed = [...sources, ...sources.map((text) => `64:ff9b::${text}`)];
+    if (isCrossing) this.#image.put(abi.IMAGE_CROSSES, 1);
     const traits =
       kind.traits |
       (service.isSticky ? abi.TRAIT_STICKY : 0) |
       (service.isMtuTold ? abi.TRAIT_MTU_TOLD : 0) |
-      (service.isFailOpen ? abi.TRAIT_FAIL_OPEN : 0);
+      (service.isFailOpen ? abi.TRAIT_FAIL_OPEN : 0) |
+      (isCrossing ? abi.TRAIT_NAT64 : 0);
     const mtu = service.mtuBytes;
     put(abi.SERVICE_FLAGS, kind.flags | headerFlags(service.proxyProtocol));
     put(abi.SERVICE_TRAITS, traits);
@@ -239,7 +246,7 @@ class Packing {
     put(abi.SERVICE_IDLE_MS, idleMs(`${path}.idleSeconds`, service.idleSeconds));
     put16(abi.SERVICE_PORT_MIN, PORT_MIN_LIMITED);
     this.#compare(record);
-    this.#pools(path, service.sources ?? [], put);
+    this.#pools(path, isCrossing ? crossed : (service.sources ?? []), put);
     this.#targets(path, service.targets ?? [], put);
     const { endpoint, inbound, outbound } = service.rules ?? {};
     put(abi.SERVICE_RULES_ENDPOINT, this.#ruleSet(`${path}.rules.endpoint`, endpoint));
@@ -408,6 +415,10 @@ class Packing {
     if (number === undefined) throw new TypeError(`${path}: there is no service ${shown(id)}`);
     return number;
   }
+}
+
+function isIpv6Text(address: unknown): boolean {
+  return typeof address === "string" && address.includes(":");
 }
 
 function idleMs(path: string, seconds: number | undefined): number {
