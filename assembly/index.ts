@@ -66,6 +66,7 @@ import { reserveOpenings } from "./pp2/stream";
 import { nameZonePorts, reserveZones } from "./zone";
 
 export { processBatch } from "./batch";
+export { writeRecord } from "./capture/record";
 export { selectFrames } from "./capture/select";
 export * from "./capture/walk";
 export { decisionsAddress, digestDecisions, listDecisions } from "./decision";

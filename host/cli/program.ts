@@ -73,6 +73,22 @@ export interface Pp2DecodeFlags extends CommonOptions {
   json?: boolean;
 }
 
+export interface SimulateFlags extends CommonOptions {
+  nodes: number;
+  tenants: number;
+  size: number;
+  flows: number;
+  tuples: number;
+  seconds: number;
+  loss: number;
+  crashes: number;
+  partitions: number;
+  plain?: boolean;
+  poison?: boolean;
+  seed: string;
+  json?: boolean;
+}
+
 /** A fresh command line that reports through exceptions and never ends the process. */
 export function commandLine(): Command {
   const program = new Command("flowplane")
@@ -83,6 +99,7 @@ export function commandLine(): Command {
   program.addCommand(replayCommand());
   program.addCommand(flowsCommand());
   program.addCommand(shardCommand());
+  program.addCommand(simulateCommand());
   program.addCommand(pp2Command());
   program.addCommand(labCommand());
   program.addCommand(benchCommand());
@@ -200,6 +217,34 @@ function shardCommand(): Command {
   return withCommonOptions(command).action(async (tenants: string[], flags: ShardFlags) => {
     const { runShard } = await import("./shard.ts");
     await runShard(tenants, flags);
+  });
+}
+
+function simulateCommand(): Command {
+  const option = (flags: string, text: string, max: number, preset: number, min = 1) => {
+    const name = flags.match(/--[a-z-]+/)?.[0] ?? flags;
+    return new Option(flags, text).argParser(integer(name, min, max)).default(preset);
+  };
+  const command = new Command("simulate")
+    .description(
+      "simulate a fleet of nodes that share decisions, with loss, partitions and crashes",
+    )
+    .addOption(option("-n, --nodes <n>", "nodes of the fleet", 10_000, 1000))
+    .addOption(option("-t, --tenants <n>", "tenants", 10_000, 1000))
+    .addOption(option("-k, --size <n>", "nodes of a tenant", 64, 5))
+    .addOption(option("--flows <n>", "flows of each tenant", 1000, 3))
+    .addOption(option("--tuples <n>", "translated tuples of each tenant", 60_000, 8))
+    .addOption(option("--seconds <n>", "simulated time", 3600, 30))
+    .addOption(option("--loss <n>", "packets and messages lost of a thousand", 500, 20, 0))
+    .addOption(option("--crashes <n>", "crashes of a node in an hour", 3600, 30, 0))
+    .addOption(option("--partitions <n>", "times an hour that a node loses the store", 3600, 30, 0))
+    .option("--plain", "plain sharding: fixed groups of nodes instead of shuffled ones")
+    .option("--poison", "let one tenant take its nodes down at half-time")
+    .option("--seed <text>", "the same seed gives the same events", "flowplane")
+    .option("--json", "print the result as JSON (schema flowplane.simulation/1)");
+  return withCommonOptions(command).action(async (flags: SimulateFlags) => {
+    const { runSimulate } = await import("./simulate.ts");
+    await runSimulate(flags);
   });
 }
 

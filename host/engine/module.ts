@@ -20,6 +20,15 @@ export interface EngineExports extends WalkExports, Record<string, unknown> {
   processBatch(count: number): number;
   /** Frames of the last batch that leave through devices; DEPARTURE_* entries. */
   listDepartures(count: number, flags: number): number;
+  /** Writes a frame of a device as a pcapng block; returns its bytes. */
+  writeRecord(
+    to: number,
+    header: number,
+    bytes: number,
+    device: number,
+    direction: number,
+    timeNs: bigint,
+  ): number;
   /** 0 when there is no room for the address. */
   placeAddress(port: number, address: number, device: number): number;
   /** Frames that the last batch caused, in Engine.emits. */
