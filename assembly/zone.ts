@@ -23,6 +23,8 @@ let zonePorts: usize = 0;
 /** VLAN by which a zone is known where one cable carries several VPCs, 0 = none. */
 let zoneVlans: usize = 0;
 let count: u32 = 0;
+/** Entries of the map that are no zones of their own. */
+let joined: u32 = 0;
 
 export function reserveZones(): void {
   slots = reserve(<u64>SLOT_COUNT * 8);
@@ -30,6 +32,7 @@ export function reserveZones(): void {
   zonePorts = reserve(<u64>ZONE_COUNT_MAX * 2);
   zoneVlans = reserve(<u64>ZONE_COUNT_MAX * 2);
   count = 0;
+  joined = 0;
 }
 
 /** Number of the zone of a VPC and two VLAN ids (0 = no tag); ZONE_NONE when there is no room. */
@@ -50,25 +53,24 @@ export function zoneOf(vpc: u32, outer: u32, inner: u32): u32 {
 }
 
 /**
- * Says that frames of the VPC `from` with this VLAN tag alone belong to the VPC `to`, as untagged frames
- * of its own ports do. False when there is no room, or the tag has been met already.
+ * Lets frames of a VPC's ports with an outer tag, and no inner one, belong to the zone of another
+ * VPC, as a trunk carries several. Such frames seen before keep their zone. False when there is no
+ * room, or the tag has a zone already.
  */
-export function bindVlan(from: u32, vlan: u32, to: u32): bool {
-  const zone = zoneOf(to, 0, 0);
-  if (zone == ZONE_NONE) return false;
-  const key = <u64>(from | (vlan << 16));
+export function joinZone(vpc: u32, outer: u32, zone: u32): bool {
+  if (count >= ZONE_COUNT_MAX - 1 || zone >= count) return false;
+  const key = <u64>(vpc | (outer << 16));
   let slot = <u32>(hashWord(key) >> 32) & (SLOT_COUNT - 1);
   while (true) {
     const entry = load<u64>(slots + ((<usize>slot) << 3));
     if (entry == 0) break;
-    if ((entry & KEY_MASK) == key) {
-      if (<u32>(entry >> 48) - 1 != zone) return false;
-      break;
-    }
+    if ((entry & KEY_MASK) == key) return <u32>(entry >> 48) - 1 == zone;
     slot = (slot + 1) & (SLOT_COUNT - 1);
   }
+  joined++;
+  assert(joined + count < SLOT_COUNT, "zones: more tags have joined than the map holds");
   store<u64>(slots + ((<usize>slot) << 3), key | ((<u64>(zone + 1)) << 48));
-  store<u16>(zoneVlans + ((<usize>zone) << 1), <u16>vlan);
+  store<u16>(zoneVlans + ((<usize>zone) << 1), <u16>outer);
   return true;
 }
 

@@ -62,11 +62,6 @@ export interface PortOptions {
    * of the VPC that they are bound for; default false.
    */
   routed?: boolean;
-  /**
-   * VPCs that share the port, each by its VLAN id, 1 to 4094: tagged frames belong to them, on every
-   * port of this port's VPC, and tagged frames that leave to them get their tag. Default none.
-   */
-  vlans?: readonly { vlan: number; vpc: number }[];
   /** A virtio_net_hdr of 12 bytes stands right before each frame; default false. */
   vnetHeader?: boolean;
 }

@@ -21,13 +21,13 @@ import type {
 } from "./api.ts";
 import {
   options as checkOptions,
-  listOf,
   type OptionNames,
   oneOf,
   truth,
   wholeNumber,
 } from "./check.ts";
 import { configure, type Settings, settingsOf } from "./configure.ts";
+import { type FrameExplanation, readExplanation } from "./explain.ts";
 import { type EngineExports, loadEngine } from "./module.ts";
 import type { CapacityChange, CapacityState, NetworkTables } from "./network.ts";
 import { type LoadStep, Networks } from "./networks.ts";
@@ -72,7 +72,6 @@ const PORT_OPTIONS: OptionNames<PortOptions> = {
   service: true,
   peer: true,
   routed: true,
-  vlans: true,
   vnetHeader: true,
 };
 
@@ -277,13 +276,6 @@ export class Engine {
     if (zone >= abi.ZONE_COUNT_MAX) {
       throw new RangeError(`vpc: ${vpc} is one more than the ${abi.ZONE_COUNT_MAX} zones hold`);
     }
-    for (const [at, bound] of listOf("vlans", options.vlans ?? []).entries()) {
-      const vlan = wholeNumber(`vlans[${at}].vlan`, bound.vlan, 1, 4094);
-      const to = wholeNumber(`vlans[${at}].vpc`, bound.vpc, 0, 0xffff);
-      if (this.#run(() => this.exports.bindVlan(vpc, vlan, to)) === 0) {
-        throw new RangeError(`vlans[${at}].vlan: ${vlan} is another VPC's, or has been met before`);
-      }
-    }
     const address = this.#layout(abi.LAYOUT_PORTS) + port * abi.PORT_BYTES;
     this.#view.setUint32(address + abi.PORT_ZONE, zone, true);
     this.#view.setUint16(address + abi.PORT_VPC, vpc, true);
@@ -292,6 +284,41 @@ export class Engine {
     this.#view.setUint16(address + abi.PORT_SERVICE, service, true);
     this.#view.setUint16(address + abi.PORT_PEER, peer, true);
     this.#view.setUint8(address + abi.PORT_FLAGS, flags);
+  }
+
+  /**
+   * Lets frames that come in on ports of one VPC with an outer VLAN tag, and no inner one, belong to
+   * another VPC: a trunk. Tagged frames that leave to that VPC get its tag. To be called before such
+   * frames come.
+   * @throws RangeError naming the argument, its value and its range, or when the tag has a VPC already
+   */
+  setVlan(vpc: number, vlan: number, to: number): void {
+    wholeNumber("vpc", vpc, 0, 0xffff);
+    wholeNumber("vlan", vlan, 1, 4094);
+    wholeNumber("to", to, 0, 0xffff);
+    const isJoined = this.#run(() => {
+      return this.exports.joinZone(vpc, vlan, this.exports.zoneOf(to, 0, 0));
+    });
+    if (!isJoined) throw new RangeError(`vlan: ${vlan} of the VPC ${vpc} has a zone already`);
+  }
+
+  /**
+   * What the engine knows about the frame of the first descriptor, which is about to be processed.
+   * Nothing changes.
+   */
+  explain(): FrameExplanation {
+    const block = this.#run(() => this.exports.explainFrame()) >>> 0;
+    return readExplanation(this.#view, block, VERDICT_NAMES);
+  }
+
+  /**
+   * Number of the service that made the flow of a descriptor of the last batch, also when the flow has
+   * ended in that batch; undefined when the frame has none.
+   */
+  madeBy(handle: number): number | undefined {
+    if (handle === 0) return undefined;
+    const service = this.#run(() => this.exports.serviceOfFlow(handle)) >>> 0;
+    return service === abi.SERVICE_NONE ? undefined : service;
   }
 
   /**
@@ -348,11 +375,13 @@ export class Engine {
     const bytes = address === undefined ? new Uint8Array(0) : addressBytes(address);
     const portNumber = wholeNumber("port", port ?? 0, 0, 0xffff);
     const portBe = ((portNumber & 0xff) << 8) | (portNumber >> 8);
-    // The first descriptor lends its place to the address: no batch is under way.
-    this.bytes.set(bytes, this.descriptorsAddress);
-    return this.#run(() =>
-      this.exports.terminate(number, this.descriptorsAddress, bytes.length, portBe),
-    );
+    // The first descriptor lends its place to the address, and gets it back: it may be filled already.
+    const place = this.descriptorsAddress;
+    const lent = this.bytes.slice(place, place + bytes.length);
+    this.bytes.set(bytes, place);
+    const ended = this.#run(() => this.exports.terminate(number, place, bytes.length, portBe));
+    this.bytes.set(lent, place);
+    return ended;
   }
 
   counters(): Counters {
