@@ -19,13 +19,7 @@ import type {
   Usage,
   VerdictName,
 } from "./api.ts";
-import {
-  options as checkOptions,
-  type OptionNames,
-  oneOf,
-  truth,
-  wholeNumber,
-} from "./check.ts";
+import { options as checkOptions, type OptionNames, oneOf, truth, wholeNumber } from "./check.ts";
 import { configure, type Settings, settingsOf } from "./configure.ts";
 import { type FrameExplanation, readExplanation } from "./explain.ts";
 import { type EngineExports, loadEngine } from "./module.ts";
