@@ -7,7 +7,6 @@
  * `nat-1` a gateway, `vpc:NAME` and `internet` where routes lead.
  */
 
-import type { HeaderPlacement } from "../engine/api.ts";
 import type {
   NetworkAddress,
   NetworkCapacity,
@@ -19,6 +18,7 @@ import type {
 import { eligible } from "./failover.ts";
 import { compileVpcs, INTERNET_NUMBER, vpcNumbers } from "./routes.ts";
 import { inboundRules, nodeAddresses, outboundRules } from "./rules.ts";
+import { settingsOf } from "./settings.ts";
 import type { ControlState } from "./state.ts";
 
 /** Largest packet through endpoints and NAT gateways. */
@@ -58,8 +58,8 @@ export interface Compiled {
 export interface CompileOptions {
   /** What capacities do that say nothing: a replay reports, a lab drops. */
   capacityMode: "report" | "drop";
-  /** Whether the engine has room for PROXY headers; default false: no service has them then. */
-  hasProxyProtocol?: boolean;
+  /** Whether the engine puts PROXY headers in; default false: then groups that ask for them get none. */
+  hasProxyHeaders?: boolean;
 }
 
 export function compile(state: ControlState, options: CompileOptions): Compiled {
@@ -212,15 +212,30 @@ class Compiler {
     return all;
   }
 
+  /** The PROXY header of a listener: all of its target groups ask for it, or it has none. */
+  #proxyProtocol(
+    loadBalancer: string,
+    index: number,
+    endpoint: string | undefined,
+  ): Pick<NetworkService, "proxyProtocol"> {
+    if (!this.#options.hasProxyHeaders) return {};
+    const groups = this.#state.forwards(loadBalancer, index).map(({ group }) => {
+      return this.#state.config.target_groups[group];
+    });
+    const settings = groups.map((group) => group && settingsOf(group));
+    const [first] = settings;
+    if (first === undefined || !settings.every((one) => one?.hasProxyHeader)) return {};
+    const placement = first.headerPlacement;
+    const vpce = endpoint === undefined ? {} : { vpce: endpoint };
+    const protocol = this.#state.config.load_balancers[loadBalancer]?.listeners[index]?.protocol;
+    return { proxyProtocol: { placement, udp: protocol !== "TCP", ...vpce } };
+  }
+
   #listener(id: string, front: Front, index: number, capacity: string): NetworkService {
     const { config } = this.#state;
     const { loadBalancer, zone, endpoint } = front;
     const balancer = config.load_balancers[loadBalancer] as (typeof config.load_balancers)[string];
-    const { targets, isFailOpen, preserves, isSticky, placement } = this.#targets(
-      loadBalancer,
-      index,
-      zone,
-    );
+    const { targets, isFailOpen, preserves, isSticky } = this.#targets(loadBalancer, index, zone);
     const keepsClient = endpoint === undefined && preserves;
     const idleSeconds = balancer.listeners[index]?.attributes["tcp.idle_timeout.seconds"] ?? 350;
     const rules = this.#rulesOf(front);
@@ -234,11 +249,9 @@ class Compiler {
       isSticky,
       isFailOpen,
       ...(keepsClient ? {} : { sources: front.sources }),
+      ...this.#proxyProtocol(loadBalancer, index, endpoint),
       ...(endpoint === undefined ? {} : { mtuBytes: MTU_BYTES }),
       ...(rules ? { rules } : {}),
-      ...(placement && {
-        proxyProtocol: { placement, ...(endpoint !== undefined && { vpce: endpoint }) },
-      }),
     };
   }
 
@@ -258,18 +271,7 @@ class Compiler {
         targets.push({ address, port, weight: weight / chosen.targets.length });
       }
     }
-    const placement = this.#placement(loadBalancer, listener);
-    return { targets, isFailOpen, preserves, isSticky, placement };
-  }
-
-  /** Where PROXY headers go; a listener has them when all of its target groups do. */
-  #placement(loadBalancer: string, listener: number): HeaderPlacement | undefined {
-    if (!this.#options.hasProxyProtocol) return undefined;
-    const settings = this.#state.forwards(loadBalancer, listener).map(({ group }) => {
-      return this.#state.groups.get(group)?.settings;
-    });
-    const hasAll = settings.length > 0 && settings.every((one) => one?.hasProxyHeader);
-    return hasAll ? settings[0]?.headerPlacement : undefined;
+    return { targets, isFailOpen, preserves, isSticky };
   }
 
   #rulesOf({ loadBalancer, endpoint }: Front): NetworkService["rules"] {

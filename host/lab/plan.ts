@@ -37,8 +37,8 @@ export interface LabPlan {
   flow6CountMax: number;
   /** Room for network tables in bytes; 0: none are used. */
   networkBytes: number;
-  /** Whether flows may have PROXY protocol headers. */
-  hasProxyProtocol: boolean;
+  /** Whether the engine puts PROXY headers into TCP streams, and with "udp" into datagrams. */
+  proxyProtocol: boolean | "udp";
   /** Idle timeouts that differ from the engine's own, in seconds. */
   timeouts: Partial<Timeouts>;
 }
@@ -53,7 +53,7 @@ export const PLAN_DEFAULTS = {
   flowCountMax: 262_144,
   flow6CountMax: 65_536,
   networkBytes: 0,
-  hasProxyProtocol: false,
+  proxyProtocol: false,
   timeouts: {},
 } as const satisfies Partial<LabPlan>;
 

@@ -117,7 +117,7 @@ export class LiveLab {
     });
     this.#controller = new Controller(this.#config, {
       capacityMode: "drop",
-      hasProxyProtocol: this.plan.hasProxyProtocol,
+      hasProxyHeaders: this.plan.proxyProtocol !== false,
       nowMs: 0,
       onEvent: (event) => this.#tell(event),
       sink: {
