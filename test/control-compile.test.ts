@@ -85,6 +85,7 @@ describe("the tables of a network", () => {
       idleSeconds: 400,
       isSticky: false,
       isFailOpen: false,
+      proxyProtocol: { placement: "on_first_ack_with_payload", udp: false },
       sources: ["10.0.2.5"],
       rules: { inbound: "sg-web in", outbound: "sg-web out" },
     });
@@ -115,6 +116,16 @@ describe("the tables of a network", () => {
       rules: { endpoint: "sg-client in", inbound: "sg-web in", outbound: "sg-web out" },
     });
     expect(through).not.toHaveProperty("isMtuTold");
+  });
+
+  test("put the endpoint's id into PROXY headers, where target groups want those", () => {
+    const tcp = service(tables, `${ENDPOINT}/use1-az2/tcp:80`);
+    expect(tcp.proxyProtocol).toEqual({
+      placement: "on_first_ack_with_payload",
+      udp: false,
+      vpce: ENDPOINT,
+    });
+    expect(service(tables, "nlb-1/use1-az2/udp:53")).not.toHaveProperty("proxyProtocol");
   });
 
   test("leave the load balancer's inbound rules out of PrivateLink where they are off", () => {

@@ -18,6 +18,7 @@ import type {
 import { eligible } from "./failover.ts";
 import { compileVpcs, INTERNET_NUMBER, vpcNumbers } from "./routes.ts";
 import { inboundRules, nodeAddresses, outboundRules } from "./rules.ts";
+import type { TargetGroupSettings } from "./settings.ts";
 import type { ControlState } from "./state.ts";
 
 /** Largest packet through endpoints and NAT gateways. */
@@ -196,7 +197,7 @@ class Compiler {
       for (const word of protocol.split("_")) {
         const one = word === "TCP" ? "tcp" : "udp";
         const id = `${node}/${one}:${port}`;
-        this.#services.set(id, this.#listener(id, front, index, capacity));
+        this.#services.set(id, this.#listener(id, front, index, capacity, one === "udp"));
         listeners.push({ protocol: one, port, service: id });
         const groups = this.#state.forwards(front.loadBalancer, index).map(({ group }) => group);
         all.push({ id, zone: front.zone, listener: `${word}:${port}`, groups });
@@ -209,11 +210,22 @@ class Compiler {
     return all;
   }
 
-  #listener(id: string, front: Front, index: number, capacity: string): NetworkService {
+  #listener(
+    id: string,
+    front: Front,
+    index: number,
+    capacity: string,
+    udp: boolean,
+  ): NetworkService {
     const { config } = this.#state;
     const { loadBalancer, zone, endpoint } = front;
     const balancer = config.load_balancers[loadBalancer] as (typeof config.load_balancers)[string];
-    const { targets, isFailOpen, preserves, isSticky } = this.#targets(loadBalancer, index, zone);
+    const { targets, isFailOpen, preserves, isSticky, placement } = this.#targets(
+      loadBalancer,
+      index,
+      zone,
+    );
+    const vpce = endpoint === undefined ? {} : { vpce: endpoint };
     const keepsClient = endpoint === undefined && preserves;
     const idleSeconds = balancer.listeners[index]?.attributes["tcp.idle_timeout.seconds"] ?? 350;
     const rules = this.#rulesOf(front);
@@ -226,6 +238,7 @@ class Compiler {
       idleSeconds,
       isSticky,
       isFailOpen,
+      ...(placement === undefined ? {} : { proxyProtocol: { placement, udp, ...vpce } }),
       ...(keepsClient ? {} : { sources: front.sources }),
       ...(endpoint === undefined ? {} : { mtuBytes: MTU_BYTES }),
       ...(rules ? { rules } : {}),
@@ -237,6 +250,7 @@ class Compiler {
     const { groups } = this.#state;
     const targets: { address: string; port: number; weight: number }[] = [];
     let [isFailOpen, preserves, isSticky] = [false, false, false];
+    let placement: TargetGroupSettings["headerPlacement"] | undefined;
     for (const { group: name, weight } of this.#state.forwards(loadBalancer, listener)) {
       const group = groups.get(name);
       if (!group) continue;
@@ -244,11 +258,12 @@ class Compiler {
       isFailOpen ||= chosen.isFailOpen;
       preserves ||= group.settings.preservesClient;
       isSticky ||= group.settings.isSticky;
+      if (group.settings.hasProxyHeader) placement ??= group.settings.headerPlacement;
       for (const { address, port } of chosen.targets) {
         targets.push({ address, port, weight: weight / chosen.targets.length });
       }
     }
-    return { targets, isFailOpen, preserves, isSticky };
+    return { targets, isFailOpen, preserves, isSticky, placement };
   }
 
   #rulesOf({ loadBalancer, endpoint }: Front): NetworkService["rules"] {
