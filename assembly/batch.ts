@@ -253,11 +253,12 @@ function pass(
   if (packet.flags & TCP_SYN) clampSegments(packet, serviceOf(record));
   if (packet.kind == PACKET_FAST) rewriteFast(packet, record, side, direction);
   else rewritePacket(packet, record, side, direction);
+  // Before the stream is looked at: a header leaves on the port of the frame that causes it.
+  if (load<u8>(port, PORT_SIDES) & PORT_SIDE_ROUTED) routeOut(descriptor, record, side);
   if (streamFlags(record) != 0) {
     const verdict = passStream(descriptor, packet, record, side, direction, handle);
     if (verdict != VERDICT_FORWARD) return giveVerdict(descriptor, verdict);
   }
-  if (load<u8>(port, PORT_SIDES) & PORT_SIDE_ROUTED) routeOut(descriptor, record, side);
   forward(descriptor, handle, side, direction);
 }
 

@@ -19,7 +19,10 @@ function parse(text: string): NetworkConfig {
 }
 
 function tablesOf(text = NETWORK): NetworkTables {
-  return compile(new ControlState(parse(text), 0), { capacityMode: "report" }).tables;
+  return compile(new ControlState(parse(text), 0), {
+    capacityMode: "report",
+    hasProxyHeaders: true,
+  }).tables;
 }
 
 function service(tables: NetworkTables, id: string): NetworkService {

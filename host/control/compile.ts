@@ -18,7 +18,7 @@ import type {
 import { eligible } from "./failover.ts";
 import { compileVpcs, INTERNET_NUMBER, vpcNumbers } from "./routes.ts";
 import { inboundRules, nodeAddresses, outboundRules } from "./rules.ts";
-import type { TargetGroupSettings } from "./settings.ts";
+import { settingsOf } from "./settings.ts";
 import type { ControlState } from "./state.ts";
 
 /** Largest packet through endpoints and NAT gateways. */
@@ -58,6 +58,8 @@ export interface Compiled {
 export interface CompileOptions {
   /** What capacities do that say nothing: a replay reports, a lab drops. */
   capacityMode: "report" | "drop";
+  /** Whether the engine puts PROXY headers in; default false: then groups that ask for them get none. */
+  hasProxyHeaders?: boolean;
 }
 
 export function compile(state: ControlState, options: CompileOptions): Compiled {
@@ -197,7 +199,7 @@ class Compiler {
       for (const word of protocol.split("_")) {
         const one = word === "TCP" ? "tcp" : "udp";
         const id = `${node}/${one}:${port}`;
-        this.#services.set(id, this.#listener(id, front, index, capacity, one === "udp"));
+        this.#services.set(id, this.#listener(id, front, index, capacity));
         listeners.push({ protocol: one, port, service: id });
         const groups = this.#state.forwards(front.loadBalancer, index).map(({ group }) => group);
         all.push({ id, zone: front.zone, listener: `${word}:${port}`, groups });
@@ -210,22 +212,30 @@ class Compiler {
     return all;
   }
 
-  #listener(
-    id: string,
-    front: Front,
+  /** The PROXY header of a listener: all of its target groups ask for it, or it has none. */
+  #proxyProtocol(
+    loadBalancer: string,
     index: number,
-    capacity: string,
-    udp: boolean,
-  ): NetworkService {
+    endpoint: string | undefined,
+  ): Pick<NetworkService, "proxyProtocol"> {
+    if (!this.#options.hasProxyHeaders) return {};
+    const groups = this.#state.forwards(loadBalancer, index).map(({ group }) => {
+      return this.#state.config.target_groups[group];
+    });
+    const settings = groups.map((group) => group && settingsOf(group));
+    const [first] = settings;
+    if (first === undefined || !settings.every((one) => one?.hasProxyHeader)) return {};
+    const placement = first.headerPlacement;
+    const vpce = endpoint === undefined ? {} : { vpce: endpoint };
+    const protocol = this.#state.config.load_balancers[loadBalancer]?.listeners[index]?.protocol;
+    return { proxyProtocol: { placement, udp: protocol !== "TCP", ...vpce } };
+  }
+
+  #listener(id: string, front: Front, index: number, capacity: string): NetworkService {
     const { config } = this.#state;
     const { loadBalancer, zone, endpoint } = front;
     const balancer = config.load_balancers[loadBalancer] as (typeof config.load_balancers)[string];
-    const { targets, isFailOpen, preserves, isSticky, placement } = this.#targets(
-      loadBalancer,
-      index,
-      zone,
-    );
-    const vpce = endpoint === undefined ? {} : { vpce: endpoint };
+    const { targets, isFailOpen, preserves, isSticky } = this.#targets(loadBalancer, index, zone);
     const keepsClient = endpoint === undefined && preserves;
     const idleSeconds = balancer.listeners[index]?.attributes["tcp.idle_timeout.seconds"] ?? 350;
     const rules = this.#rulesOf(front);
@@ -238,8 +248,8 @@ class Compiler {
       idleSeconds,
       isSticky,
       isFailOpen,
-      ...(placement === undefined ? {} : { proxyProtocol: { placement, udp, ...vpce } }),
       ...(keepsClient ? {} : { sources: front.sources }),
+      ...this.#proxyProtocol(loadBalancer, index, endpoint),
       ...(endpoint === undefined ? {} : { mtuBytes: MTU_BYTES }),
       ...(rules ? { rules } : {}),
     };
@@ -250,7 +260,6 @@ class Compiler {
     const { groups } = this.#state;
     const targets: { address: string; port: number; weight: number }[] = [];
     let [isFailOpen, preserves, isSticky] = [false, false, false];
-    let placement: TargetGroupSettings["headerPlacement"] | undefined;
     for (const { group: name, weight } of this.#state.forwards(loadBalancer, listener)) {
       const group = groups.get(name);
       if (!group) continue;
@@ -258,12 +267,11 @@ class Compiler {
       isFailOpen ||= chosen.isFailOpen;
       preserves ||= group.settings.preservesClient;
       isSticky ||= group.settings.isSticky;
-      if (group.settings.hasProxyHeader) placement ??= group.settings.headerPlacement;
       for (const { address, port } of chosen.targets) {
         targets.push({ address, port, weight: weight / chosen.targets.length });
       }
     }
-    return { targets, isFailOpen, preserves, isSticky, placement };
+    return { targets, isFailOpen, preserves, isSticky };
   }
 
   #rulesOf({ loadBalancer, endpoint }: Front): NetworkService["rules"] {

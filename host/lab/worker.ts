@@ -18,6 +18,7 @@ const engine = await createEngine({
   flowCountMax: start.flowCountMax,
   flow6CountMax: start.flow6CountMax,
   networkBytes: start.networkBytes,
+  proxyProtocol: start.proxyProtocol,
   seed: start.seed,
   timeouts: start.timeouts,
   arenaBytes: TRANSIT_BYTES + SCRATCH_BYTES + (start.captureFile ? CAPTURE_BYTES : 0),

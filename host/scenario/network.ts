@@ -36,7 +36,11 @@ export function networkScenario(config: NetworkConfig, file: string): NetworkSce
     }
   };
   try {
-    const rehearsal = new Controller(config, { nowMs: 0, capacityMode: "report" });
+    const rehearsal = new Controller(config, {
+      nowMs: 0,
+      capacityMode: "report",
+      hasProxyHeaders: true,
+    });
     rehearsal.attach({ setTables, terminate: () => undefined });
     while (Number.isFinite(rehearsal.nextMs)) rehearsal.tick(rehearsal.nextMs);
   } catch (error) {
