@@ -4,14 +4,19 @@
  */
 import {
   ABI_VERSION,
+  CAPACITY_BYTES,
+  CAPACITY_COUNT_MAX,
   CONFIG_ARENA_BYTES,
   CONFIG_FLOW_COUNT_MAX,
   CONFIG_FLOW6_COUNT_MAX,
   CONFIG_NETWORK_BYTES,
   CONFIG_TABLES_BYTES,
   COUNTERS_BYTES,
+  FLOW_SERVICE,
   HANDLE_IPV6,
   LAYOUT_ARENA,
+  LAYOUT_CAPACITIES,
+  LAYOUT_CAPACITY_CHANGES,
   LAYOUT_COUNTERS,
   LAYOUT_DEPARTURES,
   LAYOUT_EMITS,
@@ -30,6 +35,7 @@ import {
   PORT_COUNT_MAX,
   SERVICE_BYTES,
   SERVICE_COUNT_MAX,
+  SERVICE_NONE,
   USAGE_BYTES,
 } from "./abi";
 import { departures, reserveDevices } from "./depart";
@@ -42,6 +48,8 @@ import { reserveFragments } from "./fragment";
 import { seedHash } from "./hash";
 import {
   begin,
+  capacities,
+  capacityChanges,
   commit,
   config,
   counters,
@@ -54,6 +62,7 @@ import {
   totalBytes,
   usage,
 } from "./memory";
+import { reserveCrossings } from "./network/nat64";
 import { reserveDatagrams } from "./pp2/datagram";
 import { reserveOpenings } from "./pp2/stream";
 import { nameZonePorts, reserveZones } from "./zone";
@@ -66,6 +75,7 @@ export { decisionsAddress, digestDecisions, listDecisions } from "./decision";
 export { listDepartures, placeAddress } from "./depart";
 export { digestFrames, xxh64 } from "./digest";
 export { emitCount } from "./emit";
+export { explainFrame } from "./explain";
 export {
   adoptFlow,
   askFirst,
@@ -75,7 +85,7 @@ export {
   writeTuple,
 } from "./flow/decision";
 export * from "./pp2/codec";
-export { zoneInner, zoneOf, zoneVpcAndOuter } from "./zone";
+export { joinZone, zoneInner, zoneOf, zoneVpcAndOuter } from "./zone";
 
 const TOUCH_BYTES_MAX: u64 = 32 << 20;
 
@@ -107,6 +117,7 @@ export function create(): u32 {
   store<u32>(layout, <u32>reserve(load<u32>(config, CONFIG_ARENA_BYTES)), LAYOUT_ARENA);
   const images = reserve(<u64>load<u32>(config, CONFIG_NETWORK_BYTES) * 2);
   store<u32>(layout, <u32>images, LAYOUT_NETWORK);
+  reserveCrossings(load<u32>(config, CONFIG_NETWORK_BYTES) != 0);
   const table4 = flowTable(0);
   const table6 = flowTable(1);
   const tables = totalBytes();
@@ -122,6 +133,8 @@ export function create(): u32 {
   store<u32>(layout, <u32>ownServices, LAYOUT_SERVICES);
   store<u32>(layout, <u32>usage, LAYOUT_USAGE);
   store<u32>(layout, <u32>counters, LAYOUT_COUNTERS);
+  store<u32>(layout, <u32>capacities, LAYOUT_CAPACITIES);
+  store<u32>(layout, <u32>capacityChanges, LAYOUT_CAPACITY_CHANGES);
   store<u32>(layout, <u32>departures, LAYOUT_DEPARTURES);
   store<u32>(layout, <u32>emits, LAYOUT_EMITS);
   store<u32>(layout, <u32>table4.records, LAYOUT_FLOW_RECORDS);
@@ -154,6 +167,8 @@ function wipe(): void {
   memory.fill(__heap_base, 0, <usize>end - __heap_base);
   memory.fill(counters, 0, COUNTERS_BYTES);
   memory.fill(ports, 0, PORT_BYTES * PORT_COUNT_MAX);
+  memory.fill(capacities, 0, CAPACITY_BYTES * CAPACITY_COUNT_MAX);
+  store<u32>(capacityChanges, 0);
   memory.fill(ownServices, 0, SERVICE_BYTES * SERVICE_COUNT_MAX);
   memory.fill(usage, 0, USAGE_BYTES * SERVICE_COUNT_MAX);
 }
@@ -174,6 +189,17 @@ export function flowRecord(handle: u32): usize {
   const slot = (handle & ~HANDLE_IPV6) - 1;
   if (slot >= table.groupCount << 4 || !isLive(table, slot)) return 0;
   return recordAt(table, slot);
+}
+
+/**
+ * Number of the service that made a flow, also when the flow has ended since; SERVICE_NONE when there
+ * is no such slot. A slot that has a new flow tells of that one.
+ */
+export function serviceOfFlow(handle: u32): u32 {
+  const table = flowTable(u32((handle & HANDLE_IPV6) != 0));
+  const slot = (handle & ~HANDLE_IPV6) - 1;
+  if (slot >= table.groupCount << 4) return SERVICE_NONE;
+  return load<u16>(recordAt(table, slot), FLOW_SERVICE);
 }
 
 /**

@@ -33,6 +33,15 @@ export interface FlowsFlags extends CommonOptions {
   limit?: number;
 }
 
+export interface ExplainFlags extends CommonOptions {
+  packet?: number;
+  tuple?: string;
+  vpc?: string;
+  config?: string;
+  scenario?: "nat" | "nlb" | "privatelink";
+  json?: boolean;
+}
+
 export interface BenchFlags extends CommonOptions {
   json?: boolean;
   smoke?: boolean;
@@ -98,6 +107,7 @@ export function commandLine(): Command {
     .addHelpText("after", EXIT_STATUS);
   program.addCommand(replayCommand());
   program.addCommand(flowsCommand());
+  program.addCommand(explainCommand());
   program.addCommand(shardCommand());
   program.addCommand(simulateCommand());
   program.addCommand(pp2Command());
@@ -173,6 +183,35 @@ function flowsCommand(): Command {
     const { runFlows } = await import("./flows.ts");
     await runFlows(capture, flags);
   });
+}
+
+function explainCommand(): Command {
+  const command = new Command("explain")
+    .description("say every decision that the engine takes on one packet, and why")
+    .argument("[capture]", "pcap or pcapng file, gzip or not; - is standard input")
+    .addOption(
+      new Option("-p, --packet <n>", "number of the packet in the capture, from 1").argParser(
+        integer("--packet", 1, Number.MAX_SAFE_INTEGER),
+      ),
+    )
+    .option(
+      "--tuple <text>",
+      'a packet that would begin a flow, after the capture if there is one: "tcp 10.0.0.1:5000 10.0.0.2:80"',
+    )
+    .option("--vpc <name>", "with --tuple: the VPC that it comes from (default: the first one)")
+    .option("-c, --config <file>", "scenario or network (YAML or JSON)")
+    .addOption(
+      new Option("-s, --scenario <name>", "what stands between clients and services (default: nat)")
+        .choices(["nat", "nlb", "privatelink"])
+        .conflicts("config"),
+    )
+    .option("--json", "print the explanation as JSON (schema flowplane.explain/1)");
+  return withCommonOptions(command).action(
+    async (capture: string | undefined, flags: ExplainFlags) => {
+      const { runExplain } = await import("./explain.ts");
+      await runExplain(capture, flags);
+    },
+  );
 }
 
 function shardCommand(): Command {

@@ -53,6 +53,10 @@ export interface EngineExports extends WalkExports, Record<string, unknown> {
   /** Handle of the flow, 0 when there is no room for it or its tuples are in use. */
   adoptFlow(nowMs: number): number;
   zoneOf(vpc: number, outer: number, inner: number): number;
+  explainFrame(): number;
+  /** Also of a flow that has ended since. */
+  serviceOfFlow(handle: number): number;
+  joinZone(vpc: number, outer: number, zone: number): number;
   zoneVpcAndOuter(zone: number): number;
   zoneInner(zone: number): number;
   xxh64(start: number, bytes: number, seed: bigint): bigint;

@@ -21,6 +21,7 @@ const PACKAGES = {
   openssl: "openssl",
   ping: "iputils-ping",
   python3: "python3",
+  "redis-server": "redis-server",
   tcprewrite: "tcpreplay",
   tracepath: "iputils-tracepath",
   tshark: "tshark",
