@@ -73,7 +73,7 @@ port.close();
 /** Tables on their way into the engine, and the request that they came with. */
 interface Load {
   id: number;
-  steps: Generator<void, void, void>;
+  steps: Generator<unknown, void, void>;
 }
 
 /**
