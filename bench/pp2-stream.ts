@@ -62,7 +62,7 @@ class Way {
       flowCountMax: 1 << 20,
       flow6CountMax: 16,
       seed: new Uint8Array(16),
-      proxyProtocol: true,
+      proxyProtocol: hasHeader,
     });
     const targets = [{ address: TARGET, port: 8080 }];
     engine.setService(0, { targets, ...(hasHeader && { proxyProtocol: {} }) });

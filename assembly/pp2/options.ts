@@ -123,10 +123,11 @@ export function removeFastOpen(packet: Packet): bool {
   const end = optionsEnd(packet);
   const first = <usize>(packet.transport + TCP_BYTES_MIN);
   let at = first;
-  const before = sumOf(first, <u32>(end - first));
+  let before: u64 = 0;
   let isFound = false;
   for (let length = lengthAt(at, end); length != 0; length = lengthAt(at, end)) {
     if (isFastOpen(at, length)) {
+      if (!isFound) before = sumOf(first, <u32>(end - first));
       memory.fill(at, OPTION_NOOP, <usize>length);
       isFound = true;
     }

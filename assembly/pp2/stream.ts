@@ -112,6 +112,12 @@ function openingOf(record: usize, isIpv6: u32): Opening {
   return changetype<Opening>(start + <usize>slot * PP2_BYTES_PER_SLOT);
 }
 
+/** Address of what will be known of a flow in a slot, to touch it early; 0 when nothing will. */
+export function openingLine(slot: u32, isIpv6: u32): usize {
+  const start = isIpv6 ? openings6 : openings4;
+  return start == 0 ? 0 : start + <usize>slot * PP2_BYTES_PER_SLOT;
+}
+
 /** 64 and 128 of the flags: which stage the flow is in, 0 when it has no header. */
 export function streamFlags(record: usize): u32 {
   return <u32>load<u8>(record, FLOW_FLAGS) & STREAM_FLAGS;
