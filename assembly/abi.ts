@@ -487,3 +487,38 @@ export const PP2_STATUS_TLV_SHORT: u32 = 10;
 export const PP2_STATUS_CRC_BYTES: u32 = 11; //   a CRC32C of DETAIL bytes
 export const PP2_STATUS_CRC_TWICE: u32 = 12; //   the other one is at DETAIL
 export const PP2_STATUS_CRC: u32 = 13; //         the header's CRC32C is DETAIL
+
+// Explanation: what the engine knows about the first frame of a batch before it is processed.
+export const EXPLAIN_KIND: u32 = 0; //            1  EXPLAIN_KIND_*
+export const EXPLAIN_VERDICT: u32 = 1; //         1  of a frame that the parser decides
+export const EXPLAIN_PROTOCOL: u32 = 2; //        1  IANA number, of the tuple below
+export const EXPLAIN_TCP_FLAGS: u32 = 3; //       1  FIN 1, SYN 2, RST 4, ACK 8
+export const EXPLAIN_IPV6: u32 = 4; //            1
+export const EXPLAIN_SWAPPED: u32 = 5; //         1  the source is the larger endpoint of the key
+export const EXPLAIN_TAG: u32 = 6; //             1  of the record, in its home group
+export const EXPLAIN_FOUND_SIDE: u32 = 7; //      1  SIDE_* that the flow was found on
+export const EXPLAIN_SOURCE_PORT_BE: u32 = 8; //  2
+export const EXPLAIN_DESTINATION_PORT_BE: u32 = 10; // 2
+export const EXPLAIN_ZONE: u32 = 12; //           4
+export const EXPLAIN_HASH: u32 = 16; //           8
+export const EXPLAIN_GROUP: u32 = 24; //          4  home group of 16 slots
+export const EXPLAIN_FOUND: u32 = 28; //          4  handle of the flow, 0 = none
+export const EXPLAIN_SERVICE: u32 = 32; //        4  service of a new flow, or EXPLAIN_SERVICE_*
+export const EXPLAIN_OWNER: u32 = 36; //          4  service that owns the destination without listening
+export const EXPLAIN_RING_SIZE: u32 = 40; //      4  0 = the service chooses no target
+export const EXPLAIN_RING_SLOT: u32 = 44; //      4
+export const EXPLAIN_TARGET: u32 = 48; //         4  index of the target in that slot
+export const EXPLAIN_TARGET_COUNT: u32 = 52; //   4
+export const EXPLAIN_SOURCE: u32 = 64; //        16  addresses, 4 or 16 bytes; of the quoted packet in
+export const EXPLAIN_DESTINATION: u32 = 80; //   16  an ICMP error
+export const EXPLAIN_BYTES: u32 = 96;
+
+export const EXPLAIN_KIND_DECIDED: u32 = 0; //    the parser gives the verdict
+export const EXPLAIN_KIND_FAST: u32 = 1; //       IPv4, TCP or UDP, whole
+export const EXPLAIN_KIND_FLOW: u32 = 2; //       anything else that its own tuple names
+export const EXPLAIN_KIND_ERROR: u32 = 3; //      ICMP error
+export const EXPLAIN_KIND_LATER: u32 = 4; //      later fragment
+export const EXPLAIN_SERVICE_UNOWNED: u32 = 0xffff; // none stands behind the port
+export const EXPLAIN_SERVICE_BLACKHOLE: u32 = 0xfffe;
+export const EXPLAIN_SERVICE_NO_ROUTE: u32 = 0xfffd;
+export const EXPLAIN_SERVICE_UNINTENDED: u32 = 0xfffc; // OWNER has the address, nothing listens

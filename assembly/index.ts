@@ -10,6 +10,7 @@ import {
   CONFIG_NETWORK_BYTES,
   CONFIG_TABLES_BYTES,
   COUNTERS_BYTES,
+  FLOW_SERVICE,
   HANDLE_IPV6,
   LAYOUT_ARENA,
   LAYOUT_COUNTERS,
@@ -30,6 +31,7 @@ import {
   PORT_COUNT_MAX,
   SERVICE_BYTES,
   SERVICE_COUNT_MAX,
+  SERVICE_NONE,
   USAGE_BYTES,
 } from "./abi";
 import { departures, reserveDevices } from "./depart";
@@ -59,12 +61,14 @@ import { reserveOpenings } from "./pp2/stream";
 import { nameZonePorts, reserveZones } from "./zone";
 
 export { processBatch } from "./batch";
+export { writeRecord } from "./capture/record";
 export { selectFrames } from "./capture/select";
 export * from "./capture/walk";
 export { decisionsAddress, digestDecisions, listDecisions } from "./decision";
 export { listDepartures, placeAddress } from "./depart";
 export { digestFrames, xxh64 } from "./digest";
 export { emitCount } from "./emit";
+export { explainFrame } from "./explain";
 export {
   adoptFlow,
   askFirst,
@@ -74,7 +78,7 @@ export {
   writeTuple,
 } from "./flow/decision";
 export * from "./pp2/codec";
-export { zoneInner, zoneOf, zoneVpcAndOuter } from "./zone";
+export { joinZone, zoneInner, zoneOf, zoneVpcAndOuter } from "./zone";
 
 const TOUCH_BYTES_MAX: u64 = 32 << 20;
 
@@ -173,6 +177,17 @@ export function flowRecord(handle: u32): usize {
   const slot = (handle & ~HANDLE_IPV6) - 1;
   if (slot >= table.groupCount << 4 || !isLive(table, slot)) return 0;
   return recordAt(table, slot);
+}
+
+/**
+ * Number of the service that made a flow, also when the flow has ended since; SERVICE_NONE when there
+ * is no such slot. A slot that has a new flow tells of that one.
+ */
+export function serviceOfFlow(handle: u32): u32 {
+  const table = flowTable(u32((handle & HANDLE_IPV6) != 0));
+  const slot = (handle & ~HANDLE_IPV6) - 1;
+  if (slot >= table.groupCount << 4) return SERVICE_NONE;
+  return load<u16>(recordAt(table, slot), FLOW_SERVICE);
 }
 
 /**

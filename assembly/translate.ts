@@ -173,14 +173,19 @@ function takeOver(packet: Packet): void {
 }
 
 /** How many targets the service has for the packet's family. */
-function targetsOf(service: usize, packet: Packet): u32 {
+export function targetsOf(service: usize, packet: Packet): u32 {
   return load<u32>(service + (packet.isIpv6 ? SERVICE_TARGET6_COUNT : SERVICE_TARGET_COUNT));
 }
 
-/** Index of the target that the ring gives the flow. */
-function firstTarget(service: usize, packet: Packet): u32 {
+/** Place in the service's ring that the flow's hash names. */
+export function ringSlot(service: usize, packet: Packet): u32 {
   const ringSize = load<u32>(service, SERVICE_RING_SIZE);
-  const at = <u32>((<u64>(<u32>hashOfTarget(service, packet)) * <u64>ringSize) >> 32);
+  return <u32>((<u64>(<u32>hashOfTarget(service, packet)) * <u64>ringSize) >> 32);
+}
+
+/** Index of the target that the ring gives the flow. */
+export function firstTarget(service: usize, packet: Packet): u32 {
+  const at = ringSlot(service, packet);
   const ring = <usize>load<u32>(service + (packet.isIpv6 ? SERVICE_RING6 : SERVICE_RING));
   return load<u16>(ring + ((<usize>at) << 1));
 }

@@ -20,12 +20,15 @@ let names: usize = 0;
 /** Port on which frames leave to each zone, PORT_NONE = where they came in. */
 let zonePorts: usize = 0;
 let count: u32 = 0;
+/** Entries of the map that are no zones of their own. */
+let joined: u32 = 0;
 
 export function reserveZones(): void {
   slots = reserve(<u64>SLOT_COUNT * 8);
   names = reserve(<u64>ZONE_COUNT_MAX * 8);
   zonePorts = reserve(<u64>ZONE_COUNT_MAX * 2);
   count = 0;
+  joined = 0;
 }
 
 /** Number of the zone of a VPC and two VLAN ids (0 = no tag); ZONE_NONE when there is no room. */
@@ -43,6 +46,27 @@ export function zoneOf(vpc: u32, outer: u32, inner: u32): u32 {
   store<u64>(names + ((<usize>count) << 3), key);
   store<u16>(zonePorts + ((<usize>count) << 1), <u16>portOfVpc(vpc));
   return count++;
+}
+
+/**
+ * Lets frames of a VPC's ports with an outer tag, and no inner one, belong to the zone of another
+ * VPC, as a trunk carries several. Such frames seen before keep their zone. False when there is no
+ * room, or the tag has a zone already.
+ */
+export function joinZone(vpc: u32, outer: u32, zone: u32): bool {
+  if (count >= ZONE_COUNT_MAX - 1 || zone >= count) return false;
+  const key = <u64>(vpc | (outer << 16));
+  let slot = <u32>(hashWord(key) >> 32) & (SLOT_COUNT - 1);
+  while (true) {
+    const entry = load<u64>(slots + ((<usize>slot) << 3));
+    if (entry == 0) break;
+    if ((entry & KEY_MASK) == key) return <u32>(entry >> 48) - 1 == zone;
+    slot = (slot + 1) & (SLOT_COUNT - 1);
+  }
+  joined++;
+  assert(joined + count < SLOT_COUNT, "zones: more tags have joined than the map holds");
+  store<u64>(slots + ((<usize>slot) << 3), key | ((<u64>(zone + 1)) << 48));
+  return true;
 }
 
 /** Port on which frames leave to a zone, or PORT_NONE. */

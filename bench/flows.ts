@@ -24,7 +24,12 @@ interface Twin {
 /** The pool's address as the typed twin loads it, and as a number. */
 const NAT_WORD = 0x017100cb;
 const NAT_ADDRESS = 0xcb007101;
-const FRAME_LENGTHS = { "64 bytes": 64, IMIX: 0, "1514 bytes": 1514 };
+/** Frame lengths: the row's name, bytes as the generator takes them, and the C twin's word. */
+const FRAME_LENGTHS = [
+  ["64 bytes", 64, "64"],
+  ["IMIX", 0, "imix"],
+  ["1514 bytes", 1514, "1514"],
+] as const;
 /** 7 of 64, 4 of 594 and 1 of 1518 bytes. */
 const IMIX_BYTES = (7 * 64 + 4 * 594 + 1518) / 12;
 
@@ -132,9 +137,10 @@ export async function measureTraffic(
     rows.push(row);
     return row;
   };
-  for (const [name, frameBytes] of Object.entries(FRAME_LENGTHS)) {
+  for (const [name, frameBytes, length] of FRAME_LENGTHS) {
     const wasm = traffic.cost(effort.windows, effort.windowPackets, { frameBytes });
-    add(name, flows, wasm, frameBytes || IMIX_BYTES);
+    const row = add(name, flows, wasm, frameBytes || IMIX_BYTES);
+    if (c) row.twin = c.memory(flows, BATCH, effort.windows, "established", "staged", length);
   }
   const constant = traffic.cost(effort.windows, effort.windowPackets, { kind: KIND.constant });
   const row = add("one constant flow", flows, constant, 64);

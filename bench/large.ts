@@ -7,6 +7,7 @@
 import os from "node:os";
 import { Worker } from "node:worker_threads";
 import { FlowplaneError } from "../host/errors.ts";
+import { count } from "../host/report/units.ts";
 import type { LargeAnswer, LargeOrder, LargeTask } from "./large-worker.ts";
 import type { LargeResult, LargeRow } from "./result.ts";
 
@@ -92,6 +93,7 @@ async function measureRow(
   isIpv6: boolean,
   engineCount: number,
   effort: Effort,
+  say: (line: string) => void,
 ): Promise<LargeRow> {
   const cores = os.availableParallelism();
   const each = Math.ceil(flows / engineCount);
@@ -108,7 +110,10 @@ async function measureRow(
       created.push(await engine.answer());
     }
     const { windows, packets, verifyBatches } = effort;
+    const name = `${count(flows)} ${isIpv6 ? "IPv6" : "IPv4"} flows`;
+    say(`${name}: set up`);
     const fill = await inTurns(engines, { what: "fill" }, cores);
+    say(`${name}: looked up`);
     const look = await inTurns(engines, { what: "look", windows, packets }, cores);
     const verify = await inTurns(engines, { what: "verify", batches: verifyBatches }, cores);
     const most = (part: "ms" | "min" | "median", of: readonly LargeAnswer[]) =>
@@ -169,14 +174,11 @@ export async function measureLarge(
   const engines = Math.max(Math.ceil(flows / ENGINE_FLOWS_MAX), Math.min(cores, flows));
   requireMemory(flows, engines, false);
   const baselineFlows = Math.min(BASELINE_FLOWS, flows);
-  say("1 M flows in each engine");
-  const baseline = await measureRow(baselineFlows * cores, false, cores, effort);
-  say(`${engines} engines`);
-  const ipv4 = await measureRow(flows, false, engines, effort);
+  const baseline = await measureRow(baselineFlows * cores, false, cores, effort, say);
+  const ipv4 = await measureRow(flows, false, engines, effort, say);
   // As many IPv6 flows as one engine has of IPv4, in as much memory as they take.
   const flows6 = Math.min(ENGINE_FLOWS6_MAX, Math.ceil(flows / engines / 2));
-  say("IPv6");
-  const ipv6 = await measureRow(flows6, true, 1, effort);
+  const ipv6 = await measureRow(flows6, true, 1, effort, say);
   say("first touch of memory");
   const touch = measureTouch();
   return { rows: [baseline, ipv4, ipv6], lookRatio: ipv4.lookNs / baseline.lookNs, touch };

@@ -3,6 +3,7 @@
  * up or not (open loop: the time counts from the instant at which a packet was due, so waiting is
  * never left out); and what a hand-over to another thread adds. `flowplane bench --part latency`.
  */
+import { once } from "node:events";
 import { createHistogram } from "node:perf_hooks";
 import { Worker } from "node:worker_threads";
 import {
@@ -57,15 +58,13 @@ class Measured {
     this.#thread = new Worker(url, { workerData: { flows, shared } });
   }
 
-  answer(): Promise<LatencyAnswer> {
-    return new Promise((resolve, reject) => {
-      this.#thread.once("message", resolve);
-      this.#thread.once("error", reject);
-    });
+  /** Rejects when the thread fails. */
+  async answer(): Promise<LatencyAnswer> {
+    const [told] = await once(this.#thread, "message");
+    return told as LatencyAnswer;
   }
 
   ask(order: LatencyOrder): Promise<LatencyAnswer> {
-    this.#thread.removeAllListeners("error");
     const answer = this.answer();
     this.#thread.postMessage(order);
     return answer;

@@ -21,8 +21,9 @@ import { benchReport } from "./report.ts";
 import type { BenchResult, PartsResult } from "./result.ts";
 
 /** What a run has, which need not be all. */
-export type PageResult = Pick<BenchResult, "mode" | "machine"> &
-  PartsResult & { [Name in keyof BenchResult]?: BenchResult[Name] | undefined };
+export type PageResult = Pick<BenchResult, "mode" | "machine"> & {
+  [Name in keyof BenchResult]?: BenchResult[Name] | undefined;
+};
 
 export function writePage(file: string, result: PageResult): void {
   const require = createRequire(import.meta.url);
@@ -40,7 +41,7 @@ export function benchPage(result: PageResult, library: ChartLibrary): string {
   const sub = `${hardware}; ${system}; Node ${node}; ${result.mode} run`;
   const texts = [
     ...(result.flows ? [benchReport(result as BenchResult)] : []),
-    ...partsReport(result),
+    ...partsReport(result as PartsResult),
   ];
   return `<!doctype html>
 <html lang="en">

@@ -4,6 +4,7 @@
  * share that does not get faster. Each round gives an s of its own; their spread is the uncertainty.
  * `flowplane bench --part workers`.
  */
+import { once } from "node:events";
 import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
@@ -72,11 +73,11 @@ async function measureEngines(counts: readonly number[], effort: Effort): Promis
   const threads = Array.from({ length: most }, () => {
     return new Worker(url, { workerData: { flows: effort.flows, packets: effort.packets } });
   });
-  const answer = (thread: Worker) =>
-    new Promise<ScalingAnswer>((resolve, reject) => {
-      thread.once("message", resolve);
-      thread.once("error", reject);
-    });
+  const answer = async (thread: Worker) => {
+    // Rejects when the thread fails.
+    const [told] = await once(thread, "message");
+    return told as ScalingAnswer;
+  };
   try {
     await Promise.all(threads.map(answer));
     const mpps = counts.map((): number[] => []);

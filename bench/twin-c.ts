@@ -47,8 +47,9 @@ export class CTwin {
     passes: number,
     kind: "established" | "new" | "constant" = "established",
     way: "staged" | "single" = "staged",
+    length: "64" | "imix" | "1514" = "64",
   ): TwinFlows {
-    const words = ["memory", String(flows), String(batch), String(passes), kind, way];
+    const words = ["memory", String(flows), String(batch), String(passes), kind, way, length];
     const got = this.#run<TwinMemory>(words);
     const { nsPerPacketMin: min, nsPerPacketMedian: median, newNsPerFlow: newNs, digest } = got;
     return { min, median, newNs, digest };

@@ -7,7 +7,12 @@
  * client's point of view. A cell is two words: hash and flow number << 1 | side, plus 2.
  */
 
-export const TYPED_WORDS = 16;
+const TYPED_WORDS = 16;
+/** A parsed packet: source, destination, ports, then these. */
+export const PARSED_WORDS = 8;
+export const PARSED_PROTOCOL = 3;
+const PARSED_FLAGS = 4;
+const NOBODY = -1;
 const SOURCE = 0;
 const DESTINATION = 1;
 const PORTS = 2;
@@ -141,20 +146,52 @@ export class TypedTwin {
     }
     const flow = record * TYPED_WORDS;
     if (!this.#account(flow, side, flags, captured, nowMs)) return VERDICT_NO_FLOW;
-    this.#rewrite(half, flow, side, protocol);
+    this.rewrite(half, record, side, side, protocol);
     descriptors[at + 4] = VERDICT_FORWARD | (side << 16) | (side << 24);
     descriptors[at + 5] = record + 1;
     return VERDICT_FORWARD;
   }
 
-  /** Flow with this tuple of `side`, from the client's point of view, or -1. */
+  /** The parsing of a packet alone: leaves the tuple of descriptor word `at` in `parsed`, from `to` on. */
+  parse(at: number, parsed: Int32Array, to: number): number {
+    const bytes = this.#bytes;
+    const words = this.#words;
+    const frame = this.#descriptors[at] as number;
+    const captured = this.#descriptors[at + 1] as number;
+    const half = frame >>> 1;
+    if (captured < 34 || words[half + 6] !== 0x0008) return VERDICT_PASS;
+    if (bytes[frame + 14] !== 0x45) return VERDICT_MALFORMED;
+    const totalBytes = ((bytes[frame + 16] as number) << 8) | (bytes[frame + 17] as number);
+    if (totalBytes + 14 > captured || totalBytes < 28) return VERDICT_TRUNCATED;
+    if (((words[half + 10] as number) & 0xff3f) !== 0) return VERDICT_MALFORMED;
+    const protocol = bytes[frame + 23] as number;
+    if (protocol !== 6 && protocol !== 17) return VERDICT_PASS;
+    parsed[to] = (words[half + 13] as number) | ((words[half + 14] as number) << 16);
+    parsed[to + 1] = (words[half + 15] as number) | ((words[half + 16] as number) << 16);
+    parsed[to + 2] = (words[half + 17] as number) | ((words[half + 18] as number) << 16);
+    parsed[to + PARSED_PROTOCOL] = protocol;
+    parsed[to + PARSED_FLAGS] = protocol === 6 ? (bytes[frame + 47] as number) : 0;
+    return VERDICT_FORWARD;
+  }
+
+  /** The lookup alone: number of the parsed packet's flow, or NOBODY. */
+  lookUp(parsed: Int32Array, from: number, side: number): number {
+    const source = parsed[from] as number;
+    const destination = parsed[from + 1] as number;
+    const ports = parsed[from + 2] as number;
+    const protocol = parsed[from + PARSED_PROTOCOL] as number;
+    if (side === 0) return this.#find(source, destination, ports, protocol, 0);
+    return this.#find(destination, source, (ports << 16) | (ports >>> 16), protocol, 1);
+  }
+
+  /** Flow with this tuple of `side`, from the client's point of view, or NOBODY. */
   #find(a: number, b: number, ports: number, protocol: number, side: number): number {
     const cells = this.#cells;
     const flows = this.#flows;
     const hash = hashWords(a, b, ports, protocol | (side << 8));
     for (let cell = hash & this.#mask; ; cell = (cell + 1) & this.#mask) {
       const value = cells[cell * 2 + 1] as number;
-      if (value === 0) return -1;
+      if (value === 0) return NOBODY;
       if (cells[cell * 2] !== hash || (value & 1) !== side) continue;
       const flow = (value - 2) >> 1;
       const key = flow * TYPED_WORDS + (side === 0 ? SOURCE : SOURCE_OUT);
@@ -217,21 +254,23 @@ export class TypedTwin {
     return true;
   }
 
-  #rewrite(half: number, flow: number, side: number, protocol: number): void {
+  /** Gives the frame at half-word `half`, that carries `side`'s tuple, that of the other side. */
+  rewrite(half: number, record: number, side: number, direction: number, protocol: number): void {
+    const flow = record * TYPED_WORDS;
     const flows = this.#flows;
     const words = this.#words;
     const out = flow + (side === 0 ? SOURCE_OUT : SOURCE);
     const near = flows[out] as number;
     const far = flows[out + 1] as number;
     const ports = flows[out + 2] as number;
-    const nearAt = half + (side === 0 ? 13 : 15);
-    const farAt = half + (side === 0 ? 15 : 13);
+    const nearAt = half + (direction === 0 ? 13 : 15);
+    const farAt = half + (direction === 0 ? 15 : 13);
     words[nearAt] = near;
     words[nearAt + 1] = near >>> 16;
     words[farAt] = far;
     words[farAt + 1] = far >>> 16;
-    words[half + (side === 0 ? 17 : 18)] = ports;
-    words[half + (side === 0 ? 18 : 17)] = ports >>> 16;
+    words[half + (direction === 0 ? 17 : 18)] = ports;
+    words[half + (direction === 0 ? 18 : 17)] = ports >>> 16;
     const deltas = flows[flow + DELTAS] as number;
     const network = side === 0 ? deltas & 0xffff : opposite(deltas & 0xffff);
     const transport = side === 0 ? deltas >>> 16 : opposite(deltas >>> 16);

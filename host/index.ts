@@ -23,6 +23,7 @@ export { CaptureWriter } from "./capture/writer.ts";
 export type * from "./engine/api.ts";
 export { TIMEOUTS_DEFAULT } from "./engine/configure.ts";
 export { createEngine, EMIT_NAMES, type Engine, VERDICT_NAMES } from "./engine/engine.ts";
+export type { FrameExplanation } from "./engine/explain.ts";
 export { type Departure, Frames } from "./engine/frames.ts";
 export type { EngineExports } from "./engine/module.ts";
 export type * from "./engine/network.ts";

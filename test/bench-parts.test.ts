@@ -14,9 +14,11 @@ import { type Browser, chromium } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { measureLarge } from "../bench/large.ts";
 import { chartsOf } from "../bench/page.ts";
+import { pageOf, type ReleaseResults, resultsPath } from "../bench/record.ts";
 import type { BenchResult, Distribution } from "../bench/result.ts";
 import { coresFor, curveOf, serialShare } from "../bench/scaling.ts";
 import { createEngine } from "../host/engine/engine.ts";
+import manifest from "../package.json" with { type: "json" };
 import { chromiumOptions } from "./chromium.ts";
 
 const ROOT = fileURLToPath(new URL("../", import.meta.url));
@@ -190,5 +192,24 @@ describe("the page", () => {
     await view.setViewportSize({ width: 400, height: 800 });
     await expect.poll(() => view.evaluate("document.documentElement.scrollWidth")).toBe(400);
     await view.close();
+  });
+});
+
+describe("recorded results", () => {
+  const recorded = JSON.parse(readFileSync(resultsPath(), "utf8")) as ReleaseResults;
+
+  test("are of this version, each part with its day and its machine", () => {
+    expect(recorded.schema).toBe("flowplane.bench-results/1");
+    expect(recorded.flowplane).toBe(manifest.version);
+    const { workers, latency } = recorded;
+    for (const part of [workers, latency]) {
+      expect(part?.measured).toMatch(/^\d{4}-\d\d-\d\d$/);
+      expect(part?.machine.cores).toBeGreaterThan(0);
+    }
+  });
+
+  test("make a page", () => {
+    const ids = chartsOf(pageOf(recorded)).map(({ id }) => id);
+    expect(ids).toEqual(expect.arrayContaining(["workers", "latency", "batches"]));
   });
 });

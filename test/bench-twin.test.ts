@@ -78,8 +78,11 @@ function hex(digest: bigint): string {
   return BigInt.asUintN(64, digest).toString(16).padStart(16, "0");
 }
 
+/** Verdicts that the twin knows nothing of stand at zero. */
 function twin(...words: (string | number)[]): TwinReport {
-  return JSON.parse(execFileSync(TWIN, words.map(String)).toString());
+  const report: TwinReport = JSON.parse(execFileSync(TWIN, words.map(String)).toString());
+  const verdicts = VERDICT_NAMES.map((_, index) => report.verdicts[index] ?? 0);
+  return { ...report, verdicts };
 }
 
 /** The engine's counters as the twin prints them; what the twin has not must be zero. */

@@ -307,6 +307,28 @@ describe("flowplane replay", () => {
     const tcp = frames.filter(({ bytes }) => bytes[14] === 0x45 && bytes[23] === 6);
     expect(tcp.every(({ bytes }) => bytes[36] === 0x1f && bytes[37] === 0x90)).toBe(true);
   });
+
+  test("runs through the network of a configuration", () => {
+    const [capture, config] = ["captures/network-nat.pcap", "networks/nat.yaml"].map((file) =>
+      fileURLToPath(new URL(`../fixtures/${file}`, import.meta.url)),
+    );
+    const result = json([capture as string, "--config", config as string, "-q"]);
+    expect(result.run.scenario).toBe("network");
+    expect(result.resources.map(({ id }: { id: string }) => id)).toEqual(["gateway"]);
+    expect(result.output.inserted).toMatchObject({ rst: 1, icmp: 1 });
+    const shared = flowplane([
+      "replay",
+      capture as string,
+      "-c",
+      config as string,
+      "--workers",
+      "2",
+    ]);
+    expect([shared.status, shared.stderr]).toEqual([
+      2,
+      "flowplane: --workers: 2 cannot share a network; it has one worker\n",
+    ]);
+  });
 });
 
 describe("flowplane flows", () => {

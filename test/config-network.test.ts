@@ -344,6 +344,11 @@ const WRONG: [before: string, after: string, message: string][] = [
     "nat-1, address: 203.0.113.1",
     '90: timeline[3].disassociate.address: "203.0.113.1" is the primary address, which stays',
   ],
+  [
+    "lab: { name: sample }",
+    "lab: { name: sample, workers: 2 }",
+    "65: load_balancers.nlb-1.listeners[0].port: 80 and the target port 8081 of web differ modulo 64",
+  ],
 ];
 
 describe("a network that is wrong", () => {

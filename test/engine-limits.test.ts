@@ -110,6 +110,32 @@ describe("when there is no room", () => {
   });
 });
 
+test("whom a crowded table forgets does not depend on batches", async () => {
+  const udp = (i: number) =>
+    eth()
+      .ipv4(`10.0.${i >> 8}.${i & 0xff}`, SERVER)
+      .udp(5000, 53);
+  const before = Array.from({ length: 380 }, (_, i) => ({ frame: udp(i) }));
+  // Long after: a newcomer, then somebody of old, whose port tells whether it was forgotten.
+  const after = Array.from({ length: 500 }, (_, i) => ({
+    frame: udp(i % 2 === 0 ? 1000 + i : i),
+    timeMs: 400_000 + i,
+  }));
+  const setup = nat();
+  setup.services[0] = { sourceAddresses: [NAT], adopt: true };
+  const outputs = [];
+  for (const batchSize of [1, 10, 64, 256]) {
+    const engine = await smallEngine(setup, 400);
+    const out = send(engine, [...before, ...after], batchSize);
+    const told = out.map(
+      ({ verdict, frame }) => `${verdict} ${Buffer.from(frame).toString("hex")}`,
+    );
+    outputs.push(told);
+  }
+  expect(new Set(outputs[0]).size).toBeGreaterThan(600);
+  for (const output of outputs) expect(output).toEqual(outputs[0]);
+});
+
 describe("targets", () => {
   const three = ["172.16.0.1", "172.16.0.2", "172.16.0.3"].map((address) => ({ address }));
   const clients = Array.from({ length: 3000 }, (_, i) => ({

@@ -128,3 +128,19 @@ export function listening(namespace: string, port: number): Promise<void> {
     return stdout.trim() !== "";
   });
 }
+
+/** A load balancer with one target behind an endpoint: a client, a server, two VPCs. */
+export function oneTarget(name: string): Pick<LabPlan, "hosts" | "ports" | "services"> {
+  const targets = [{ address: "10.0.2.10" }, { address: "fd00:2::10" }];
+  return {
+    hosts: [
+      { namespace: `${name}-c`, port: 0, addresses: ["10.0.1.10", "fd00:1::10"], mtu: 1500 },
+      { namespace: `${name}-s`, port: 1, addresses: ["10.0.2.10", "fd00:2::10"], mtu: 1500 },
+    ],
+    ports: [
+      { service: 0, peer: 1, vpc: 1 },
+      { sides: "service", peer: 0, vpc: 2 },
+    ],
+    services: [{ sourceAddresses: ["10.0.2.5", "fd00:2::5"], targets }],
+  };
+}

@@ -2,7 +2,7 @@
  * Labs with real programs: a client and a server in namespaces of their own, the engine between
  * them; then the lab's life: clashes, kills, devices that go away.
  */
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -15,6 +15,7 @@ import { allStates, readState } from "../host/lab/state.ts";
 import {
   inside,
   listening,
+  oneTarget,
   requireLab,
   type Scene,
   scene,
@@ -27,22 +28,6 @@ beforeEach(({ skip }) => requireLab(skip));
 
 const LISTENER = "10.0.1.50";
 const LISTENER6 = "fd00:1::50";
-
-/** A load balancer with one target behind an endpoint: a client, a server, two VPCs. */
-function oneTarget(name: string): Pick<LabPlan, "hosts" | "ports" | "services"> {
-  const targets = [{ address: "10.0.2.10" }, { address: "fd00:2::10" }];
-  return {
-    hosts: [
-      { namespace: `${name}-c`, port: 0, addresses: ["10.0.1.10", "fd00:1::10"], mtu: 1500 },
-      { namespace: `${name}-s`, port: 1, addresses: ["10.0.2.10", "fd00:2::10"], mtu: 1500 },
-    ],
-    ports: [
-      { service: 0, peer: 1, vpc: 1 },
-      { sides: "service", peer: 0, vpc: 2 },
-    ],
-    services: [{ sourceAddresses: ["10.0.2.5", "fd00:2::5"], targets }],
-  };
-}
 
 describe("through the engine", () => {
   test("ping reaches the target, in both families", async ({ skip }) => {
@@ -125,6 +110,56 @@ describe("through the engine", () => {
         expect(readBytes / readFrames).toBeLessThanOrEqual(1512);
       }
     });
+  });
+});
+
+describe("a capture of a lab", () => {
+  test("has both sides of everything, every checksum right, and tshark reads it", async ({
+    skip,
+  }) => {
+    const tshark = requireTool("tshark", skip);
+    requireTool("iperf3", skip);
+    await scene(async (s) => {
+      const name = uniqueName();
+      const captureFile = join(s.folder, "lab.pcapng");
+      const lab = await s.lab({ ...oneTarget(name), captureFile, workers: 2 });
+      for (const words of [[LISTENER], [LISTENER6], [LISTENER, "-u"]]) {
+        await iperf(s, name, ["-b", "20M", "-c", ...words]);
+      }
+      const [one, two] = await lab.plane.all("devices");
+      await lab.stop();
+      const entered = [...(one ?? []), ...(two ?? [])].reduce((n, d) => n + d.readFrames, 0);
+      const fields = ["frame.interface_id", "tcp.checksum.status", "udp.checksum.status"];
+      const checks = ["ip", "tcp", "udp"].flatMap((layer) => [
+        "-o",
+        `${layer}.check_checksum:TRUE`,
+      ]);
+      const words = ["-r", captureFile, ...checks, "-T", "fields", "-E", "separator=,"];
+      const text = execFileSync(tshark, [...words, ...fields.flatMap((field) => ["-e", field])], {
+        encoding: "utf8",
+        maxBuffer: 1 << 26,
+        timeout: 60_000,
+      });
+      const rows = text.trim().split("\n");
+      expect(new Set(rows.map((row) => row.split(",")[0]))).toEqual(new Set(["0", "1"]));
+      const wrong = rows.filter((row) =>
+        row
+          .split(",")
+          .slice(1)
+          .some((status) => status === "0"),
+      );
+      expect(wrong).toEqual([]);
+      // Datagrams may leave merged, so there are at most twice as many records as frames came in.
+      expect(rows.length).toBeGreaterThan(entered);
+      expect(rows.length).toBeLessThanOrEqual(2 * entered);
+    });
+  });
+
+  test("that cannot be written is refused, and nothing is left", async () => {
+    const name = uniqueName();
+    const plan = { ...PLAN_DEFAULTS, name, ...oneTarget(name), captureFile: "/nowhere/lab.pcapng" };
+    await expect(raise(plan)).rejects.toThrow("--capture /nowhere/lab.pcapng: ENOENT");
+    expect(namespaceExists(`${name}-c`)).toBe(false);
   });
 });
 

@@ -5,8 +5,9 @@
  */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { pattern, readU16, seeded } from "../fixtures/bytes.ts";
+import { concat, pattern, readU16, seeded } from "../fixtures/bytes.ts";
 import { type Packet, raw } from "../fixtures/packets.ts";
+import { buildBlock } from "../host/capture/build.ts";
 import { createEngine, type Engine } from "../host/engine/engine.ts";
 import { TRANSIT_BYTES, Transit } from "../host/engine/transit.ts";
 import {
@@ -292,5 +293,42 @@ describe("devices", () => {
     for (let n = 0; n < 4096 - 5; n++) place(n);
     expect(() => place(4096)).toThrow("addresses: 10.9.16.0 is one more than the 4096");
     expect(() => place(1)).not.toThrow();
+  });
+});
+
+describe("frames as records of a capture", () => {
+  test("have the checksum that the device completes, whatever their length", async () => {
+    const { engine } = await transitOf(true);
+    const header = engine.arena.address + 128;
+    const to = engine.arena.address + 4 * 66_048;
+    await fc.assert(
+      fc.property(
+        fc.integer({ min: 0, max: 1 << 30 }),
+        fc.oneof(fc.integer({ min: 0, max: 300 }), fc.integer({ min: 0, max: 60_000 })),
+        fc.integer({ min: 0, max: 4 }),
+        (seed, bytes, kind) => {
+          const isUdp = seed % 2 === 0;
+          const ip = raw().ip("10.0.0.1", "192.0.2.1");
+          const payload = pattern(bytes, seed & 255);
+          const packet = (isUdp ? ip.udp(5000, 53) : ip.tcp(5000, 80)).payload(payload).bytes();
+          const sent = leftToDevice(packet, isUdp ? 6 : 16, kind);
+          engine.bytes.fill(0xa5, to, to + packet.length + 64);
+          engine.bytes.set(headerBytesOf(sent.header), header);
+          engine.bytes.set(sent.packet, header + VNET_BYTES);
+          const length = sent.packet.length + VNET_BYTES;
+          const now = 1_764_115_200_123_456_789n;
+          const blockBytes = engine.exports.writeRecord(to, header, length, 3, 2, now);
+          const block = engine.bytes.slice(to, to + blockBytes);
+          const frame = completed(sent.packet, sent.header);
+          const time = [Number(now >> 32n), Number(now & 0xffffffffn)];
+          const numbers = Uint32Array.from([3, ...time, frame.length, frame.length]);
+          const head = concat(new Uint8Array(numbers.buffer), frame);
+          const expected = buildBlock(false, 6, head, [[2, Uint8Array.of(2, 0, 0, 0)]]);
+          expect(Buffer.compare(block, expected)).toBe(0);
+          expect(engine.bytes[to + blockBytes]).toBe(0xa5);
+        },
+      ),
+      { numRuns: 300, seed: 20261127 },
+    );
   });
 });

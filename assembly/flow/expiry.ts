@@ -44,6 +44,9 @@ import {
 
 const SWEEP_ROUND_MS: u32 = 10000;
 const SWEEP_SLOTS_PER_PACKET: u32 = 2;
+/** Groups looked at when a flow of an adopting service finds the table crowded, and any finds it full. */
+const ROOM_GROUPS: u32 = 1;
+const RESCUE_GROUPS: u32 = 16;
 
 /** Takes a flow out of the active ones. */
 function retire(record: usize): void {
@@ -127,7 +130,7 @@ export function sweepGroups(table: FlowTable, nowMs: u32, count: u32): void {
     while (live) {
       const record = recordAt(table, group * GROUP_SLOTS + ctz(live));
       if (isForgettable(record, nowMs)) {
-        if (!isKept(record) || isCrowded(table)) forget(table, record);
+        if (!isKept(record)) forget(table, record);
         else if (!isRetired(record)) retire(record);
       }
       live &= live - 1;
@@ -135,6 +138,34 @@ export function sweepGroups(table: FlowTable, nowMs: u32, count: u32): void {
     group++;
   }
   table.sweepCursor = group;
+}
+
+/**
+ * Makes room for a flow of `service`; false when the table is full. Which of the flows that are kept
+ * a crowded table forgets must depend on the packets alone, not on batches: flows that begin, not
+ * the sweep, forget them, with a cursor of their own.
+ */
+export function makeRoom(table: FlowTable, service: usize, nowMs: u32): bool {
+  const adopts = (load<u32>(service, SERVICE_FLAGS) & SERVICE_FLAG_ADOPT) != 0;
+  if (adopts && isCrowded(table)) forgetIn(table, nowMs, ROOM_GROUPS);
+  if (table.flowCount < table.flowCountMax) return true;
+  forgetIn(table, nowMs, RESCUE_GROUPS);
+  return table.flowCount < table.flowCountMax;
+}
+
+/** Forgets what may be forgotten in `count` groups from where the last flow that began stopped. */
+function forgetIn(table: FlowTable, nowMs: u32, count: u32): void {
+  let group = table.roomCursor;
+  for (let step: u32 = 0; step < count; step++) {
+    if (group >= table.groupCount) group = 0;
+    let live = ~tagMatches(groupTags(table, group), 0) & 0xffff;
+    while (live) {
+      forgetIfOver(table, recordAt(table, group * GROUP_SLOTS + ctz(live)), nowMs);
+      live &= live - 1;
+    }
+    group++;
+  }
+  table.roomCursor = group;
 }
 
 /** Forgets every flow that is over at `nowMs`, whatever holds its tuple; returns how many. */

@@ -95,13 +95,10 @@ import {
 import { armHeader } from "../pp2/stream";
 import { foresee, isIcmpRequest, outside, translate } from "../translate";
 import { ZONE_NONE, zoneInner, zoneOf, zoneVpcAndOuter } from "../zone";
-import { forget, sweepGroups } from "./expiry";
+import { forget, makeRoom } from "./expiry";
 import { forgetExhausted } from "./port";
 import { firstState } from "./state";
 import { addToIndex, FlowTable, releaseSlot, slotOf, storeSide, takeSlot } from "./table";
-
-/** Groups looked at for expired flows when a new flow finds the table full. */
-const RESCUE_GROUPS: u32 = 16;
 
 /** Verdict of the last `begin` that returned no record, and the service that gave it or SERVICE_NONE. */
 export let refusal: u32 = 0;
@@ -140,10 +137,7 @@ export function begin(table: FlowTable, packet: Packet, port: usize, nowMs: u32)
   const hindrance = hindranceOf(service, packet);
   if (hindrance != VERDICT_FORWARD) return refuse(hindrance);
   if (!admits(service, serviceIndex, packet)) return refuse(VERDICT_DROP_SECURITY_GROUP);
-  if (table.flowCount >= table.flowCountMax) {
-    sweepGroups(table, nowMs, RESCUE_GROUPS);
-    if (table.flowCount >= table.flowCountMax) return refuse(VERDICT_DROP_TABLE_FULL);
-  }
+  if (!makeRoom(table, service, nowMs)) return refuse(VERDICT_DROP_TABLE_FULL);
   const peer = ports + <usize>(<u32>load<u16>(port, PORT_PEER) * PORT_BYTES);
   const zone = zoneBehind(service, port, peer, <u32>(packet.rest >> 40));
   if (zone == ZONE_NONE) return refuse(VERDICT_DROP_ZONE_FULL);

@@ -64,6 +64,8 @@ export class FlowTable {
   sweptMs: u32;
   /** Low bits of an index cell that name a slot; the bits above are its tag. */
   slotBits: u32;
+  /** Group at which the next flow that needs room begins to look. */
+  roomCursor: u32;
 }
 if (offsetof<FlowTable>() > 64) ERROR("FlowTable does not fit its region");
 
@@ -99,6 +101,7 @@ export function reserveTable(table: FlowTable, isIpv6: u32, flowCountMax: u32): 
   table.flowCount = 0;
   table.spillCursor = 0;
   table.sweepCursor = 0;
+  table.roomCursor = 0;
   table.unindexedCount = 0;
   table.sweptMs = 0;
   table.recordShift = isIpv6 ? 7 : 6;

@@ -77,7 +77,7 @@ export function longestPrefix(set: usize, address: usize, isIpv6: u32): u32 {
   let lengths = load<u64>(set, PREFIXES_LENGTHS);
   while (lengths) {
     const length = <u32>(63 - clz(lengths));
-    const masked = length == 0 ? 0 : word & bswap<u32>((<u32>-1) << (32 - length));
+    const masked: u32 = length == 0 ? 0 : word & bswap<u32>((<u32>-1) << (32 - length));
     const value = lookUp(space, length, masked, 0);
     if (value != NOTHING) return value;
     lengths &= ~((<u64>1) << length);

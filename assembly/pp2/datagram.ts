@@ -20,6 +20,8 @@ import {
   VERDICT_DROP_TOO_LARGE,
   VERDICT_FORWARD,
   VNET_BYTES,
+  VNET_GSO_NONE,
+  VNET_GSO_TYPE,
 } from "../abi";
 import { deltaOf, fold, sumOf, updated, updatedUdp } from "../checksum";
 import { countUp } from "../counters";
@@ -56,6 +58,10 @@ export function prependToDatagram(descriptor: usize, packet: Packet, record: usi
   const isShort = packet.transportBytes < UDP_BYTES;
   if (isShort || captured + headerBytes > PP2_DATAGRAM_BYTES_MAX) return VERDICT_DROP_TOO_LARGE;
   if (total + headerBytes > TOTAL_BYTES_MAX) return VERDICT_DROP_TOO_LARGE;
+  // Each datagram of a super-packet would need a header of its own; labs do not ask for any.
+  if (packet.partial != 0 && load<u8>(frame - VNET_BYTES, VNET_GSO_TYPE) != VNET_GSO_NONE) {
+    return VERDICT_DROP_TOO_LARGE;
+  }
   const slot = slots + ((descriptor - frames) / FRAME_BYTES) * SLOT_BYTES + FRAME_HEADROOM_BYTES;
   const front = packet.transport + UDP_BYTES - frame;
   memory.copy(slot, <usize>frame, <usize>front);

@@ -2,14 +2,15 @@
  * The steps of a packet's way, each alone and over many inputs per call, so that the call costs
  * nothing. Inputs are the frames of the current batch, parsed once by `piecesPrepare`.
  */
-import { FRAME_BYTES, FRAME_PORT, SIDE_CLIENT, SIDE_SERVICE } from "../../assembly/abi";
+import { FRAME_BYTES, FRAME_PORT, PORT_BYTES, SIDE_CLIENT, SIDE_SERVICE } from "../../assembly/abi";
 import { fold, sumOf, updated } from "../../assembly/checksum";
 import { findByClientSide, findByIndex, flowTable } from "../../assembly/flow/table";
 import { hashTuple } from "../../assembly/hash";
-import { frames } from "../../assembly/memory";
+import { frames, ports } from "../../assembly/memory";
 import { Packet, packetAt } from "../../assembly/packet";
 import { directionOf, rewriteFast } from "../../assembly/rewrite";
 import { parseFrame } from "../../assembly/wire/link";
+import { parsePlain } from "../../assembly/wire/plain";
 
 function descriptorAt(index: u32): usize {
   return frames + <usize>(index * FRAME_BYTES);
@@ -42,7 +43,9 @@ export function piecesParse(count: u32, rounds: u32): void {
     for (let index: u32 = 0; index < count; index++) {
       const packet = packetAt(index);
       const candidate = packet.candidate;
-      parseFrame(descriptorAt(index), packet);
+      const descriptor = descriptorAt(index);
+      const port = ports + <usize>load<u16>(descriptor, FRAME_PORT) * PORT_BYTES;
+      if (!parsePlain(descriptor, packet, port)) parseFrame(descriptor, packet);
       packet.candidate = candidate;
     }
   }

@@ -178,17 +178,13 @@ static inline bool is_self(const struct tuple *tuple) {
 /* Makes the flow that the packet, from its client, begins; or NULL and why in `refusal`. */
 static struct flow *begin(const struct packet *packet, const struct port *port, uint32_t now_ms,
                           uint8_t *refusal) {
-  enum { RESCUE_GROUPS = 16 };
   *refusal = VERDICT_DROP_NO_SERVICE;
   if (port->service == SERVICE_NONE) return NULL;
   const struct service *service = &services[port->service];
   *refusal = VERDICT_DROP_NO_FLOW;
   if (!may_begin(service, packet)) return NULL;
   *refusal = VERDICT_DROP_TABLE_FULL;
-  if (table.flow_count >= table.flow_count_max) {
-    sweep_groups(now_ms, RESCUE_GROUPS);
-    if (table.flow_count >= table.flow_count_max) return NULL;
-  }
+  if (!make_room(service, now_ms)) return NULL;
   struct outside outside;
   uint32_t zone = zone_behind(port, zone_of(&packet->tuple));
   uint8_t verdict = translate(&outside, service, packet, zone, now_ms);

@@ -81,6 +81,7 @@ struct table {
   uint32_t unindexed_count;
   uint32_t spill_cursor;
   uint32_t sweep_cursor;
+  uint32_t room_cursor;
   uint32_t swept_ms;
   void *memory;
 };
@@ -434,12 +435,35 @@ static void sweep_groups(uint32_t now_ms, uint32_t count) {
     for (; live; live &= live - 1) {
       struct flow *flow = table.records + (size_t)group * GROUP_SLOTS + __builtin_ctz(live);
       if (!is_forgettable(flow, now_ms)) continue;
-      if (!services[flow->service].adopts || is_crowded()) forget(flow);
+      if (!services[flow->service].adopts) forget(flow);
       else if (!(flow->flags & FLAG_RETIRED)) retire(flow);
     }
     group++;
   }
   table.sweep_cursor = group;
+}
+
+/* Forgets what may be forgotten in `count` groups from where the last flow that began stopped. */
+static void forget_in(uint32_t now_ms, uint32_t count) {
+  uint32_t group = table.room_cursor;
+  for (uint32_t step = 0; step < count; step++) {
+    if (group >= table.group_count) group = 0;
+    uint32_t live = ~tag_matches(group_tags(group), 0) & 0xffff;
+    for (; live; live &= live - 1) {
+      forget_if_over(table.records + (size_t)group * GROUP_SLOTS + __builtin_ctz(live), now_ms);
+    }
+    group++;
+  }
+  table.room_cursor = group;
+}
+
+/* Makes room for a flow; false when the table is full. */
+static bool make_room(const struct service *service, uint32_t now_ms) {
+  enum { ROOM_GROUPS = 1, RESCUE_GROUPS = 16 };
+  if (service->adopts && is_crowded()) forget_in(now_ms, ROOM_GROUPS);
+  if (table.flow_count < table.flow_count_max) return true;
+  forget_in(now_ms, RESCUE_GROUPS);
+  return table.flow_count < table.flow_count_max;
 }
 
 /* Looks at the slots that are due at `now_ms`, at most 2 a packet of the batch. */

@@ -4,7 +4,7 @@
  * it gives the same frames, verdicts and flow records; test/bench-twin.test.ts compares them.
  *
  *   gcc -O3 -march=native -o twin bench/c/twin.c
- *   twin memory FLOWS BATCH PASSES [established|new|constant] [staged|single]
+ *   twin memory FLOWS BATCH PASSES [established|new|constant] [staged|single] [64|imix|1514]
  *   twin file IN [OUT]
  *
  * `memory` generates frames as bench/assembly/generator.ts does and times windows of 131072 packets
@@ -54,12 +54,14 @@ static void print_counters(void) {
 
 /* ---- generated traffic: bench/assembly/generator.ts ---- */
 
-enum { STRIDE_BYTES = 192, CAPTURED_BYTES = 64, WINDOW_PACKETS = 131072 };
+enum { STRIDE_BYTES = 192, STRIDE_LARGE_BYTES = 1600, WINDOW_PACKETS = 131072 };
 enum { MODE_ESTABLISHED, MODE_NEW, MODE_CONSTANT };
 
-static uint8_t arena[BATCH_COUNT_MAX * STRIDE_BYTES] __attribute__((aligned(64)));
+static uint8_t arena[BATCH_COUNT_MAX * STRIDE_LARGE_BYTES] __attribute__((aligned(64)));
 static uint64_t random_state;
 static uint32_t clock_ms, since_ms;
+/* Of generated frames; 0 = IMIX. */
+static uint32_t captured_bytes = 64;
 
 static void generator_seed(uint32_t seed) {
   random_state = ((uint64_t)seed + 1) * 0x9e3779b97f4a7c15;
@@ -72,7 +74,15 @@ static inline uint64_t random_word(void) {
   return random_state;
 }
 
-static inline void write_frame(uint8_t *frame, uint32_t flow, bool is_reply, uint32_t flags) {
+/* Length of a frame drawn from IMIX: 7 of 64, 4 of 594, 1 of 1518 bytes in twelve. */
+static inline uint32_t imix_bytes(uint64_t draw) {
+  const uint32_t kinds = 0x104844; /* two bits each */
+  uint32_t kind = kinds >> ((((uint32_t)draw & 0xffff) * 12 >> 16) << 1) & 3;
+  return kind == 0 ? 64 : kind == 1 ? 594 : 1518;
+}
+
+static inline void write_frame(uint8_t *frame, uint32_t flow, bool is_reply, uint32_t flags,
+                               uint32_t bytes) {
   const uint32_t nat_be = 0x017100cb;
   uint32_t server = flow / 60000;
   uint32_t port_be = __builtin_bswap16((uint16_t)(1024 + (flow - server * 60000)));
@@ -81,7 +91,7 @@ static inline void write_frame(uint8_t *frame, uint32_t flow, bool is_reply, uin
   bool is_udp = (flow & 7) == 7;
   store64(frame, 0x0202020202020202);
   store64(frame + 8, 0x0045000802020202);
-  store64(frame + 16, 0x0040004000003200);
+  store64(frame + 16, 0x0040004000000000 | __builtin_bswap16((uint16_t)(bytes - 14)));
   store16(frame + 22, (uint16_t)pick32(is_udp, 0x1140, 0x0640));
   store16(frame + 24, 0x1234);
   uint64_t onward = client_be | (uint64_t)server_be << 32;
@@ -89,26 +99,29 @@ static inline void write_frame(uint8_t *frame, uint32_t flow, bool is_reply, uin
   store64(frame + 26, pick(is_reply, reply, onward));
   uint32_t port_pair = port_be | 0xbb01u << 16;
   store32(frame + 34, pick32(is_reply, rotl32(port_pair, 16), port_pair));
-  store64(frame + 38, pick(is_udp, 0x0000000077771e00, 0x0000000100000001));
+  uint64_t udp = 0x0000000077770000 | __builtin_bswap16((uint16_t)(bytes - 34));
+  store64(frame + 38, pick(is_udp, udp, 0x0000000100000001));
   store32(frame + 46, 0x00040050 | flags << 8);
   store32(frame + 50, 0x00004321);
 }
 
 static void generate(uint32_t count, int mode, uint32_t first, uint32_t flow_count) {
+  uint32_t stride = captured_bytes == 64 ? STRIDE_BYTES : STRIDE_LARGE_BYTES;
   for (uint32_t index = 0; index < count; index++) {
-    uint8_t *bytes = arena + index * STRIDE_BYTES;
+    uint8_t *frame = arena + index * stride;
     uint64_t draw = random_word();
     bool is_new = mode == MODE_NEW;
     uint32_t flow = (uint32_t)((draw >> 32) * flow_count >> 32);
     if (is_new) flow = first + index;
     else if (mode == MODE_CONSTANT) flow = first;
     bool is_reply = !is_new && (draw >> 7 & 1);
-    write_frame(bytes, flow, is_reply, is_new ? 0x02 : 0x10);
+    uint32_t bytes = captured_bytes == 0 ? imix_bytes(draw >> 12) : captured_bytes;
+    write_frame(frame, flow, is_reply, is_new ? 0x02 : 0x10, bytes);
     if (++since_ms == 30000) {
       since_ms = 0;
       clock_ms++;
     }
-    describe(&frames[index], bytes, CAPTURED_BYTES, CAPTURED_BYTES, clock_ms, is_reply);
+    describe(&frames[index], frame, bytes, bytes, clock_ms, is_reply);
   }
 }
 
@@ -325,7 +338,8 @@ static void run_file(const char *in, const char *out, uint32_t flows) {
 /* ---- command line ---- */
 
 static void usage_error(void) {
-  fprintf(stderr, "twin memory FLOWS BATCH PASSES [established|new|constant] [staged|single]\n"
+  fprintf(stderr, "twin memory FLOWS BATCH PASSES [established|new|constant] [staged|single] "
+                  "[64|imix|1514]\n"
                   "twin file IN [OUT|- [FLOWS]]\n");
   exit(2);
 }
@@ -350,15 +364,18 @@ static int choice(const char *text, const char *const names[]) {
 int main(int count, char **values) {
   static const char *const modes[] = {"established", "new", "constant", NULL};
   static const char *const ways[] = {"staged", "single", NULL};
+  static const char *const lengths[] = {"imix", "64", "1514", NULL};
+  static const uint32_t length_bytes[] = {0, 64, 1514};
   if (count < 3) usage_error();
   if (strcmp(values[1], "file") == 0 && count <= 5) {
     bool has_out = count >= 4 && strcmp(values[3], "-") != 0;
     run_file(values[2], has_out ? values[3] : NULL, count == 5 ? number(values[4], 48000000) : 0);
     return 0;
   }
-  if (strcmp(values[1], "memory") != 0 || count < 5 || count > 7) usage_error();
+  if (strcmp(values[1], "memory") != 0 || count < 5 || count > 8) usage_error();
   int mode = count > 5 ? choice(values[5], modes) : MODE_ESTABLISHED;
   bool is_single = count > 6 && choice(values[6], ways) == 1;
+  if (count > 7) captured_bytes = length_bytes[choice(values[7], lengths)];
   run_memory(number(values[2], 48000000), number(values[3], BATCH_COUNT_MAX),
              number(values[4], 10000), mode, is_single ? process_single : process_staged);
   return 0;

@@ -9,6 +9,7 @@ import { type CommonOptions, integer, withCommonOptions } from "./options.ts";
 
 export interface LabFlags extends CommonOptions {
   foreground?: boolean;
+  capture?: string;
   json?: boolean;
   follow?: boolean;
   seconds?: number;
@@ -57,6 +58,7 @@ function lifeCommands(): Command[] {
       .description("bring a lab up, and say what to type next")
       .argument("<file>", "configuration with a lab block (YAML or JSON)")
       .option("--foreground", "stay, print events as JSON lines, end with ctrl-C")
+      .option("--capture <file>", "write what enters and leaves the engine (pcapng)")
       .action(async (file: string, flags: LabFlags) =>
         (await import("./lab.ts")).runUp(file, flags),
       ),

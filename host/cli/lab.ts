@@ -27,10 +27,13 @@ export async function runUp(file: string, flags: LabFlags): Promise<void> {
   if (flags.foreground) return runForeground(config, file, flags);
   const name = config.lab?.name ?? "";
   refuseSecond(name);
+  // That of a lab that was killed would look like an answer.
+  rmSync(socketPath(name), { force: true });
   const log = logFile(STATE_FOLDER, name);
   mkdirSync(dirname(log), { recursive: true });
   const output = openSync(log, "w");
   const words = [process.argv[1] ?? "", "lab", "up", resolve(file), "--foreground"];
+  if (flags.capture !== undefined) words.push("--capture", resolve(flags.capture));
   const child = spawn(process.execPath, words, {
     detached: true,
     stdio: ["ignore", output, output],
@@ -59,7 +62,8 @@ function refuseSecond(name: string): void {
 async function runForeground(config: NetworkConfig, file: string, flags: LabFlags): Promise<void> {
   const { LiveLab } = await import("../live/lab.ts");
   const onEvent = (event: LiveEvent) => process.stdout.write(`${JSON.stringify(event)}\n`);
-  const live = await LiveLab.start(config, { file: resolve(file), onEvent });
+  const captureFile = flags.capture === undefined ? {} : { captureFile: resolve(flags.capture) };
+  const live = await LiveLab.start(config, { file: resolve(file), onEvent, ...captureFile });
   const terminal = new Terminal(flags);
   if (live.httpPort !== undefined) terminal.note(pageLine(live.httpPort));
   const signal = new Promise<undefined>((end) => {

@@ -33,6 +33,15 @@ export interface FlowsFlags extends CommonOptions {
   limit?: number;
 }
 
+export interface ExplainFlags extends CommonOptions {
+  packet?: number;
+  tuple?: string;
+  vpc?: string;
+  config?: string;
+  scenario?: "nat" | "nlb" | "privatelink";
+  json?: boolean;
+}
+
 export interface BenchFlags extends CommonOptions {
   json?: boolean;
   smoke?: boolean;
@@ -73,6 +82,22 @@ export interface Pp2DecodeFlags extends CommonOptions {
   json?: boolean;
 }
 
+export interface SimulateFlags extends CommonOptions {
+  nodes: number;
+  tenants: number;
+  size: number;
+  flows: number;
+  tuples: number;
+  seconds: number;
+  loss: number;
+  crashes: number;
+  partitions: number;
+  plain?: boolean;
+  poison?: boolean;
+  seed: string;
+  json?: boolean;
+}
+
 /** A fresh command line that reports through exceptions and never ends the process. */
 export function commandLine(): Command {
   const program = new Command("flowplane")
@@ -82,7 +107,9 @@ export function commandLine(): Command {
     .addHelpText("after", EXIT_STATUS);
   program.addCommand(replayCommand());
   program.addCommand(flowsCommand());
+  program.addCommand(explainCommand());
   program.addCommand(shardCommand());
+  program.addCommand(simulateCommand());
   program.addCommand(pp2Command());
   program.addCommand(labCommand());
   program.addCommand(benchCommand());
@@ -158,6 +185,35 @@ function flowsCommand(): Command {
   });
 }
 
+function explainCommand(): Command {
+  const command = new Command("explain")
+    .description("say every decision that the engine takes on one packet, and why")
+    .argument("[capture]", "pcap or pcapng file, gzip or not; - is standard input")
+    .addOption(
+      new Option("-p, --packet <n>", "number of the packet in the capture, from 1").argParser(
+        integer("--packet", 1, Number.MAX_SAFE_INTEGER),
+      ),
+    )
+    .option(
+      "--tuple <text>",
+      'a packet that would begin a flow, after the capture if there is one: "tcp 10.0.0.1:5000 10.0.0.2:80"',
+    )
+    .option("--vpc <name>", "with --tuple: the VPC that it comes from (default: the first one)")
+    .option("-c, --config <file>", "scenario or network (YAML or JSON)")
+    .addOption(
+      new Option("-s, --scenario <name>", "what stands between clients and services (default: nat)")
+        .choices(["nat", "nlb", "privatelink"])
+        .conflicts("config"),
+    )
+    .option("--json", "print the explanation as JSON (schema flowplane.explain/1)");
+  return withCommonOptions(command).action(
+    async (capture: string | undefined, flags: ExplainFlags) => {
+      const { runExplain } = await import("./explain.ts");
+      await runExplain(capture, flags);
+    },
+  );
+}
+
 function shardCommand(): Command {
   const command = new Command("shard")
     .description("calculate shuffle sharding: overlaps, tenants' nodes and blast radius")
@@ -200,6 +256,34 @@ function shardCommand(): Command {
   return withCommonOptions(command).action(async (tenants: string[], flags: ShardFlags) => {
     const { runShard } = await import("./shard.ts");
     await runShard(tenants, flags);
+  });
+}
+
+function simulateCommand(): Command {
+  const option = (flags: string, text: string, max: number, preset: number, min = 1) => {
+    const name = flags.match(/--[a-z-]+/)?.[0] ?? flags;
+    return new Option(flags, text).argParser(integer(name, min, max)).default(preset);
+  };
+  const command = new Command("simulate")
+    .description(
+      "simulate a fleet of nodes that share decisions, with loss, partitions and crashes",
+    )
+    .addOption(option("-n, --nodes <n>", "nodes of the fleet", 10_000, 1000))
+    .addOption(option("-t, --tenants <n>", "tenants", 10_000, 1000))
+    .addOption(option("-k, --size <n>", "nodes of a tenant", 64, 5))
+    .addOption(option("--flows <n>", "flows of each tenant", 1000, 3))
+    .addOption(option("--tuples <n>", "translated tuples of each tenant", 60_000, 8))
+    .addOption(option("--seconds <n>", "simulated time", 3600, 30))
+    .addOption(option("--loss <n>", "packets and messages lost of a thousand", 500, 20, 0))
+    .addOption(option("--crashes <n>", "crashes of a node in an hour", 3600, 30, 0))
+    .addOption(option("--partitions <n>", "times an hour that a node loses the store", 3600, 30, 0))
+    .option("--plain", "plain sharding: fixed groups of nodes instead of shuffled ones")
+    .option("--poison", "let one tenant take its nodes down at half-time")
+    .option("--seed <text>", "the same seed gives the same events", "flowplane")
+    .option("--json", "print the result as JSON (schema flowplane.simulation/1)");
+  return withCommonOptions(command).action(async (flags: SimulateFlags) => {
+    const { runSimulate } = await import("./simulate.ts");
+    await runSimulate(flags);
   });
 }
 

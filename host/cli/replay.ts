@@ -7,7 +7,7 @@ import { createCapture, openCapture } from "../capture/file.ts";
 import type { CaptureReader } from "../capture/reader.ts";
 import type { FrameSource } from "../capture/source.ts";
 import { compileEngine } from "../engine/module.ts";
-import { ConfigError, UsageError } from "../errors.ts";
+import { UsageError } from "../errors.ts";
 import type { DecidedBatch } from "../replay/decider.ts";
 import { DropsRecorder, MapRecorder, WriteRecorder } from "../replay/recorders.ts";
 import { type Recorder, type ReplayOptions, replay } from "../replay/replay.ts";
@@ -16,10 +16,11 @@ import { isShareable } from "../replay/sizes.ts";
 import { jsonReport } from "../report/json.ts";
 import { textReport } from "../report/text.ts";
 import { count, counted, dataSize } from "../report/units.ts";
-import { configuredScenario, defaultScenario, type Scenario } from "../scenario/scenario.ts";
-import { checkOutputs, readConfig, SyncOutput, uncompressedSize, writeText } from "./files.ts";
+import { defaultScenario, type Scenario } from "../scenario/scenario.ts";
+import { checkOutputs, SyncOutput, uncompressedSize, writeText } from "./files.ts";
 import { packageVersion, type ReplayFlags } from "./program.ts";
 import { Terminal } from "./terminal.ts";
+import { configuredWorld } from "./world.ts";
 
 /** @throws {FlowplaneError} also after the report, when the capture broke off */
 export async function runReplay(capture: string, flags: ReplayFlags): Promise<void> {
@@ -31,7 +32,10 @@ export async function runReplay(capture: string, flags: ReplayFlags): Promise<vo
     { capture, "--config": config },
     { "--write": write, "--map": map, "--drops": drops, "--html": html },
   );
-  const scenario = await scenarioOf(flags);
+  const { scenario, network } = await worldOf(flags);
+  if (network && flags.workers > 1) {
+    throw new UsageError(`--workers: ${flags.workers} cannot share a network; it has one worker`);
+  }
   const terminal = new Terminal(flags);
   const options: ReplayOptions = {
     file: capture === "-" ? "standard input" : capture,
@@ -42,6 +46,7 @@ export async function runReplay(capture: string, flags: ReplayFlags): Promise<vo
     wantsTimeline: html !== undefined,
     machine: machine(),
   };
+  if (network) options.network = network;
   if (flags.workers > 1) shareOut(options, capture, flags);
   const captureBytes = uncompressedSize(capture);
   if (captureBytes !== undefined) options.captureBytes = captureBytes;
@@ -91,20 +96,16 @@ function shareOut(options: ReplayOptions, capture: string, flags: ReplayFlags): 
   };
 }
 
-async function scenarioOf(flags: ReplayFlags): Promise<Scenario> {
-  if (flags.config !== undefined) {
-    const { parseConfig } = await import("../config/config.ts");
-    const { isNetwork } = await import("../config/schema.ts");
-    const config = parseConfig(readConfig(flags.config), flags.config);
-    if (isNetwork(config))
-      throw new ConfigError(`${flags.config}: a replay takes a scenario for now, no network`);
-    return configuredScenario(config);
-  }
+/** What the capture is replayed through. */
+async function worldOf(
+  flags: ReplayFlags,
+): Promise<{ scenario: Scenario; network?: ReplayOptions["network"] }> {
+  if (flags.config !== undefined) return configuredWorld(flags.config);
   const name = flags.scenario ?? "nat";
   if (flags.targets !== undefined && name === "nat") {
     throw new UsageError("--targets: the scenario nat has no targets; nlb and privatelink have");
   }
-  return defaultScenario(name, flags.targets);
+  return { scenario: defaultScenario(name, flags.targets) };
 }
 
 /** What writes frames: the capture's own writer stands last, as it takes their memory. */

@@ -62,7 +62,9 @@ export const lab = object({
     .describe("where events of endpoints go"),
   workers: integer(1, 64).default(1),
   offload: oneOf("udp", "tcp", "none").default("udp").describe("the best that devices may use"),
-  spin_ms: integer(0, 1000).default(0).describe("workers stay awake that long after a packet"),
+  busy_poll_ms: integer(0, 1000)
+    .default(0)
+    .describe("workers stay awake that long after a packet; costs a core while traffic comes"),
   mtu: mtu.default(1500),
 });
 

@@ -47,7 +47,6 @@ const flowTable = object({
 });
 
 const sharedShape = {
-  adopt: truth.default(false).describe("TCP flows may begin in mid-stream"),
   timeouts: timeouts.optional(),
   flow_table: flowTable.optional(),
 };
@@ -72,6 +71,7 @@ export const scenarioSchema = object({
         "before the client's first payload (default), or before the handshake's last packet",
       ),
   }).optional(),
+  adopt: truth.default(false).describe("TCP flows may begin in mid-stream"),
   ...sharedShape,
 });
 

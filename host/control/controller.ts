@@ -94,7 +94,10 @@ export class Controller {
     return event === undefined ? Number.POSITIVE_INFINITY : event.at_seconds * 1000;
   }
 
-  /** Lets happen what is due at `nowMs`, each at its own time and in that order. */
+  /**
+   * Lets happen what is due at `nowMs`, each at its own time and in that order.
+   * @throws {ControlRefusal} when the timeline asks for what the state does not allow
+   */
   tick(nowMs: number): void {
     for (let dueMs = this.nextMs; dueMs <= nowMs; dueMs = this.nextMs) {
       for (const [name, group] of this.state.groups) this.#tell(name, group.tick(dueMs));
@@ -102,11 +105,20 @@ export class Controller {
         for (const address of nat.tick(dueMs)) this.#nat(id, address, "released", dueMs);
       }
       while (this.#timelineMs <= dueMs) {
-        const event = this.state.config.timeline[this.#nextEvent++];
-        if (event) this.#act(event, dueMs);
+        this.#play(this.#nextEvent++, dueMs);
       }
     }
     this.#load();
+  }
+
+  #play(index: number, nowMs: number): void {
+    const event = this.state.config.timeline[index];
+    try {
+      if (event) this.#act(event, nowMs);
+    } catch (error) {
+      if (!(error instanceof ControlRefusal)) throw error;
+      throw new ControlRefusal(`timeline[${index}]: ${error.message}`);
+    }
   }
 
   /** Takes an action. @throws {ControlRefusal} */

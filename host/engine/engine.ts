@@ -21,6 +21,7 @@ import type {
 } from "./api.ts";
 import { options as checkOptions, type OptionNames, oneOf, truth, wholeNumber } from "./check.ts";
 import { configure, type Settings, settingsOf } from "./configure.ts";
+import { type FrameExplanation, readExplanation } from "./explain.ts";
 import { type EngineExports, loadEngine } from "./module.ts";
 import type { NetworkTables } from "./network.ts";
 import { Networks } from "./networks.ts";
@@ -278,6 +279,40 @@ export class Engine {
   }
 
   /**
+   * Lets frames that come in on ports of one VPC with an outer VLAN tag, and no inner one, belong to
+   * another VPC: a trunk. To be called before such frames come.
+   * @throws RangeError naming the argument, its value and its range, or when the tag has a VPC already
+   */
+  setVlan(vpc: number, vlan: number, to: number): void {
+    wholeNumber("vpc", vpc, 0, 0xffff);
+    wholeNumber("vlan", vlan, 1, 4094);
+    wholeNumber("to", to, 0, 0xffff);
+    const isJoined = this.#run(() => {
+      return this.exports.joinZone(vpc, vlan, this.exports.zoneOf(to, 0, 0));
+    });
+    if (!isJoined) throw new RangeError(`vlan: ${vlan} of the VPC ${vpc} has a zone already`);
+  }
+
+  /**
+   * What the engine knows about the frame of the first descriptor, which is about to be processed.
+   * Nothing changes.
+   */
+  explain(): FrameExplanation {
+    const block = this.#run(() => this.exports.explainFrame()) >>> 0;
+    return readExplanation(this.#view, block, VERDICT_NAMES);
+  }
+
+  /**
+   * Number of the service that made the flow of a descriptor of the last batch, also when the flow has
+   * ended in that batch; undefined when the frame has none.
+   */
+  madeBy(handle: number): number | undefined {
+    if (handle === 0) return undefined;
+    const service = this.#run(() => this.exports.serviceOfFlow(handle)) >>> 0;
+    return service === abi.SERVICE_NONE ? undefined : service;
+  }
+
+  /**
    * Defines a service. May be called between batches: flows that exist keep their translation.
    * @throws TypeError or RangeError naming the option, its value and its range.
    */
@@ -321,11 +356,13 @@ export class Engine {
     const bytes = address === undefined ? new Uint8Array(0) : addressBytes(address);
     const portNumber = wholeNumber("port", port ?? 0, 0, 0xffff);
     const portBe = ((portNumber & 0xff) << 8) | (portNumber >> 8);
-    // The first descriptor lends its place to the address: no batch is under way.
-    this.bytes.set(bytes, this.descriptorsAddress);
-    return this.#run(() =>
-      this.exports.terminate(number, this.descriptorsAddress, bytes.length, portBe),
-    );
+    // The first descriptor lends its place to the address, and gets it back: it may be filled already.
+    const place = this.descriptorsAddress;
+    const lent = this.bytes.slice(place, place + bytes.length);
+    this.bytes.set(bytes, place);
+    const ended = this.#run(() => this.exports.terminate(number, place, bytes.length, portBe));
+    this.bytes.set(lent, place);
+    return ended;
   }
 
   counters(): Counters {

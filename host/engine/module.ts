@@ -20,6 +20,15 @@ export interface EngineExports extends WalkExports, Record<string, unknown> {
   processBatch(count: number): number;
   /** Frames of the last batch that leave through devices; DEPARTURE_* entries. */
   listDepartures(count: number, flags: number): number;
+  /** Writes a frame of a device as a pcapng block; returns its bytes. */
+  writeRecord(
+    to: number,
+    header: number,
+    bytes: number,
+    device: number,
+    direction: number,
+    timeNs: bigint,
+  ): number;
   /** 0 when there is no room for the address. */
   placeAddress(port: number, address: number, device: number): number;
   /** Frames that the last batch caused, in Engine.emits. */
@@ -44,6 +53,10 @@ export interface EngineExports extends WalkExports, Record<string, unknown> {
   /** Handle of the flow, 0 when there is no room for it or its tuples are in use. */
   adoptFlow(nowMs: number): number;
   zoneOf(vpc: number, outer: number, inner: number): number;
+  explainFrame(): number;
+  /** Also of a flow that has ended since. */
+  serviceOfFlow(handle: number): number;
+  joinZone(vpc: number, outer: number, zone: number): number;
   zoneVpcAndOuter(zone: number): number;
   zoneInner(zone: number): number;
   xxh64(start: number, bytes: number, seed: bigint): bigint;

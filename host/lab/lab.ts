@@ -30,6 +30,7 @@ import {
   STATE_FOLDER,
   startTicksOf,
 } from "./state.ts";
+import { beginCapture } from "./tap.ts";
 
 /** Name of the interface inside each host's namespace. */
 const DEVICE = "fp0";
@@ -149,6 +150,9 @@ function openDevices(plan: LabPlan, system: Syscalls, queues: LoopDevice[][]): O
 }
 
 function startPlane(plan: LabPlan, queues: LoopDevice[][], offload: Offload): Promise<DataPlane> {
+  if (plan.captureFile !== undefined) {
+    beginCapture(plan.captureFile, queues[0]?.map(({ name }) => name) ?? []);
+  }
   const addresses = plan.hosts.flatMap(({ port, addresses: own }, device) =>
     own.map((address) => ({ port, address, device })),
   );
@@ -166,6 +170,7 @@ function startPlane(plan: LabPlan, queues: LoopDevice[][], offload: Offload): Pr
     merges: plan.mergesDatagrams && offload === "udp",
     spinMs: plan.spinMs,
     busyPollMs: plan.busyPollMs,
+    captureFile: plan.captureFile,
   });
 }
 

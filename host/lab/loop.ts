@@ -37,8 +37,10 @@ export interface DeviceCounts {
 
 /** What a loop lets others see of its batches: before the engine and after it. */
 export interface Tap {
-  entered(device: number, address: number, bytes: number, timeMs: number): void;
-  left(device: number, address: number, bytes: number, timeMs: number): void;
+  entered(device: number, address: number, bytes: number): void;
+  left(device: number, address: number, bytes: number): void;
+  /** A batch is over. */
+  flush(): void;
 }
 
 export interface LoopOptions {
@@ -117,7 +119,8 @@ export class Loop {
       this.#readAll(timeMs);
       const count = transit.count;
       if (count === 0) continue;
-      this.#writeAll(transit.process(), timeMs);
+      this.#writeAll(transit.process());
+      this.tap?.flush();
       awakeUntilMs = this.#awakeUntil(nowMs, count);
     }
   }
@@ -175,19 +178,19 @@ export class Loop {
       }
       counts.readFrames++;
       counts.readBytes += bytes;
-      this.tap?.entered(device, address, bytes, timeMs);
+      this.tap?.entered(device, address, bytes);
       transit.take(bytes, port, timeMs);
     }
   }
 
-  #writeAll(departures: number, timeMs: number): void {
+  #writeAll(departures: number): void {
     const { devices, transit, window } = this.#options;
     for (let index = 0; index < departures; index++) {
       const device = transit.deviceOf(index);
       const address = transit.addressOf(index);
       const bytes = transit.bytesOf(index);
       const counts = this.counts[device] as DeviceCounts;
-      this.tap?.left(device, address, bytes, timeMs);
+      this.tap?.left(device, address, bytes);
       const written = window.write((devices[device] as LoopDevice).fd, address, bytes);
       if (written < 0) {
         counts.refused[-written] = (counts.refused[-written] ?? 0) + 1;

@@ -44,7 +44,8 @@ export type Message =
   | { id: number; value: unknown }
   | { id: number; error: string }
   | { id: 0; event: "ready" }
-  | { id: 0; event: "gone"; device: string };
+  | { id: 0; event: "gone"; device: string }
+  | { id: 0; event: "capture-ended"; reason: string };
 
 /** What a worker starts with. */
 export interface WorkerStart {
@@ -65,4 +66,6 @@ export interface WorkerStart {
   merges: boolean;
   spinMs: number;
   busyPollMs: number;
+  /** pcapng that everything is written to, begun already. */
+  captureFile: string | undefined;
 }

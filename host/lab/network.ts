@@ -68,9 +68,9 @@ export function planOf(config: NetworkConfig): NetworkPlan {
     ports: ports.map((_, vpc) => ({ vpc, routed: true, sides: "both" })),
     services: [],
     networkBytes: NETWORK_BYTES,
-    offload: lab.offload,
+    offload: offloadOf(config, lab),
     workers: lab.workers,
-    spinMs: lab.spin_ms,
+    busyPollMs: lab.busy_poll_ms,
     flowCountMax: config.flow_table?.ipv4_flows ?? PLAN_DEFAULTS.flowCountMax,
     flow6CountMax: config.flow_table?.ipv6_flows ?? PLAN_DEFAULTS.flow6CountMax,
     timeouts: timeoutsOf(config),
@@ -81,6 +81,14 @@ export function planOf(config: NetworkConfig): NetworkPlan {
       resolver,
     })),
   };
+}
+
+/** Every datagram gets a PROXY header of its own, so none may come as part of a super-packet. */
+function offloadOf(config: NetworkConfig, lab: LabConfig): LabPlan["offload"] {
+  const hasHeaders = Object.values(config.target_groups).some(({ protocol, attributes }) => {
+    return protocol !== "TCP" && attributes["proxy_protocol_v2.enabled"];
+  });
+  return hasHeaders && lab.offload === "udp" ? "tcp" : lab.offload;
 }
 
 function timeoutsOf({ timeouts }: NetworkConfig): LabPlan["timeouts"] {

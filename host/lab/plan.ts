@@ -31,6 +31,8 @@ export interface LabPlan {
   spinMs: number;
   /** Workers stay awake that long after a packet in any case. */
   busyPollMs: number;
+  /** pcapng that all packets are written to, before the engine and after it. */
+  captureFile?: string;
   flowCountMax: number;
   flow6CountMax: number;
   /** Room for network tables in bytes; 0: none are used. */

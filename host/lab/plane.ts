@@ -17,6 +17,8 @@ interface Waiting {
   reject(error: Error): void;
 }
 
+type PlaneEvent = Extract<Message, { event: "gone" | "capture-ended" }>;
+
 /** One worker. */
 class PlaneWorker {
   readonly #thread: Worker;
@@ -28,7 +30,7 @@ class PlaneWorker {
   #nextId = 1;
   #failure: Error | undefined;
 
-  constructor(start: WorkerStart, wake: () => void, onGone: (device: string) => void) {
+  constructor(start: WorkerStart, wake: () => void, happened: (event: PlaneEvent) => void) {
     const { port1, port2 } = new MessageChannel();
     this.#port = port1;
     this.#wake = wake;
@@ -47,8 +49,9 @@ class PlaneWorker {
     this.ready.catch(() => undefined);
     port1.on("message", (message: Message) => {
       if (message.id !== 0) this.#settle(message as Exclude<Message, { id: 0; event: unknown }>);
-      else if ("event" in message && message.event === "gone") onGone(message.device);
-      else ready.resolve();
+      else if (!("event" in message)) return;
+      else if (message.event === "ready") ready.resolve();
+      else happened(message);
     });
     this.#thread.on("error", (error: Error) => {
       this.#failure = error;
@@ -103,6 +106,8 @@ export class DataPlane {
   readonly #one: Window;
   /** Called with the name of a device that has gone away. */
   onGone: (device: string) => void = () => undefined;
+  /** Called when a capture could not be written any further; the lab goes on. */
+  onCaptureEnded: (reason: string) => void = () => undefined;
 
   private constructor(system: Syscalls) {
     this.#system = system;
@@ -135,8 +140,11 @@ export class DataPlane {
     const wake = () => {
       this.#one.write(wakeFd, 0, 8);
     };
-    const onGone = (device: string) => this.onGone(device);
-    this.#workers.push(new PlaneWorker({ ...start, wakeFd }, wake, onGone));
+    const happened = (event: PlaneEvent) => {
+      if (event.event === "gone") this.onGone(event.device);
+      else this.onCaptureEnded(event.reason);
+    };
+    this.#workers.push(new PlaneWorker({ ...start, wakeFd }, wake, happened));
   }
 
   get workerCount(): number {

@@ -1,10 +1,12 @@
 /** The thread of one worker of the data plane: makes its engine and runs the loop. */
 import { type MessagePort, receiveMessageOnPort, workerData } from "node:worker_threads";
 import { createEngine, type Engine } from "../engine/engine.ts";
+import type { NetworkTables } from "../engine/network.ts";
 import { TRANSIT_BYTES, Transit } from "../engine/transit.ts";
 import { loadSyscalls } from "../io/syscalls.ts";
 import { Loop } from "./loop.ts";
 import type { Message, Request, WorkerApi, WorkerStart } from "./messages.ts";
+import { CAPTURE_BYTES, CaptureTap } from "./tap.ts";
 
 const SCRATCH_BYTES = 64;
 
@@ -18,7 +20,7 @@ const engine = await createEngine({
   networkBytes: start.networkBytes,
   seed: start.seed,
   timeouts: start.timeouts,
-  arenaBytes: TRANSIT_BYTES + SCRATCH_BYTES,
+  arenaBytes: TRANSIT_BYTES + SCRATCH_BYTES + (start.captureFile ? CAPTURE_BYTES : 0),
 });
 const transit = new Transit(engine);
 transit.merges = start.merges;
@@ -38,7 +40,21 @@ const loop = new Loop({
   spinMs: start.spinMs,
   busyPollMs: start.busyPollMs,
 });
+const tap =
+  start.captureFile === undefined
+    ? undefined
+    : new CaptureTap(
+        engine,
+        start.captureFile,
+        engine.arena.address + TRANSIT_BYTES + SCRATCH_BYTES,
+        (reason) => say({ id: 0, event: "capture-ended", reason }),
+      );
+loop.tap = tap;
 const api = workerApi(engine, transit, loop);
+/** What an eventfd is written with: one, as eight bytes. */
+const COUNT = new Uint8Array(new BigUint64Array([1n]).buffer);
+const self = system.window(COUNT);
+let load: Load | undefined;
 start.services.forEach((options, service) => {
   engine.setService(service, options);
 });
@@ -50,24 +66,57 @@ for (const { port: number, address, device } of start.addresses) {
 }
 say({ id: 0, event: "ready" });
 loop.run();
+tap?.close();
 port.close();
 
-/** Takes all requests that wait, in order. */
+/** Tables on their way into the engine, and the request that they came with. */
+interface Load {
+  id: number;
+  steps: Generator<void, void, void>;
+}
+
+/**
+ * Takes requests in order. Tables are loaded step by step, one for each round of the loop, so that
+ * packets never wait for them longer than a step takes; what comes behind them waits until they are in.
+ */
 function answerAll(): void {
   for (;;) {
+    if (load !== undefined && !hasLoaded(load)) return;
     const received = receiveMessageOnPort(port);
     if (received === undefined) return;
     const { id, method, words } = received.message as Request;
-    try {
-      const run = api[method] as (...words: unknown[]) => unknown;
-      say({ id, value: run(...words) });
-    } catch (error) {
-      say({ id, error: (error as Error).message });
+    if (method === "setTables") {
+      load = { id, steps: engine.loadTables(words[0] as NetworkTables) };
+      continue;
     }
+    answer(id, () => (api[method] as (...words: unknown[]) => unknown)(...words));
   }
 }
 
-function workerApi(of: Engine, through: Transit, inside: Loop): WorkerApi {
+/** Takes one step; if there are more, the next round takes the next. */
+function hasLoaded({ id, steps }: Load): boolean {
+  try {
+    if (!steps.next().done) {
+      self.write(start.wakeFd, 0, COUNT.length);
+      return false;
+    }
+    say({ id, value: undefined });
+  } catch (error) {
+    say({ id, error: (error as Error).message });
+  }
+  load = undefined;
+  return true;
+}
+
+function answer(id: number, run: () => unknown): void {
+  try {
+    say({ id, value: run() });
+  } catch (error) {
+    say({ id, error: (error as Error).message });
+  }
+}
+
+function workerApi(of: Engine, through: Transit, inside: Loop): Omit<WorkerApi, "setTables"> {
   return {
     setService: (service, options) => of.setService(service, options),
     setPort: (number, options) => of.setPort(number, options),
@@ -78,7 +127,6 @@ function workerApi(of: Engine, through: Transit, inside: Loop): WorkerApi {
     },
     devices: () => inside.counts,
     usage: (service) => of.usage(service),
-    setTables: (tables) => of.setTables(tables),
     terminate: (flows) => of.terminate(flows),
     usages(ids) {
       const found = Object.entries(numbersOf(of, ids));

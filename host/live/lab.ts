@@ -41,6 +41,8 @@ import { dnsZones, endpointNamesOf } from "./zones.ts";
 export interface LiveOptions {
   /** Configuration file, for the state. */
   file?: string;
+  /** pcapng that all packets are written to. */
+  captureFile?: string;
   stateFolder?: string;
   onEvent?: (event: LiveEvent) => void;
 }
@@ -91,8 +93,8 @@ export class LiveLab {
    * @throws FlowplaneError; nothing of the lab is left then
    */
   static async start(config: NetworkConfig, options: LiveOptions = {}): Promise<LiveLab> {
-    const plan = planOf(config);
-    const { file, stateFolder = STATE_FOLDER } = options;
+    const { file, captureFile, stateFolder = STATE_FOLDER } = options;
+    const plan = { ...planOf(config), ...(captureFile !== undefined && { captureFile }) };
     const codec = await createHeaderCodec();
     // What AWS sends before a health check: no addresses, although the family says IPv4.
     const header = codec.encode({ local: true, transport: "tcp" });
@@ -135,6 +137,8 @@ export class LiveLab {
     });
     await this.#addWeb();
     this.#lab.plane.onGone = (device) => this.events.add("lab.device-gone", { device });
+    this.#lab.plane.onGone = (device) => this.events.add("lab.device-gone", { device });
+    this.#lab.plane.onCaptureEnded = (reason) => this.events.add("lab.capture-ended", { reason });
     void this.#lab.plane.failed.then((error) => {
       if (!this.#stopping) this.events.add("lab.failed", { reason: error.message });
     });

@@ -11,13 +11,13 @@
  *
  * Pure: it knows no engine. The simulation runs this very code.
  */
-import { sameSide } from "../engine/decision.ts";
+import { type SideName, sameSide } from "../engine/decision.ts";
 import type { FlowStore, Found } from "./store.ts";
 
 export interface Agreement {
   /**
    * decided: `decision` is the flow's. taken: `decision` is of another flow, which has the tuple that
-   * was proposed. full: the store has no room.
+   * was proposed. full: the store has no room, or what it had has just ended.
    */
   outcome: "decided" | "taken" | "full";
   decision: Uint8Array;
@@ -29,7 +29,7 @@ export async function agree(
   proposals: readonly Uint8Array[],
   nowMs: number,
 ): Promise<Agreement[]> {
-  const holders = await store.claim("service", proposals, nowMs);
+  const holders = await store.refresh("service", proposals, nowMs);
   const agreements = proposals.map((proposal, at): Agreement => {
     const holder = holders[at];
     if (!holder) return { outcome: "full", decision: proposal };
@@ -37,46 +37,49 @@ export async function agree(
     return { outcome: isOurs ? "decided" : "taken", decision: holder };
   });
   const open = agreements.filter(({ outcome }) => outcome === "decided");
-  const flows = await store.claim(
+  const flows = await store.refresh(
     "client",
     open.map(({ decision }) => decision),
     nowMs,
   );
+  const foreign: Agreement[] = [];
   for (const [at, agreement] of open.entries()) {
     const decision = flows[at];
-    if (decision) agreement.decision = decision;
-    else agreement.outcome = "full";
+    if (!decision) agreement.outcome = "full";
+    else if (decision !== agreement.decision || !proposals.includes(decision)) {
+      agreement.decision = decision;
+      foreign.push(agreement);
+    }
   }
+  await keepAlive(store, foreign, nowMs);
   return agreements;
 }
 
+/** What others decided may be about to end: it counts only once it lives on from now. */
+async function keepAlive(store: FlowStore, foreign: Agreement[], nowMs: number): Promise<void> {
+  const decisions = foreign.map(({ decision }) => decision);
+  const isAlive = await renew(store, decisions, nowMs);
+  for (const [at, agreement] of foreign.entries()) {
+    if (!isAlive[at]) agreement.outcome = "full";
+  }
+}
+
 /**
- * What is known of flows that packets were met of: under their tuples of the service side where a
- * decision stands, and under those of the client side.
+ * What is known of the flows of packets that carry these tuples of `side`; whatever is found lives on
+ * from now. A service-side tuple alone decides nothing, for it may be the one that lost.
  */
 export async function lookUp(
   store: FlowStore,
-  side: "client" | "service",
+  side: SideName,
   tuples: readonly Uint8Array[],
   nowMs: number,
 ): Promise<Found[]> {
   const found = await store.find(side, tuples, nowMs);
-  if (side === "client") return found;
-  // A service-side tuple alone decides nothing: it may be the one that lost.
   const there = found.filter((decision) => decision !== undefined);
-  const flows = await store.find(
-    "client",
-    there.map((decision) => decision.subarray(0, SIDE_BYTES)),
-    nowMs,
-  );
-  const decided = new Map(there.map((decision, at) => [decision, flows[at]]));
-  return found.map((decision) => {
-    const flow = decision && decided.get(decision);
-    return flow && decision && sameSide(flow, decision, "service") ? flow : undefined;
-  });
+  const isAlive = await renew(store, there, nowMs);
+  let next = 0;
+  return found.map((decision) => (decision && isAlive[next++] ? decision : undefined));
 }
-
-const SIDE_BYTES = 48;
 
 /**
  * Lets decisions live on, the service-side tuples first so that they always outlive their flows.

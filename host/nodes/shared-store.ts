@@ -90,8 +90,9 @@ export class SharedStore implements FlowStore {
       const slot = this.#search(region, hash, first, nowMs);
       if (slot >= 0) {
         const found = this.#read(slot);
-        if (refreshes && isSameDecision(found, decision)) this.#write(slot, hash, side, nowMs);
-        return refreshes || !isSameDecision(found, decision) ? found : decision;
+        if (!isSameDecision(found, decision)) return found;
+        if (refreshes) this.#write(slot, hash, side, nowMs);
+        return decision;
       }
       if (slot === NO_ROOM) return undefined;
       this.#write(-1 - slot, hash, side, nowMs);

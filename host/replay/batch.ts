@@ -4,6 +4,7 @@
  */
 
 import type { FrameSource } from "../capture/source.ts";
+import type { PortOptions } from "../engine/api.ts";
 import type { Engine } from "../engine/engine.ts";
 
 /** Words of a descriptor. */
@@ -27,15 +28,23 @@ export const EMIT_AFTER = 0x10000;
 /** Verdicts up to this one go out; see VERDICT_NAMES. */
 export const VERDICT_OUT_MAX = 1;
 
+/** What a port of the replay is, by number of the source's interface. */
+export type PortRule = (port: number) => PortOptions;
+
 /**
- * Makes a port, before service 0, of each interface of the source from number `known` on: those of
- * a pcapng show up as it is read. Returns how many there are.
+ * Makes a port of each interface of the source from number `known` on: those of a pcapng show up as
+ * it is read. They stand before service 0 unless `rule` says otherwise. Returns how many there are.
  */
-export function definePorts(engine: Engine, { interfaces }: FrameSource, known: number): number {
+export function definePorts(
+  engine: Engine,
+  { interfaces }: FrameSource,
+  known: number,
+  rule: PortRule = () => ({ service: 0 }),
+): number {
   for (let port = known; port < interfaces.length; port++) {
     const link = interfaces[port]?.link;
     // Frames of an interface whose link type is refused never come.
-    if (link) engine.setPort(port, { link, service: 0 });
+    if (link) engine.setPort(port, { ...rule(port), link });
   }
   return interfaces.length;
 }

@@ -8,6 +8,7 @@ import type { Counters, Usage } from "../engine/api.ts";
 import type { Engine } from "../engine/engine.ts";
 import type { Scenario } from "../scenario/scenario.ts";
 import { definePorts } from "./batch.ts";
+import type { ResourceResult } from "./result.ts";
 import type { WorkerPass } from "./worker.ts";
 
 /** A batch after its frames were decided; every `Engine` is one. */
@@ -21,12 +22,18 @@ export interface PassCounts {
   counters: Counters;
   /** By index of the service. */
   usage(service: number): Usage;
+  /** Where it knows more of resources than the scenario. */
+  resources?: ResourceResult[];
 }
 
 export interface Decider {
   /** Where the source describes frames. */
   readonly memory: FrameMemory;
   readonly batch: DecidedBatch;
+  /** Most frames of the next batch; default any number. */
+  readonly batchMax?: number;
+  /** After each batch of the first pass. */
+  measure?(count: number): void;
   /** Before each batch: interfaces of the source may have shown up. */
   prepare(source: FrameSource): void;
   /** Decides the first `count` descriptors; returns what to wait for before they are. */

@@ -21,6 +21,7 @@ import {
   type TeamTask,
 } from "./decider.ts";
 import { Meter } from "./meter.ts";
+import type { NetworkReplay } from "./network.ts";
 import type {
   CapacityTarget,
   ReplayResult,
@@ -42,6 +43,8 @@ export interface ReplayOptions {
   /** Name of the capture for the report. */
   file: string;
   scenario: Scenario;
+  /** A network in place of the scenario's services. */
+  network?: NetworkReplay;
   /** Opens the capture anew, once for each pass. */
   open(memory: FrameMemory): Promise<FrameSource>;
   /** Make what writes the first pass's frames; one that takes frames' memory stands last. */
@@ -126,7 +129,7 @@ async function enginePasses(
 ): Promise<Passes> {
   const { scenario, passes = 1, wasm } = options;
   const engine = await engineFor(scenario, captureBytes, { warmUp, ...(wasm ? { wasm } : {}) });
-  const decider = new EngineDecider(engine);
+  const decider = options.network?.decider(engine) ?? new EngineDecider(engine);
   const cold = new Pass(decider, options, 1);
   const failure = await cold.run();
   const first = await cold.firstPass();
@@ -230,13 +233,14 @@ class Pass {
 
   #batchMax(packets: number): number {
     const isFine = this.#options.wantsTimeline && this.#number === 1 && packets < FINE_PACKETS;
-    return isFine ? FINE_BATCH : BATCH;
+    return Math.min(isFine ? FINE_BATCH : BATCH, this.#decider.batchMax ?? BATCH);
   }
 
   /** Measures and writes a batch of the first pass. */
   #record(count: number): void {
     this.#digest = this.#decider.digest(count, this.#digest);
     this.#meter.measure(count);
+    this.#decider.measure?.(count);
     if (this.#recorders.length === 0) return;
     const writing = performance.now();
     for (const recorder of this.#recorders) recorder.take(count);
@@ -257,12 +261,14 @@ class Pass {
     const { layout, interfaces, packets } = source;
     const spanNs = packets > 0 ? source.latestNs - source.earliestNs : 0n;
     const peakGbps = this.#meter.peakGbps();
-    const { counters, usage } = await this.#decider.finish(this.#meter.latestMs);
+    const { counters, usage, resources } = await this.#decider.finish(this.#meter.latestMs);
     return {
       counters,
-      resources: scenario.resources.map((resource) =>
-        resourceResult(usage(resource.service), resource, peakGbps),
-      ),
+      resources:
+        resources ??
+        scenario.resources.map((resource) =>
+          resourceResult(usage(resource.service), resource, peakGbps),
+        ),
       capture: {
         file,
         format: layout.format,

@@ -9,7 +9,13 @@ import type { VerdictName } from "../engine/api.ts";
 /** A managed resource that the replay ran traffic through. */
 export interface ResourceResult {
   id: string;
-  kind: "nat-gateway" | "network-load-balancer" | "vpc-endpoint";
+  kind:
+    | "nat-gateway"
+    | "network-load-balancer"
+    | "vpc-endpoint"
+    | "gateway-endpoint"
+    | "mount-target"
+    | "endpoint-service";
   /** Both directions, frame bytes as captured. */
   packets: number;
   bytes: number;
@@ -20,8 +26,18 @@ export interface ResourceResult {
   portsExhausted: number;
   /** The busiest second of the capture's clock. */
   peakGbps: number;
-  /** Capacity units of 5 Gbit/s that the busiest second takes. */
+  /** Capacity units, of 5 Gbit/s and 1 million packets a second, that the busiest second takes. */
   units: number;
+  /** Networks: from which second of the capture on how many units are taken; at most 1,000 changes. */
+  unitsOverTime?: { second: number; units: number }[];
+  /** Networks: CloudWatch metrics under AWS's names, sums and states at the end of the first pass. */
+  metrics?: {
+    namespace: string;
+    dimensions: Record<string, string>;
+    metrics: Record<string, number>;
+  }[];
+  /** Endpoints: what their owner is billed for. */
+  bill?: { zoneHours: number; gigabytes: number };
 }
 
 export interface CapacityTarget {

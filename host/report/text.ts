@@ -20,11 +20,16 @@ import {
 const WIDTH = 100;
 const INDENT = 12;
 const VERDICTS_MAX = 10;
+/** Resources that are shown, the busiest. */
+const RESOURCES_MAX = 10;
 
 const KIND_NAMES = {
   "nat-gateway": "NAT gateway",
   "network-load-balancer": "network load balancer",
   "vpc-endpoint": "VPC endpoint",
+  "gateway-endpoint": "gateway endpoint",
+  "mount-target": "mount target",
+  "endpoint-service": "endpoint service",
 };
 
 const SCENARIOS: Record<string, string> = {
@@ -32,6 +37,7 @@ const SCENARIOS: Record<string, string> = {
   nlb: "network load balancer: what receives a flow's first packet is a listener",
   privatelink:
     "endpoint and network load balancer: what receives a flow's first packet is a listener",
+  network: "the network of the configuration",
 };
 
 /** The report, without a newline at its end. */
@@ -167,7 +173,10 @@ function workers({ workers, balance, capture }: ReplayResult): string[] {
 }
 
 function resources(result: ReplayResult): string[] {
-  return table(
+  const busiest = result.resources.toSorted((a, b) => b.packets - a.packets);
+  const shown = result.resources.filter((one) => busiest.indexOf(one) < RESOURCES_MAX);
+  const left = result.resources.length - shown.length;
+  const lines = table(
     [
       { title: "resource", align: "left" },
       { title: "", align: "left" },
@@ -178,7 +187,7 @@ function resources(result: ReplayResult): string[] {
       { title: "peak", align: "right" },
       { title: "units", align: "right" },
     ],
-    result.resources.map((resource) => [
+    shown.map((resource) => [
       resource.id,
       KIND_NAMES[resource.kind],
       count(resource.packets),
@@ -189,6 +198,7 @@ function resources(result: ReplayResult): string[] {
       count(resource.units),
     ]),
   );
+  return left > 0 ? [...lines, `and ${counted(left, "resource")} that carried less`] : lines;
 }
 
 /** "5 Gbit/s", "1 Tbit/s": targets are round numbers and printed as such. */

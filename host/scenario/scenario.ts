@@ -9,7 +9,7 @@
  * (RFC 3849).
  */
 
-import type { ScenarioConfig, TargetConfig } from "../config/schema.ts";
+import type { Config, ScenarioConfig, TargetConfig } from "../config/schema.ts";
 import type { EngineOptions, HeaderPlacement, ServiceOptions, Target } from "../engine/api.ts";
 import type { ResourceResult } from "../replay/result.ts";
 
@@ -26,12 +26,12 @@ export interface ScenarioResource {
 }
 
 export interface Scenario {
-  name: ScenarioName;
+  name: ScenarioName | "network";
   services: ServiceOptions[];
   resources: ScenarioResource[];
   engine: Pick<
     EngineOptions,
-    "flowCountMax" | "flow6CountMax" | "seed" | "timeouts" | "proxyProtocol"
+    "flowCountMax" | "flow6CountMax" | "seed" | "timeouts" | "networkBytes" | "proxyProtocol"
   >;
   /** What a reader of the report has to know. */
   notes: string[];
@@ -62,7 +62,27 @@ export function defaultScenario(name: ScenarioName, targetCount = 4): Scenario {
 
 /** The scenario of a configuration; what it leaves out is as in the default one. */
 export function configuredScenario(config: ScenarioConfig): Scenario {
-  const { scenario: name, flow_table: table, timeouts } = config;
+  const name = config.scenario;
+  const engine = engineSettings(config);
+  return scenario(name, {
+    adopt: config.adopt,
+    sourceAddresses:
+      name === "nat"
+        ? (config.nat?.addresses ?? natAddresses())
+        : (config.nlb?.addresses ?? nlbAddresses()),
+    targets: config.nlb?.targets?.map(engineTarget) ?? defaultTargets(4),
+    listenerBits: config.nlb?.targets ? 0 : LISTENER_BITS,
+    hasHeader: config.nlb?.["proxy_protocol_v2.enabled"],
+    placement: config.nlb?.["proxy_protocol_v2.client_to_server.header_placement"],
+    engine,
+  });
+}
+
+/** Table sizes, seed and time-outs that a configuration of either form gives. */
+export function engineSettings({
+  flow_table: table,
+  timeouts,
+}: Pick<Config, "flow_table" | "timeouts">): Scenario["engine"] {
   const engine: Scenario["engine"] = { seed: DEFAULT_SEED };
   if (table) {
     engine.flowCountMax = table.ipv4_flows;
@@ -79,18 +99,7 @@ export function configuredScenario(config: ScenarioConfig): Scenario {
       other: timeouts.other_seconds,
     };
   }
-  return scenario(name, {
-    adopt: config.adopt,
-    sourceAddresses:
-      name === "nat"
-        ? (config.nat?.addresses ?? natAddresses())
-        : (config.nlb?.addresses ?? nlbAddresses()),
-    targets: config.nlb?.targets?.map(engineTarget) ?? defaultTargets(4),
-    listenerBits: config.nlb?.targets ? 0 : LISTENER_BITS,
-    hasHeader: config.nlb?.["proxy_protocol_v2.enabled"],
-    placement: config.nlb?.["proxy_protocol_v2.client_to_server.header_placement"],
-    engine,
-  });
+  return engine;
 }
 
 function bytesOfHex(digits: string): Uint8Array {

@@ -17,6 +17,7 @@ const PACKAGES = {
   haproxy: "haproxy",
   ip: "iproute2",
   iperf3: "iperf3",
+  nft: "nftables",
   nginx: "nginx",
   openssl: "openssl",
   ping: "iputils-ping",

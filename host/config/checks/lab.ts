@@ -8,8 +8,12 @@ import { placedAddresses } from "./placement.ts";
 /** Where hosts stand that are in no VPC. */
 export const INTERNET = "internet";
 
+/** Low bits of ports that tell workers apart (io/steering.ts). */
+const SHARD_MASK = 63;
+
 export function* labProblems(directory: Directory): Generator<Problem> {
   const { config } = directory;
+  yield* steeringProblems(directory);
   const owners = new Map<string, Path>();
   for (const { path, vpc, address } of placedAddresses(directory)) {
     owners.set(`${vpc} ${addressBytes(address)}`, path);
@@ -37,6 +41,29 @@ export function* labProblems(directory: Directory): Generator<Problem> {
       if (kinds === 1) continue;
       const path = ["lab", "dns", "zones", zone, index];
       yield { path, message: "has not either a cname or addresses and texts" };
+    }
+  }
+}
+
+/**
+ * Several workers know a flow's other side by its ports: a target's port must have the low bits of
+ * its listener's, as 8080 has those of 80.
+ */
+function* steeringProblems({ config }: Directory): Generator<Problem> {
+  if ((config.lab?.workers ?? 1) === 1) return;
+  for (const [name, { listeners }] of Object.entries(config.load_balancers)) {
+    for (const [index, { port, forward }] of listeners.entries()) {
+      const groups =
+        typeof forward === "string" ? [forward] : forward.map((one) => one.target_group);
+      for (const group of groups) {
+        const { targets = [], port: groupPort = port } = config.target_groups[group] ?? {};
+        const ports = [groupPort, ...targets.map((target) => target.port ?? groupPort)];
+        const other = ports.find((one) => ((one ^ port) & SHARD_MASK) !== 0);
+        if (other === undefined) continue;
+        const path = ["load_balancers", name, "listeners", index, "port"];
+        const message = `${port} and the target port ${other} of ${group} differ modulo 64, which needs lab.workers: 1`;
+        yield { path, message };
+      }
     }
   }
 }

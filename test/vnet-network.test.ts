@@ -1,0 +1,162 @@
+/**
+ * What services of networks do to packets of devices: super-packets are as long as what they are cut
+ * into, and what changes in a TCP header leaves a checksum alone that the device will complete.
+ */
+import { describe, expect, test } from "vitest";
+import { hex, pattern } from "../fixtures/bytes.ts";
+import { type Packet, raw } from "../fixtures/packets.ts";
+import { createEngine } from "../host/engine/engine.ts";
+import type { NetworkTables } from "../host/engine/network.ts";
+import { TRANSIT_BYTES, Transit } from "../host/engine/transit.ts";
+import {
+  completed,
+  headerBytesOf,
+  headerOf,
+  type VnetHeader,
+  withPartial,
+} from "./reference/vnet.ts";
+
+const VNET_BYTES = 12;
+const MTU_BYTES = 1400;
+const MSS_1460 = hex("020405b4");
+
+const TABLES: NetworkTables = {
+  vpcs: [
+    { vpc: 1, port: 0, routeTables: [[{ to: "0.0.0.0/0", service: "nat" }]] },
+    { vpc: 2, port: 1 },
+  ],
+  services: [
+    { id: "nat", kind: "nat-gateway", vpc: 2, sources: ["203.0.113.1"], mtuBytes: MTU_BYTES },
+  ],
+};
+
+async function gateway(vnetHeader: boolean) {
+  const engine = await createEngine({
+    flowCountMax: 4096,
+    flow6CountMax: 4096,
+    arenaBytes: TRANSIT_BYTES,
+    networkBytes: 1 << 20,
+    seed: new Uint8Array(16),
+    warmUp: false,
+  });
+  engine.setTables(TABLES);
+  engine.setPort(0, { vpc: 1, sides: "both", routed: true, link: "raw", vnetHeader });
+  engine.setPort(1, { vpc: 2, sides: "both", routed: true, link: "raw", vnetHeader });
+  const transit = new Transit(engine);
+  transit.placeAddress(1, "192.0.2.1", 4);
+  const pass = (packet: Uint8Array, header: VnetHeader): Uint8Array | undefined => {
+    engine.bytes.set(headerBytesOf(header), transit.nextAddress);
+    engine.bytes.set(packet, transit.nextAddress + VNET_BYTES);
+    transit.take(VNET_BYTES + packet.length, 0, 1000);
+    if (transit.process() === 0) return undefined;
+    const start = transit.addressOf(0);
+    const left = engine.bytes.slice(start, start + transit.bytesOf(0));
+    return completed(left.slice(VNET_BYTES), headerOf(left));
+  };
+  return { engine, pass };
+}
+
+const client = raw().ip("10.0.0.1", "192.0.2.1", { df: true });
+const syn = client.tcp(5000, 80, { flags: "S", options: MSS_1460 });
+const PARTIAL: VnetHeader = { isPartial: true, checksumStart: 20, checksumOffset: 16 };
+const NONE: VnetHeader = { isPartial: false, checksumStart: 0, checksumOffset: 0 };
+
+describe("packets of devices in networks", () => {
+  test("a lowered segment size leaves a partial checksum right", async () => {
+    const device = await gateway(true);
+    const plain = await gateway(false);
+    const left = device.pass(withPartial(syn.bytes(), 20, 16), PARTIAL);
+    expect(left).toBeDefined();
+    expect(left).toEqual(plain.pass(syn.bytes(), NONE));
+    expect(left?.slice(40, 44)).toEqual(hex("02040550"));
+  });
+
+  test("a super-packet is as long as its segments, held against the MTU", async () => {
+    const { engine, pass } = await gateway(true);
+    pass(withPartial(syn.bytes(), 20, 16), PARTIAL);
+    const large = client.tcp(5000, 80, { flags: "A" }).payload(pattern(20_000));
+    const partial = withPartial(large.bytes(), 20, 16);
+    for (const [segmentBytes, verdict] of [
+      [1360, "forward"],
+      [1361, "drop.too-large"],
+    ] as const) {
+      const before = engine.counters().verdicts[verdict];
+      pass(partial, { ...PARTIAL, gsoType: 1, headerBytes: 40, segmentBytes });
+      expect(engine.counters().verdicts[verdict]).toBe(before + 1);
+    }
+  });
+
+  test("and so is one of datagrams", async () => {
+    const { engine, pass } = await gateway(true);
+    const large = client.udp(5000, 53).payload(pattern(20_000));
+    const partial = withPartial(large.bytes(), 20, 6);
+    const header = { ...PARTIAL, checksumOffset: 6, gsoType: 5, headerBytes: 28 };
+    expect(pass(partial, { ...header, segmentBytes: 1372 })).toBeDefined();
+    expect(pass(partial, { ...header, segmentBytes: 1373 })).toBeUndefined();
+    expect(engine.counters().verdicts["drop.too-large"]).toBe(1);
+  });
+});
+
+describe("PROXY headers in packets of devices", () => {
+  const services = {
+    targets: [{ address: "172.16.0.1", port: 8080 }],
+    proxyProtocol: { udp: true },
+  };
+
+  async function proxied(vnetHeader: boolean) {
+    const engine = await createEngine({
+      flowCountMax: 4096,
+      flow6CountMax: 4096,
+      arenaBytes: TRANSIT_BYTES,
+      proxyProtocol: "udp",
+      seed: new Uint8Array(16),
+      warmUp: false,
+    });
+    engine.setService(0, services);
+    engine.setPort(0, { service: 0, peer: 1, link: "raw", vnetHeader });
+    engine.setPort(1, { sides: "service", peer: 0, link: "raw", vnetHeader });
+    const transit = new Transit(engine);
+    transit.merges = false;
+    transit.placeAddress(1, "172.16.0.1", 1);
+    transit.placeAddress(0, "10.0.0.1", 0);
+    return (packet: Uint8Array, header: VnetHeader, port: number): Uint8Array[] => {
+      engine.bytes.set(headerBytesOf(header), transit.nextAddress);
+      engine.bytes.set(packet, transit.nextAddress + VNET_BYTES);
+      transit.take(VNET_BYTES + packet.length, port, 1000);
+      return Array.from({ length: transit.process() }, (_, index) => {
+        const start = transit.addressOf(index);
+        const left = engine.bytes.slice(start, start + transit.bytesOf(index));
+        return completed(left.slice(VNET_BYTES), headerOf(left));
+      });
+    };
+  }
+
+  test("come out as in whole packets, checksums and all", async () => {
+    const device = await proxied(true);
+    const plain = await proxied(false);
+    const up = raw().ip("10.0.0.1", "192.0.2.1", { df: true });
+    const down = raw().ip("172.16.0.1", "10.0.0.1", { df: true });
+    const fastOpen = hex("2202");
+    const sack = hex("0101050a000008fc00000960");
+    const story: [Packet, number, number][] = [
+      [up.tcp(5000, 80, { flags: "S", seq: 100, options: fastOpen }).payload(pattern(9)), 0, 16],
+      [down.tcp(8080, 5000, { flags: "SA", seq: 900, ack: 101 }), 1, 16],
+      [up.tcp(5000, 80, { flags: "A", seq: 101, ack: 901 }), 0, 16],
+      [up.tcp(5000, 80, { flags: "PA", seq: 101, ack: 901 }).payload(pattern(333)), 0, 16],
+      [down.tcp(8080, 5000, { flags: "A", seq: 901, ack: 150, options: sack }), 1, 16],
+      [down.tcp(8080, 5000, { flags: "A", seq: 901, ack: 900 }).payload(pattern(50)), 1, 16],
+      [up.tcp(5000, 80, { flags: "A", seq: 434, ack: 951 }).payload(pattern(3000)), 0, 16],
+      [up.udp(5000, 53).payload(pattern(77)), 0, 6],
+    ];
+    let headers = 0;
+    for (const [packet, port, checksumOffset] of story) {
+      const whole = packet.bytes();
+      const header = { ...PARTIAL, checksumOffset };
+      const left = device(withPartial(whole, 20, checksumOffset), header, port);
+      expect(left.length).toBeGreaterThan(0);
+      expect(left).toEqual(plain(whole, NONE, port));
+      headers += left.length - 1;
+    }
+    expect(headers).toBe(1);
+  });
+});
