@@ -23,8 +23,8 @@ import { options as checkOptions, type OptionNames, oneOf, truth, wholeNumber } 
 import { configure, type Settings, settingsOf } from "./configure.ts";
 import { type FrameExplanation, readExplanation } from "./explain.ts";
 import { type EngineExports, loadEngine } from "./module.ts";
-import type { NetworkTables } from "./network.ts";
-import { Networks } from "./networks.ts";
+import type { CapacityChange, CapacityState, NetworkTables } from "./network.ts";
+import { type LoadStep, Networks } from "./networks.ts";
 import { ServiceHeaders } from "./proxy.ts";
 import { readFlow, readUsage } from "./records.ts";
 import { ServiceTables } from "./tables.ts";
@@ -148,6 +148,8 @@ export class Engine {
       bytes: this.bytes,
       view: this.#view,
       usage: this.#layout(abi.LAYOUT_USAGE),
+      capacities: this.#layout(abi.LAYOUT_CAPACITIES),
+      capacityChanges: this.#layout(abi.LAYOUT_CAPACITY_CHANGES),
       region: images,
       headers: headers(),
     });
@@ -280,7 +282,8 @@ export class Engine {
 
   /**
    * Lets frames that come in on ports of one VPC with an outer VLAN tag, and no inner one, belong to
-   * another VPC: a trunk. To be called before such frames come.
+   * another VPC: a trunk. Tagged frames that leave to that VPC get its tag. To be called before such
+   * frames come.
    * @throws RangeError naming the argument, its value and its range, or when the tag has a VPC already
    */
   setVlan(vpc: number, vlan: number, to: number): void {
@@ -332,8 +335,8 @@ export class Engine {
     for (const _ of this.loadTables(tables));
   }
 
-  /** The steps of `setTables`. Only one load may be under way. */
-  *loadTables(tables: NetworkTables): Generator<void, void, void> {
+  /** The steps of `setTables`, each by what it does. Only one load may be under way. */
+  *loadTables(tables: NetworkTables): Generator<LoadStep, void, void> {
     if (this.#failure) throw this.#failure;
     yield* this.#networks.load(tables);
   }
@@ -341,6 +344,16 @@ export class Engine {
   /** The number that a service of the tables has, for `usage` and as `madeBy` of flows. */
   serviceNumber(id: string): number | undefined {
     return this.#networks.numberOf(id);
+  }
+
+  /** What has become of a capacity of the tables. @throws TypeError when there is none */
+  capacity(name: string): CapacityState {
+    return this.#networks.capacity(name);
+  }
+
+  /** When capacities have grown or shrunk since this was last asked; at most 4,095 changes are kept. */
+  capacityChanges(): CapacityChange[] {
+    return this.#networks.capacityChanges();
   }
 
   /**

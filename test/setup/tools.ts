@@ -22,6 +22,7 @@ const PACKAGES = {
   openssl: "openssl",
   ping: "iputils-ping",
   python3: "python3",
+  "redis-server": "redis-server",
   tcprewrite: "tcpreplay",
   tracepath: "iputils-tracepath",
   tshark: "tshark",
