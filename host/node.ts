@@ -10,6 +10,7 @@ export { openStream, type StreamSource } from "./capture/stream.ts";
 export type { SideName } from "./engine/decision.ts";
 export { UsageError } from "./errors.ts";
 export { FleetNode, type NodeCounters, type NodeOptions } from "./nodes/node.ts";
+export { openRedisStore, type RedisStoreOptions } from "./nodes/redis-store.ts";
 export { SharedStore, type SharedStoreOptions } from "./nodes/shared-store.ts";
 export type { FlowStore, Found, StoreTimes } from "./nodes/store.ts";
 export { type BlastRadius, blastRadius, plainShards } from "./shard/blast.ts";

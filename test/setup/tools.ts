@@ -9,6 +9,7 @@ import { delimiter, join } from "node:path";
 
 /** Program and the Debian package that has it. */
 const PACKAGES = {
+  aiosmtpd: "python3-aiosmtpd",
   chromium: "chromium",
   curl: "curl",
   dig: "dnsutils",
@@ -21,6 +22,7 @@ const PACKAGES = {
   openssl: "openssl",
   ping: "iputils-ping",
   python3: "python3",
+  "redis-server": "redis-server",
   tcprewrite: "tcpreplay",
   tracepath: "iputils-tracepath",
   tshark: "tshark",

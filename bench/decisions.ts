@@ -1,0 +1,105 @@
+/**
+ * What a shared decision costs: in shared memory, and in a Redis server on loopback that this
+ * command starts (where redis-server is installed). `node bench/decisions.ts`.
+ *
+ * A decision is two claims (host/nodes/agreement.ts). Rates are of the best of several passes, the
+ * latencies of single decisions, one after the other.
+ */
+import { type ChildProcess, spawn } from "node:child_process";
+import { setTimeout as sleep } from "node:timers/promises";
+import { DECISION_BYTES } from "../host/engine/decision.ts";
+import { agree } from "../host/nodes/agreement.ts";
+import { openRedisStore } from "../host/nodes/redis-store.ts";
+import { SharedStore } from "../host/nodes/shared-store.ts";
+import type { FlowStore } from "../host/nodes/store.ts";
+
+const PASSES = 5;
+const REDIS_PORT = 20_000 + (process.pid % 20_000);
+
+let nextFlow = 0;
+
+function proposals(count: number): Uint8Array[] {
+  return Array.from({ length: count }, () => {
+    const decision = new Uint8Array(DECISION_BYTES);
+    const view = new DataView(decision.buffer);
+    view.setUint32(0, nextFlow);
+    view.setUint32(48, nextFlow++);
+    return decision;
+  });
+}
+
+function line(what: string, ...values: string[]): void {
+  console.log([what.padEnd(44), ...values.map((value) => value.padStart(16))].join(""));
+}
+
+/** Claims in shared memory, without promises: ns each, and how many a second. */
+function claims(): void {
+  const count = 100_000;
+  const store = new SharedStore({ entries: 4 * PASSES * count });
+  const times = Array.from({ length: PASSES }, () => {
+    const flows = proposals(count);
+    const start = process.hrtime.bigint();
+    for (const flow of flows) {
+      store.claimOne("service", flow, 0);
+      store.claimOne("client", flow, 0);
+    }
+    return Number(process.hrtime.bigint() - start) / count;
+  });
+  const best = Math.min(...times);
+  line(
+    "shared memory, two claims, one thread",
+    `${best.toFixed(0)} ns`,
+    `${(1e3 / best).toFixed(2)} M/s`,
+  );
+}
+
+async function agreements(what: string, store: FlowStore, count: number): Promise<void> {
+  for (const batch of [1, 16, 64, 256]) {
+    const rates: number[] = [];
+    const times: number[] = [];
+    for (let pass = 0; pass < PASSES; pass++) {
+      const passStart = performance.now();
+      const steps = Math.ceil(count / batch);
+      for (let step = 0; step < steps; step++) {
+        const flows = proposals(batch);
+        const start = performance.now();
+        await agree(store, flows, 0);
+        times.push((performance.now() - start) * 1000);
+      }
+      rates.push((steps * batch) / (performance.now() - passStart));
+    }
+    times.sort((a, b) => a - b);
+    const at = (share: number) =>
+      `${(times[Math.floor(share * (times.length - 1))] ?? 0).toFixed(1)} µs`;
+    line(`${what}, batches of ${batch}`, `${Math.max(...rates).toFixed(0)} k/s`, at(0.5), at(0.99));
+  }
+}
+
+async function redis(): Promise<void> {
+  const words = [
+    "--port",
+    `${REDIS_PORT}`,
+    "--bind",
+    "127.0.0.1",
+    "--save",
+    "",
+    "--loglevel",
+    "warning",
+  ];
+  const server: ChildProcess = spawn("redis-server", words, { stdio: "ignore" });
+  const failed = new Promise<string>((resolve) => server.once("error", () => resolve("missing")));
+  try {
+    const isMissing = (await Promise.race([failed, sleep(500)])) === "missing";
+    if (isMissing) return console.log("redis-server is not installed: left out");
+    const store = await openRedisStore({ servers: [`127.0.0.1:${REDIS_PORT}`] });
+    await agreements("Redis on loopback", store, 4000);
+    await store.close();
+  } finally {
+    server.kill();
+  }
+}
+
+line("", "decisions", "p50 of a batch", "p99");
+claims();
+await agreements("shared memory", new SharedStore({ entries: 1_000_000 }), 20_000);
+await redis();

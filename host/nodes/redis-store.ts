@@ -1,0 +1,138 @@
+/**
+ * The store between machines: Redis 7 or Valkey, one server or a cluster, through the client ioredis
+ * (an optional peer dependency, loaded when a store is opened). A decision is one command,
+ * SET key value NX GET PX life: it writes unless there is something, and answers what there is. All
+ * commands of a batch go out together.
+ *
+ * Letting a decision live on is a compare and a PEXPIRE in one script, so that it cannot touch what
+ * somebody else has written since. If any command of a batch fails, the batch rejects: then nobody
+ * knows what took effect, and doing it again is safe.
+ *
+ * Redis answers before its replicas have what it has written: a master that dies can take its last
+ * decisions along. Nodes that have their flows write them again when they refresh them.
+ */
+import type { Cluster, Redis } from "ioredis";
+import { type SideName, sideOf } from "../engine/decision.ts";
+import { FlowplaneError } from "../errors.ts";
+import {
+  type FlowStore,
+  type Found,
+  isSameDecision,
+  lifetimeMs,
+  type StoreTimes,
+} from "./store.ts";
+
+export interface RedisStoreOptions extends StoreTimes {
+  /** Servers as "host:port" or paths of Unix sockets; of a cluster, some of its servers. */
+  servers: readonly string[];
+  /** Whether they are a cluster; default when there is more than one. */
+  isCluster?: boolean;
+  /** Begins every key; fleets that share a server must differ in it. Default "flowplane:". */
+  prefix?: string;
+  /** After how long an unanswered command counts as failed; default 500 ms. */
+  timeoutMs?: number;
+  /** Password of the servers, where they want one. */
+  password?: string;
+}
+
+/** Lets a key live on if it still holds this value. */
+const EXTEND =
+  "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end return 0";
+
+/** Opens a store. @throws {FlowplaneError} when ioredis is not installed or no server answers */
+export async function openRedisStore(options: RedisStoreOptions): Promise<FlowStore> {
+  const { servers, isCluster = servers.length > 1, timeoutMs = 500, password } = options;
+  const ioredis = await import("ioredis").catch((cause: unknown) => {
+    throw new FlowplaneError("nodes: ioredis is missing: npm install ioredis", { cause });
+  });
+  const common = {
+    commandTimeout: timeoutMs,
+    connectTimeout: 4 * timeoutMs,
+    maxRetriesPerRequest: 1,
+    enableAutoPipelining: true,
+    // Its first argument is no key: it would join the pipeline of a wrong server.
+    autoPipeliningIgnoredCommands: ["eval"],
+    ...(password !== undefined && { password }),
+  };
+  const addresses = servers.map(addressOf);
+  if (isCluster && addresses.some((address) => "path" in address)) {
+    throw new FlowplaneError("nodes: servers of a cluster have a host and a port each");
+  }
+  const client = isCluster
+    ? new ioredis.Cluster(addresses as { host: string; port: number }[], {
+        redisOptions: common,
+        enableAutoPipelining: true,
+        autoPipeliningIgnoredCommands: common.autoPipeliningIgnoredCommands,
+        slotsRefreshTimeout: 2 * timeoutMs,
+        slotsRefreshInterval: 2 * timeoutMs,
+        retryDelayOnFailover: 100,
+        maxRedirections: 4,
+        lazyConnect: true,
+      })
+    : new ioredis.Redis({ ...common, ...addresses[0], lazyConnect: true });
+  // Without a listener, every lost connection would be an uncaught error; commands say enough.
+  client.on("error", () => undefined);
+  try {
+    await client.connect();
+  } catch (cause) {
+    client.disconnect();
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new FlowplaneError(`nodes: ${servers.join(", ")}: ${reason}`, { cause });
+  }
+  return new RedisStore(client, options);
+}
+
+function addressOf(server: string): { host: string; port: number } | { path: string } {
+  const [, host, port] = server.match(/^(.+):(\d+)$/) ?? [];
+  return host === undefined ? { path: server } : { host, port: Number(port) };
+}
+
+class RedisStore implements FlowStore {
+  readonly #client: Redis | Cluster;
+  readonly #times: StoreTimes;
+  readonly #prefix: string;
+
+  constructor(client: Redis | Cluster, options: RedisStoreOptions) {
+    this.#client = client;
+    this.#times = options;
+    this.#prefix = options.prefix ?? "flowplane:";
+  }
+
+  claim(side: SideName, decisions: readonly Uint8Array[]): Promise<Found[]> {
+    return Promise.all(decisions.map((decision) => this.#claim(side, decision, false)));
+  }
+
+  refresh(side: SideName, decisions: readonly Uint8Array[]): Promise<Found[]> {
+    return Promise.all(decisions.map((decision) => this.#claim(side, decision, true)));
+  }
+
+  find(side: SideName, tuples: readonly Uint8Array[]): Promise<Found[]> {
+    return Promise.all(
+      tuples.map(
+        async (tuple) => (await this.#client.getBuffer(this.#key(side, tuple))) ?? undefined,
+      ),
+    );
+  }
+
+  async close(): Promise<void> {
+    this.#client.disconnect();
+  }
+
+  async #claim(side: SideName, decision: Uint8Array, refreshes: boolean): Promise<Found> {
+    const key = this.#key(side, sideOf(decision, side));
+    const value = Buffer.from(decision);
+    const lifeMs = lifetimeMs(this.#times, side);
+    const found = await this.#client.setBuffer(key, value, "PX", lifeMs, "NX", "GET");
+    if (found === null) return decision;
+    if (!isSameDecision(found, decision)) return found;
+    if (!refreshes) return decision;
+    const isExtended = await this.#client.eval(EXTEND, 1, key, found, lifeMs);
+    // Gone in between: as good as never there.
+    return isExtended === 1 ? decision : undefined;
+  }
+
+  /** Text, because the client finds the server of a key by its text. */
+  #key(side: SideName, tuple: Uint8Array): string {
+    return `${this.#prefix}${side[0]}${Buffer.from(tuple).toString("base64")}`;
+  }
+}

@@ -1,0 +1,223 @@
+/**
+ * Decisions in real Redis servers, started here on loopback: one, and a cluster of three masters and
+ * three replicas, one of whose masters is killed.
+ */
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterAll, describe, expect, test } from "vitest";
+import { raw } from "../fixtures/packets.ts";
+import { DECISION_BYTES, sideOf } from "../host/engine/decision.ts";
+import { agree, lookUp, renew } from "../host/nodes/agreement.ts";
+import { FleetNode } from "../host/nodes/node.ts";
+import { openRedisStore } from "../host/nodes/redis-store.ts";
+import type { FlowStore } from "../host/nodes/store.ts";
+import { CLIENT, nat, SERVER } from "./cases.ts";
+import { smallEngine } from "./harness.ts";
+import { requireTool } from "./setup/tools.ts";
+
+const FOLDER = mkdtempSync(join(tmpdir(), "flowplane-redis-"));
+const servers = new Map<number, ChildProcess>();
+const stores: FlowStore[] = [];
+
+afterAll(async () => {
+  await Promise.all(stores.map((store) => store.close()));
+  for (const server of servers.values()) server.kill("SIGKILL");
+  rmSync(FOLDER, { recursive: true });
+});
+
+/** A port that nobody has just now, and nobody has 10,000 above: the cluster's bus. */
+async function freePort(): Promise<number> {
+  for (;;) {
+    const server = createServer();
+    const port = await new Promise<number>((resolve) => {
+      server.listen(0, "127.0.0.1", () => resolve((server.address() as { port: number }).port));
+    });
+    await new Promise((resolve) => server.close(resolve));
+    if (port < 55_000) return port;
+  }
+}
+
+async function startServer(path: string, ...more: string[]): Promise<number> {
+  const port = await freePort();
+  const folder = join(FOLDER, `${port}`);
+  mkdirSync(folder);
+  const words = [
+    "--port",
+    `${port}`,
+    "--bind",
+    "127.0.0.1",
+    "--save",
+    "",
+    "--dir",
+    folder,
+    ...more,
+  ];
+  const server = spawn(path, words, { stdio: "ignore" });
+  servers.set(port, server);
+  const store = await until(() => openRedisStore({ servers: [`127.0.0.1:${port}`] }), 20_000);
+  await store.close();
+  return port;
+}
+
+/** Tries until it works. @throws what it threw last, when time is over */
+async function until<T>(attempt: () => Promise<T>, timeMs: number): Promise<T> {
+  const end = performance.now() + timeMs;
+  for (;;) {
+    try {
+      return await attempt();
+    } catch (error) {
+      if (performance.now() > end) throw error;
+      await sleep(50);
+    }
+  }
+}
+
+async function open(options: Parameters<typeof openRedisStore>[0]): Promise<FlowStore> {
+  const store = await openRedisStore(options);
+  stores.push(store);
+  return store;
+}
+
+function decisionOf(client: number, service: number): Uint8Array {
+  const decision = new Uint8Array(DECISION_BYTES);
+  const view = new DataView(decision.buffer);
+  view.setUint32(0, client);
+  view.setUint32(48, service);
+  return decision;
+}
+
+describe("one server", () => {
+  test("decides as the store in memory does", { timeout: 60_000 }, async ({ skip }) => {
+    const port = await startServer(requireTool("redis-server", skip));
+    const times = { ttlMs: 400, holdMs: 400 };
+    const options = { servers: [`127.0.0.1:${port}`], ...times };
+    const [one, other] = [await open(options), await open(options)];
+    const [won, lost] = [decisionOf(1, 10), decisionOf(1, 11)];
+    expect(await agree(one, [won], 0)).toEqual([{ outcome: "decided", decision: won }]);
+    const [second] = await agree(other, [lost], 0);
+    expect([second?.outcome, Buffer.from(won).equals(second?.decision ?? lost)]).toEqual([
+      "decided",
+      true,
+    ]);
+    expect((await agree(other, [decisionOf(2, 10)], 0))[0]?.outcome).toBe("taken");
+    expect(await renew(other, [won, lost, decisionOf(3, 10)], 0)).toEqual([true, false, false]);
+    const tuple = sideOf(won, "service");
+    expect(
+      (await lookUp(other, "service", [tuple, sideOf(lost, "service")], 0))[1],
+    ).toBeUndefined();
+    await sleep(900);
+    expect(await one.find("client", [sideOf(won, "client")], 0)).toEqual([undefined]);
+    expect(await one.find("service", [tuple], 0)).toEqual([undefined]);
+  });
+
+  test("two clients race over 2,000 flows: one decision each", { timeout: 60_000 }, async ({
+    skip,
+  }) => {
+    const port = await startServer(requireTool("redis-server", skip));
+    const options = { servers: [`127.0.0.1:${port}`], timeoutMs: 10_000 };
+    const racers = [await open(options), await open(options)];
+    const views = await Promise.all(
+      racers.map(async (store, racer) => {
+        const seen = new Map<number, number>();
+        for (let start = 0; start < 2000; start += 100) {
+          const clients = Array.from({ length: 100 }, (_, at) =>
+            racer === 0 ? start + at : 1999 - start - at,
+          );
+          const proposals = clients.map((client) => decisionOf(client, racer * 2000 + client));
+          for (const { decision } of await agree(store, proposals, 0)) {
+            const view = new DataView(decision.buffer, decision.byteOffset);
+            seen.set(view.getUint32(0), view.getUint32(48));
+          }
+        }
+        return [...seen].sort(([a], [b]) => a - b);
+      }),
+    );
+    expect(views[0]?.length).toBe(2000);
+    expect(views[1]).toEqual(views[0]);
+  });
+
+  test("engines go on with each other's flows; a killed server stops only new ones", {
+    timeout: 60_000,
+  }, async ({ skip }) => {
+    const port = await startServer(requireTool("redis-server", skip));
+    const setup = nat({ link: "raw" });
+    const sideOf = (port: number) => (port === 0 ? "client" : "service");
+    const nodes: FleetNode[] = [];
+    for (let node = 0; node < 2; node++) {
+      const store = await open({ servers: [`127.0.0.1:${port}`] });
+      nodes.push(new FleetNode({ engine: await smallEngine(setup), store, sideOf }));
+    }
+    const [one, other] = nodes as [FleetNode, FleetNode];
+    const segment = (flags: string) => raw().ip(CLIENT, SERVER).tcp(4000, 80, { flags }).bytes();
+    one.add(segment("S"), 0);
+    expect(one.process()).toEqual([]);
+    const [opened] = await one.settle(0);
+    expect(opened?.verdict).toBe("forward");
+    other.add(segment("A"), 5);
+    expect(other.process()).toEqual([]);
+    expect((await other.settle(5)).map(({ verdict }) => verdict)).toEqual(["forward"]);
+    servers.get(port)?.kill("SIGKILL");
+    for (const node of nodes) {
+      node.add(segment("A"), 10);
+      expect(node.process().map(({ verdict }) => verdict)).toEqual(["forward"]);
+    }
+    one.add(raw().ip(CLIENT, SERVER).tcp(4001, 80, { flags: "S" }).bytes(), 10);
+    expect(one.process()).toEqual([]);
+    expect(await one.settle(10)).toEqual([]);
+    expect(one.counters.undecided).toBe(1);
+  });
+
+  test("says what is missing", async () => {
+    const nobody = await freePort();
+    await expect(
+      openRedisStore({ servers: [`127.0.0.1:${nobody}`], timeoutMs: 200 }),
+    ).rejects.toThrow(`nodes: 127.0.0.1:${nobody}: `);
+  });
+});
+
+test("a cluster goes on without one of its masters, and has every decision", {
+  timeout: 180_000,
+}, async ({ skip }) => {
+  const path = requireTool("redis-server", skip);
+  const cli = path.replace(/redis-server$/, "redis-cli");
+  const more = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--appendonly", "no"];
+  const ports: number[] = [];
+  while (ports.length < 6) ports.push(await startServer(path, ...more));
+  const addresses = ports.map((port) => `127.0.0.1:${port}`);
+  const create = ["--cluster", "create", ...addresses, "--cluster-replicas", "1", "--cluster-yes"];
+  execFileSync(cli, create, { timeout: 60_000 });
+  const ask = (port: number, ...words: string[]) =>
+    `${execFileSync(cli, ["-p", `${port}`, ...words], { timeout: 10_000 })}`;
+  await until(async () => {
+    for (const port of ports) {
+      if (!ask(port, "cluster", "info").includes("cluster_state:ok")) throw new Error("not yet");
+      const role = ask(port, "info", "replication");
+      if (role.includes("role:slave") && !role.includes("master_link_status:up")) {
+        throw new Error("a replica is not there yet");
+      }
+    }
+  }, 60_000);
+  const store = await until(() => open({ servers: addresses, timeoutMs: 2000 }), 20_000);
+  const acknowledged = Array.from({ length: 600 }, (_, n) => decisionOf(n, n));
+  for (let start = 0; start < 600; start += 100) {
+    const part = acknowledged.slice(start, start + 100);
+    const agreements = await until(() => agree(store, part, 0), 10_000);
+    expect(agreements.every(({ outcome }) => outcome === "decided")).toBe(true);
+  }
+  const master = ports.find((port) => ask(port, "info", "replication").includes("role:master"));
+  // What a master has not passed on dies with it: redis.io, "Redis Cluster consistency guarantees".
+  await sleep(300);
+  servers.get(master as number)?.kill("SIGKILL");
+  const next = Array.from({ length: 100 }, (_, n) => decisionOf(1000 + n, 1000 + n));
+  const after = await until(() => agree(store, next, 0), 60_000);
+  expect(after.every(({ outcome }) => outcome === "decided")).toBe(true);
+  const tuples = acknowledged.map((decision) => sideOf(decision, "service"));
+  const found = await until(() => lookUp(store, "service", tuples, 0), 30_000);
+  expect(found.map((one) => one && Buffer.from(one).readUInt32BE(0))).toEqual(
+    acknowledged.map((_, n) => n),
+  );
+});
