@@ -50,7 +50,9 @@ export async function measureFlows(
     return { wasm, twin };
   });
   const single = traffic.cost(Math.min(5, effort.windows), effort.windowPackets / 2, { batch: 1 });
-  const news = Array.from({ length: 4 }, () => traffic.create(Math.ceil(flows / 32)));
+  // An eighth more flows, the windows small: of many short ones some are quiet.
+  const windows = Math.max(1, Math.min(16, Math.floor(flows / 8 / BATCH)));
+  const news = Array.from({ length: windows }, () => traffic.create(flows / 8 / windows));
   const row: FlowsRow = {
     flows,
     wasm: joined(rounds.map(({ wasm }) => wasm)),

@@ -21,6 +21,7 @@ import type {
 } from "./api.ts";
 import { options as checkOptions, type OptionNames, oneOf, truth, wholeNumber } from "./check.ts";
 import { configure, type Settings, settingsOf } from "./configure.ts";
+import { refusedBatch } from "./descriptors.ts";
 import { type FrameExplanation, readExplanation } from "./explain.ts";
 import { type EngineExports, loadEngine } from "./module.ts";
 import type { CapacityChange, CapacityState, NetworkTables } from "./network.ts";
@@ -180,7 +181,7 @@ export class Engine {
     } catch (error) {
       throw this.#stopped(error);
     }
-    if (isDone === 0) throw this.#badDescriptor(count);
+    if (isDone === 0) throw refusedBatch(this.arena, this.descriptors, count);
     this.#emitCount = this.exports.emitCount();
     this.#lastCount = count;
     this.#lastMs = this.#word(count - 1, abi.FRAME_TIME_MS);
@@ -222,27 +223,6 @@ export class Engine {
 
   #word(index: number, field: number): number {
     return this.descriptors[(index * abi.FRAME_BYTES + field) / 4] as number;
-  }
-
-  /** What is wrong with a batch that the engine refused. */
-  #badDescriptor(count: number): RangeError {
-    const { address, bytes } = this.arena;
-    for (let index = 0; index < count; index++) {
-      const frame = this.#word(index, abi.FRAME_ADDRESS);
-      const length = this.#word(index, abi.FRAME_CAPTURED_BYTES);
-      const port = this.#word(index, abi.FRAME_PORT) & 0xffff;
-      if (frame < address || frame + length > address + bytes) {
-        const range = `${address} to ${address + bytes}`;
-        return new RangeError(
-          `descriptor ${index}: ${length} bytes at ${frame} are not in the arena, ${range}`,
-        );
-      }
-      if (port >= abi.PORT_COUNT_MAX) {
-        const range = `a port from 0 to ${abi.PORT_COUNT_MAX - 1}`;
-        return new RangeError(`descriptor ${index}: ${port} is not ${range}`);
-      }
-    }
-    return new RangeError(`descriptors: the first ${count} reach beyond the arena`);
   }
 
   /**
