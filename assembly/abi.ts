@@ -130,8 +130,7 @@ export const FLOW_STATE_OTHER: u32 = 7;
 export const FLOW_STATE_TERMINATED: u32 = 8; //   ended by the control plane: its next packet is a stray
 export const FLOW_STATE_PROPOSED: u32 = 9; //     not yet decided: its packets wait (flow/decision.ts)
 export const FLOW_STATE_COUNT: u32 = 10;
-/** States that have a configured idle timeout: those before FLOW_STATE_TERMINATED. */
-export const FLOW_TIMEOUT_COUNT: u32 = 8;
+export const FLOW_TIMEOUT_COUNT: u32 = 8; //      those before it have a configured timeout
 
 // Decided flow: what nodes tell each other of a flow. Nothing in it depends on the node: zones are spelt
 // out, hashes left out. Two sides, each in canonical order.
@@ -167,8 +166,7 @@ export const PORT_BYTES: u32 = 16;
 export const PORT_COUNT_MAX: u32 = 4096;
 export const PORT_SIDE_CLIENT: u32 = 1;
 export const PORT_SIDE_SERVICE: u32 = 2;
-/** New flows are resolved by the network tables; frames leave on the port of the VPC they go to. */
-export const PORT_SIDE_ROUTED: u32 = 4;
+export const PORT_SIDE_ROUTED: u32 = 4; //        network tables resolve its new flows
 
 export const PORT_FLAG_VNET: u32 = 1; //          a virtio_net_hdr stands in front of each frame
 
@@ -238,7 +236,6 @@ export const SERVICE_FLAG_RESET_STRAYS: u32 = 2; // TCP segments of no flow are 
 export const SERVICE_FLAG_PP2: u32 = 0x10000; //  new TCP flows get a PROXY header
 export const SERVICE_FLAG_PP2_FIRST_ACK: u32 = 0x20000; // before the handshake's ACK, not the first data
 export const SERVICE_FLAG_PP2_UDP: u32 = 0x40000; // every datagram of new UDP flows gets one
-
 export const TRAIT_NETWORK: u32 = 1; //           of network tables: leaves to SERVICE_VPC, begins anew when over
 export const TRAIT_TARGETED: u32 = 2; //          takes no flow without a target
 export const TRAIT_SEQUENCE: u32 = 4; //          targets are chosen by the SYN's sequence number, too
@@ -247,17 +244,17 @@ export const TRAIT_UDP_FRAGMENTS: u32 = 16; //    fragments pass only if they ar
 export const TRAIT_UNREACHABLE: u32 = 32; //      ICMP errors pass only if they say "unreachable"
 export const TRAIT_NAT: u32 = 64; //             TCP, UDP and ICMP queries only
 export const TRAIT_MTU_TOLD: u32 = 128; //        ICMP tells of packets that are too large
+export const TRAIT_NAT64: u32 = 512; //           IPv6 packets go to 64:ff9b::/96 only, and leave as IPv4
 export const TRAIT_FAIL_OPEN: u32 = 256; //       all its targets are unhealthy
-
 // Network image: header, then whatever it points to. The host packs it, the engine reads it.
 export const IMAGE_SERVICES: u32 = 0; //          4  address of SERVICE records
 export const IMAGE_DIRECTORY: u32 = 4; //         4  address of DIRECTORY entries
 export const IMAGE_DIRECTORY_MASK: u32 = 8; //    4  their number less one; a power of two less one
 export const IMAGE_IDLE_MS_MIN: u32 = 12; //      4  shortest SERVICE_IDLE_MS, 0 = none has one
 export const IMAGE_SERVICE_COUNT: u32 = 16; //    4
+export const IMAGE_CROSSES: u32 = 24; //          4  1 = some service has TRAIT_NAT64
 export const IMAGE_MTU_MIN: u32 = 20; //          4  smallest SERVICE_MTU_BYTES, 0 = none has one
 export const IMAGE_BYTES: u32 = 64;
-
 // Directory: open addressing, one entry for every listener, address, VPC and prefix.
 export const DIRECTORY_ADDRESS: u32 = 0; //      16  network order; IPv4 in the first four bytes
 export const DIRECTORY_SPACE: u32 = 16; //        4  SPACE_* << 24 | number of the VPC or prefix set; 0 = free
@@ -269,32 +266,27 @@ export const SPACE_LISTENER: u32 = 2; //          detail: DETAIL_IPV6 | protocol
 export const SPACE_ADDRESS: u32 = 3; //           detail: DETAIL_IPV6; value: service
 export const SPACE_PREFIX: u32 = 4; //            detail: DETAIL_IPV6 | length; value: as the set's kind says
 export const DETAIL_IPV6: u32 = 0x80000000;
-/** Entries looked at for one key, at most; the host makes the directory so that this is enough. */
-export const DIRECTORY_PROBES_MAX: u32 = 32;
-
+export const DIRECTORY_PROBES_MAX: u32 = 32; //   entries looked at for one key, at most
 export const VPC_PORT: u32 = 0; //                4  port on which frames leave to it, PORT_NONE = the ingress port
 export const VPC_MAIN: u32 = 4; //                4  address of the PREFIXES of its main route table, 0 = none
 export const VPC_SUBNETS: u32 = 8; //             4  address of PREFIXES: subnets with other route tables, 0 = none
 export const VPC_BYTES: u32 = 16;
 export const PORT_NONE: u32 = 0xffff;
-
 // Prefix set: which lengths there are. Values: a service (or ROUTE_BLACKHOLE), or a route table's address.
 export const PREFIXES_NUMBER: u32 = 0; //         4
 export const PREFIXES_LENGTHS: u32 = 8; //        8  bit per length, IPv4
 export const PREFIXES_LENGTHS6: u32 = 16; //     24  bit per length, IPv6
 export const PREFIXES_BYTES: u32 = 40;
 export const ROUTE_BLACKHOLE: u32 = 0xfffe;
-
 // Rules of a security group: a count of blocks by family, then the blocks, one cache line each.
-export const RULES_COUNT: u32 = 0; //             4  blocks of four IPv4 rules
+export const RULES_COUNT: u32 = 0; //             4  blocks of four IPv4 rules, an even number
 export const RULES_COUNT6: u32 = 4; //            4  IPv6 rules
 export const RULES_BLOCKS: u32 = 64; //           the IPv4 blocks, then the IPv6 rules
 export const RULE_BLOCK_ADDRESS: u32 = 0; //     16  IPv4: four addresses; IPv6: one
 export const RULE_BLOCK_MASK: u32 = 16; //       16
-export const RULE_BLOCK_LOW: u32 = 32; //        16  protocol << 16 | first port, four times
-export const RULE_BLOCK_HIGH: u32 = 48; //       16  protocol << 16 | last port
+export const RULE_BLOCK_LOW: u32 = 32; //        16  protocol << 16 | first port, less 1, four times
+export const RULE_BLOCK_HIGH: u32 = 48; //       16  protocol << 16 | last port, plus 1
 export const RULE_BLOCK_BYTES: u32 = 64;
-
 export const POOL_BYTES: u32 = 4; //              IPv4 address, network order
 export const POOL6_BYTES: u32 = 16;
 export const TARGET_ADDRESS_BE: u32 = 0; //       4
@@ -303,7 +295,6 @@ export const TARGET_BYTES: u32 = 8;
 export const TARGET6_ADDRESS: u32 = 0; //        16
 export const TARGET6_PORT_BE: u32 = 16; //        2
 export const TARGET6_BYTES: u32 = 32;
-
 // Counters, all u64.
 export const COUNTER_VERDICTS: u32 = 0; //        8 * VERDICT_COUNT (room for 32)
 export const COUNTER_FLOWS_CREATED: u32 = 256;
@@ -324,7 +315,6 @@ export const COUNTER_PP2_ADOPTED: u32 = 480; //   flows met in mid-stream, witho
 export const COUNTER_PP2_CUT: u32 = 488; //       SYNs that lost their data or Fast Open
 export const COUNTER_PP2_DATAGRAMS: u32 = 496; // datagrams that got a header
 export const COUNTERS_BYTES: u32 = 512;
-
 // Per-service counters, all u64, one block per service.
 export const USAGE_PACKETS_CLIENT: u32 = 0;
 export const USAGE_PACKETS_SERVICE: u32 = 8;
@@ -350,7 +340,25 @@ export const USAGE_UNINTENDED: u32 = 152; //      packets that no listener takes
 export const USAGE_BLOCKED: u32 = 160; //         six cells: security groups, inbound then outbound; TCP, UDP, other
 export const USAGE_BLOCKED_ENDPOINT: u32 = 208; // flows that the endpoint's security group has blocked
 export const USAGE_DROPPED: u32 = 216; //         packets dropped for any reason that names the service
-export const USAGE_BYTES: u32 = 256;
+export const USAGE_BYTES: u32 = 320; //           an odd number of lines: hot ones spread over the cache
+// Capacity of a resource, shared by its services. Record 0 is nobody's.
+export const CAPACITY_IS_DROPPING: u32 = 0; //    4  1 = what is over is dropped
+export const CAPACITY_UNITS: u32 = 4; //          4  as they are now
+export const CAPACITY_UNITS_MIN: u32 = 8; //      4
+export const CAPACITY_UNITS_MAX: u32 = 12; //     4
+export const CAPACITY_TOKENS_OCTETS: u32 = 16; // 8
+export const CAPACITY_TOKENS_PACKETS: u32 = 24; // 8
+export const CAPACITY_LAST_MS: u32 = 32; //       4  clock up to which tokens have been added
+export const CAPACITY_WINDOW_MS: u32 = 36; //     4  begin of the window
+export const CAPACITY_WINDOW_OCTETS: u32 = 40; // 8  what it has been offered
+export const CAPACITY_WINDOW_PACKETS: u32 = 48; // 8
+export const CAPACITY_QUIET: u32 = 56; //         4  windows in a row that needed less
+export const CAPACITY_OVER_PACKETS: u32 = 64; //  8  beyond the units, in all
+export const CAPACITY_OVER_OCTETS: u32 = 72; //   8
+export const CAPACITY_BYTES: u32 = 128;
+export const CAPACITY_COUNT_MAX: u32 = 4096;
+export const CAPACITY_CHANGE_BYTES: u32 = 8; //   first entry: a count; then clock (4), capacity (2), units (2)
+export const CAPACITIES_CHANGES_MAX: u32 = 4095;
 
 // Configuration block: written by the host before `create()`.
 export const CONFIG_FLOW_COUNT_MAX: u32 = 0; //   4  IPv4 flows
@@ -382,7 +390,9 @@ export const LAYOUT_TOTAL_BYTES: u32 = 44;
 export const LAYOUT_DEPARTURES: u32 = 60; //      entries of DEPARTURE_BYTES
 export const LAYOUT_EMITS: u32 = 48; //           descriptors of emitted frames
 export const LAYOUT_NETWORK: u32 = 52; //         two images of CONFIG_NETWORK_BYTES each
-export const LAYOUT_BYTES: u32 = 64;
+export const LAYOUT_CAPACITIES: u32 = 64;
+export const LAYOUT_CAPACITY_CHANGES: u32 = 68;
+export const LAYOUT_BYTES: u32 = 128;
 
 export const ZONE_COUNT_MAX: u32 = 65536;
 export const FRAGMENT_COUNT_MAX: u32 = 4096;

@@ -16,6 +16,7 @@ import {
   CONFIG_ARENA_BYTES,
   COUNTER_VERDICTS,
   DIRECTION_FROM_CLIENT,
+  FLOW_PACKETS_CLIENT,
   FLOW_SERVICE,
   FLOW_STATE,
   FLOW_STATE_PROPOSED,
@@ -47,7 +48,9 @@ import {
   SIDE_SERVICE,
   TRAIT_MTU_TOLD,
   USAGE_BYTES,
+  USAGE_DROPPED,
   USAGE_RESETS_MADE,
+  VERDICT_DROP_CAPACITY,
   VERDICT_DROP_FRAGMENT,
   VERDICT_DROP_NO_FLOW,
   VERDICT_DROP_TOO_LARGE,
@@ -70,16 +73,16 @@ import {
   refusal,
   refusedBy,
   reopen,
-  takeBackRefusal,
 } from "./flow/lifecycle";
 import { isExpired, nextState, STATE_REOPEN } from "./flow/state";
 import { FlowTable, findByClientSide, findByIndex, flowTable, handleOf } from "./flow/table";
 import { findFragment, foundDirection, foundSide, rememberFragment } from "./fragment";
 import { parseQuote, rewriteError } from "./icmp";
-
-import { config, counters, frames, layout, ports, services, usage } from "./memory";
+import { config, counters, frames, hasCrossings, layout, ports, services, usage } from "./memory";
 import { hindranceOf, takesError } from "./network/admission";
+import { hasCapacity } from "./network/capacity";
 import { clampSegments, tellMtu } from "./network/mtu";
+import { crosses, crossIn, crossOut } from "./network/nat64";
 
 import {
   FRAGMENT_FIRST,
@@ -172,7 +175,13 @@ function finishSlow(descriptor: usize, packet: Packet, port: usize): void {
     record = findInOtherZones(table, packet, port, nowMs);
     side = SIDE_CLIENT;
   }
-  if (record == 0) return finishNew(descriptor, packet, port, table, nowMs);
+  if (record == 0) {
+    const isOut = (load<u8>(port, PORT_SIDES) & PORT_SIDE_SERVICE) != 0;
+    if (hasCrossings && isOut && crossIn(descriptor, packet)) {
+      return finishSlow(descriptor, packet, port);
+    }
+    return finishNew(descriptor, packet, port, table, nowMs);
+  }
   const direction = directionOf(record, side, packet);
   if (<u32>load<u8>(record, FLOW_STATE) == FLOW_STATE_PROPOSED) {
     return hold(descriptor, handleOf(table, record));
@@ -192,7 +201,7 @@ function finishSlow(descriptor: usize, packet: Packet, port: usize): void {
       const isInPlace = reopen(table, record, packet, nowMs);
       if (!isInPlace) return finishNew(descriptor, packet, port, table, nowMs);
     } else {
-      const verdict = hindranceOf(serviceOf(record), packet);
+      const verdict = loadHindranceOf(descriptor, serviceOf(record), packet, nowMs);
       if (verdict != VERDICT_FORWARD) {
         return refuse(descriptor, packet, load<u16>(record, FLOW_SERVICE), verdict);
       }
@@ -215,15 +224,17 @@ function finishNew(
   }
   const record = begin(table, packet, port, nowMs);
   if (record == 0) {
-    if (!asksFirst || refusal != VERDICT_DROP_NO_FLOW) {
-      return refuse(descriptor, packet, refusedBy, refusal);
-    }
-    takeBackRefusal();
-    return hold(descriptor, 0);
+    if (asksFirst && refusal == VERDICT_DROP_NO_FLOW) return hold(descriptor, 0);
+    return refuse(descriptor, packet, refusedBy, refusal);
   }
   if (asksFirst) {
     propose(record);
     return hold(descriptor, handleOf(table, record));
+  }
+  if (!hasCapacity(serviceOf(record), descriptor, nowMs)) {
+    const service = <u32>load<u16>(record, FLOW_SERVICE);
+    forget(table, record);
+    return refuse(descriptor, packet, service, VERDICT_DROP_CAPACITY);
   }
   pass(descriptor, packet, port, table, record, SIDE_CLIENT, DIRECTION_FROM_CLIENT, nowMs);
 }
@@ -251,19 +262,26 @@ function pass(
     rememberFragment(packet, record, handle, side, direction, nowMs);
   }
   if (packet.flags & TCP_SYN) clampSegments(packet, serviceOf(record));
-  if (packet.kind == PACKET_FAST) rewriteFast(packet, record, side, direction);
+  if (packet.kind == PACKET_FAST) rewriteFast(packet, record, side, direction, 0);
   else rewritePacket(packet, record, side, direction);
+  // Before the stream is looked at: a header leaves on the port of the frame that causes it.
+  if (load<u8>(port, PORT_SIDES) & PORT_SIDE_ROUTED) routeOut(descriptor, record, side);
   if (streamFlags(record) != 0) {
     const verdict = passStream(descriptor, packet, record, side, direction, handle);
     if (verdict != VERDICT_FORWARD) return giveVerdict(descriptor, verdict);
   }
-  if (load<u8>(port, PORT_SIDES) & PORT_SIDE_ROUTED) routeOut(descriptor, record, side);
+  if (packet.isIpv6 && hasCrossings && side == SIDE_CLIENT && crosses(record)) {
+    crossOut(descriptor, packet, load<u32>(record, FLOW_PACKETS_CLIENT));
+  }
   forward(descriptor, handle, side, direction);
 }
 
 /** Drops a packet, and tells its sender where the service says so. */
 function refuse(descriptor: usize, packet: Packet, service: u32, verdict: u32): void {
-  if (service != SERVICE_NONE) answer(descriptor, packet, service, verdict);
+  if (service != SERVICE_NONE) {
+    countUp(usage + <usize>(service * USAGE_BYTES + USAGE_DROPPED));
+    answer(descriptor, packet, service, verdict);
+  }
   giveVerdict(descriptor, verdict);
 }
 
@@ -279,6 +297,13 @@ function answer(descriptor: usize, packet: Packet, index: u32, verdict: u32): vo
     const isTold = load<u32>(service, SERVICE_TRAITS) & TRAIT_MTU_TOLD;
     if (isTold) tellMtu(descriptor, packet, load<u16>(service, SERVICE_MTU_BYTES));
   }
+}
+
+/** VERDICT_FORWARD, or why a packet of a flow does not pass its service now. */
+function loadHindranceOf(descriptor: usize, service: usize, packet: Packet, nowMs: u32): u32 {
+  const verdict = hindranceOf(service, packet);
+  if (verdict != VERDICT_FORWARD) return verdict;
+  return hasCapacity(service, descriptor, nowMs) ? VERDICT_FORWARD : VERDICT_DROP_CAPACITY;
 }
 
 /** The service that made a flow. */
@@ -311,6 +336,9 @@ function finishFragment(descriptor: usize, packet: Packet, port: usize): void {
   }
   const side = foundSide;
   const direction = foundDirection;
+  if (!hasCapacity(serviceOf(record), descriptor, nowMs)) {
+    return refuse(descriptor, packet, load<u16>(record, FLOW_SERVICE), VERDICT_DROP_CAPACITY);
+  }
   account(descriptor, record, direction, nowMs);
   rewriteAddresses(packet, record, side, direction);
   if (load<u8>(port, PORT_SIDES) & PORT_SIDE_ROUTED) routeOut(descriptor, record, side);

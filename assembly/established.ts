@@ -13,11 +13,16 @@ import {
   FLOW_PACKETS_CLIENT,
   FLOW_SERVICE,
   FLOW_STATE,
+  FRAME_ADDRESS,
   FRAME_CAPTURED_BYTES,
+  FRAME_PORT,
   FRAME_PORT_OUT,
   FRAME_TIME_MS,
   FRAME_VERDICT,
   KEY_PROTOCOL,
+  LINK_ETHERNET,
+  PORT_BYTES,
+  PORT_LINK,
   PORT_NONE,
   PORT_SIDE_CLIENT,
   PORT_SIDE_ROUTED,
@@ -33,11 +38,12 @@ import {
 import { countBy, countUp } from "./counters";
 import { isIdle, nextState } from "./flow/state";
 import { handleOf4 } from "./flow/table";
-import { counters, usage } from "./memory";
-import { Packet, TCP_SYN } from "./packet";
-import { shiftSegment, streamFlags } from "./pp2/stream";
+import { counters, ports, usage } from "./memory";
+import { Packet, PROTOCOL_UDP, TCP_ACK, TCP_SYN } from "./packet";
+import { passStream, shiftFast, streamFlags } from "./pp2/stream";
 import { directionOf, rewriteFast } from "./rewrite";
-import { portOfZone } from "./zone";
+import { isVlan } from "./wire/link";
+import { portOfZone, vlanOfZone } from "./zone";
 
 /**
  * An established IPv4 flow of TCP or UDP; false when the packet needs anything more. The caller
@@ -59,12 +65,15 @@ export function finishFast(descriptor: usize, packet: Packet, port: usize): bool
   const state = <u32>load<u8>(record, FLOW_STATE);
   if (nextState(state, direction, packet.flags) != state) return false;
   const stream = streamFlags(record);
-  if (stream != 0 && (stream != FLOW_FLAG_HEADER || (packet.flags & TCP_SYN) != 0)) return false;
-  if (isPoliced(record)) return false;
-  if (stream != 0) shiftSegment(packet, record, side, direction);
+  if (isPoliced(record) || (stream != 0 && packet.protocol == PROTOCOL_UDP)) return false;
   account(descriptor, record, direction, nowMs);
-  rewriteFast(packet, record, side, direction);
+  const isShifted = stream == FLOW_FLAG_HEADER && (packet.flags & (TCP_ACK | TCP_SYN)) == TCP_ACK;
+  const shift = isShifted ? shiftFast(packet, record, side, direction) : 0;
+  rewriteFast(packet, record, side, direction, shift);
   if (isRouted(sides)) routeOut(descriptor, record, side);
+  if (stream != 0 && !isShifted) {
+    passStream(descriptor, packet, record, side, direction, handleOf4(record));
+  }
   mark(descriptor, handleOf4(record), side, direction);
   return true;
 }
@@ -86,6 +95,17 @@ export function routeOut(descriptor: usize, record: usize, side: u32): void {
   const zone = load<u32>(record + ((<usize>(side ^ 1)) << 4), KEY_PROTOCOL) >> 8;
   const port = portOfZone(zone);
   if (port != PORT_NONE) store<u16>(descriptor, <u16>port, FRAME_PORT_OUT);
+  const vlan = vlanOfZone(zone);
+  if (vlan != 0) retag(descriptor, vlan);
+}
+
+/** Gives a tagged Ethernet frame the VLAN by which the VPC that it leaves to is known. */
+function retag(descriptor: usize, vlan: u32): void {
+  const port = ports + <usize>load<u16>(descriptor, FRAME_PORT) * PORT_BYTES;
+  const frame = <usize>load<u32>(descriptor, FRAME_ADDRESS);
+  if (load<u8>(port, PORT_LINK) != LINK_ETHERNET || !isVlan(load<u16>(frame, 12))) return;
+  const priority = <u32>bswap<u16>(load<u16>(frame, 14)) & 0xf000;
+  store<u16>(frame, bswap<u16>(<u16>(priority | vlan)), 14);
 }
 
 /** True when the IPv4 packet's tuple is the record's tuple of `side`. */

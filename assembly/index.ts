@@ -4,6 +4,8 @@
  */
 import {
   ABI_VERSION,
+  CAPACITY_BYTES,
+  CAPACITY_COUNT_MAX,
   CONFIG_ARENA_BYTES,
   CONFIG_FLOW_COUNT_MAX,
   CONFIG_FLOW6_COUNT_MAX,
@@ -13,6 +15,8 @@ import {
   FLOW_SERVICE,
   HANDLE_IPV6,
   LAYOUT_ARENA,
+  LAYOUT_CAPACITIES,
+  LAYOUT_CAPACITY_CHANGES,
   LAYOUT_COUNTERS,
   LAYOUT_DEPARTURES,
   LAYOUT_EMITS,
@@ -44,6 +48,8 @@ import { reserveFragments } from "./fragment";
 import { seedHash } from "./hash";
 import {
   begin,
+  capacities,
+  capacityChanges,
   commit,
   config,
   counters,
@@ -56,6 +62,7 @@ import {
   totalBytes,
   usage,
 } from "./memory";
+import { reserveCrossings } from "./network/nat64";
 import { reserveDatagrams } from "./pp2/datagram";
 import { reserveOpenings } from "./pp2/stream";
 import { nameZonePorts, reserveZones } from "./zone";
@@ -110,6 +117,7 @@ export function create(): u32 {
   store<u32>(layout, <u32>reserve(load<u32>(config, CONFIG_ARENA_BYTES)), LAYOUT_ARENA);
   const images = reserve(<u64>load<u32>(config, CONFIG_NETWORK_BYTES) * 2);
   store<u32>(layout, <u32>images, LAYOUT_NETWORK);
+  reserveCrossings(load<u32>(config, CONFIG_NETWORK_BYTES) != 0);
   const table4 = flowTable(0);
   const table6 = flowTable(1);
   const tables = totalBytes();
@@ -125,6 +133,8 @@ export function create(): u32 {
   store<u32>(layout, <u32>ownServices, LAYOUT_SERVICES);
   store<u32>(layout, <u32>usage, LAYOUT_USAGE);
   store<u32>(layout, <u32>counters, LAYOUT_COUNTERS);
+  store<u32>(layout, <u32>capacities, LAYOUT_CAPACITIES);
+  store<u32>(layout, <u32>capacityChanges, LAYOUT_CAPACITY_CHANGES);
   store<u32>(layout, <u32>departures, LAYOUT_DEPARTURES);
   store<u32>(layout, <u32>emits, LAYOUT_EMITS);
   store<u32>(layout, <u32>table4.records, LAYOUT_FLOW_RECORDS);
@@ -157,6 +167,8 @@ function wipe(): void {
   memory.fill(__heap_base, 0, <usize>end - __heap_base);
   memory.fill(counters, 0, COUNTERS_BYTES);
   memory.fill(ports, 0, PORT_BYTES * PORT_COUNT_MAX);
+  memory.fill(capacities, 0, CAPACITY_BYTES * CAPACITY_COUNT_MAX);
+  store<u32>(capacityChanges, 0);
   memory.fill(ownServices, 0, SERVICE_BYTES * SERVICE_COUNT_MAX);
   memory.fill(usage, 0, USAGE_BYTES * SERVICE_COUNT_MAX);
 }

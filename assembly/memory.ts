@@ -7,9 +7,14 @@
  */
 import {
   BATCH_COUNT_MAX,
+  CAPACITIES_CHANGES_MAX,
+  CAPACITY_BYTES,
+  CAPACITY_CHANGE_BYTES,
+  CAPACITY_COUNT_MAX,
   CONFIG_BYTES,
   COUNTERS_BYTES,
   FRAME_BYTES,
+  IMAGE_CROSSES,
   IMAGE_MTU_MIN,
   IMAGE_SERVICES,
   LAYOUT_BYTES,
@@ -33,6 +38,12 @@ export const ports: usize = memory.data(<i32>(PORT_BYTES * PORT_COUNT_MAX), 64);
 export const ownServices: usize = memory.data(<i32>(SERVICE_BYTES * SERVICE_COUNT_MAX), 64);
 export const usage: usize = memory.data(<i32>(USAGE_BYTES * SERVICE_COUNT_MAX), 64);
 
+export const capacities: usize = memory.data(<i32>(CAPACITY_BYTES * CAPACITY_COUNT_MAX), 64);
+export const capacityChanges: usize = memory.data(
+  <i32>(CAPACITY_CHANGE_BYTES * (CAPACITIES_CHANGES_MAX + 1)),
+  64,
+);
+
 /** Services in use: those of `setService`, or those of the network image. */
 export let services: usize = ownServices;
 /** The network image in use, 0 = none. */
@@ -41,11 +52,15 @@ export let image: usize = 0;
 /** Longest IP packet that the packet path need not hold against the MTU of its service. */
 export let plainBytesMax: u32 = 0xffff;
 
+/** Whether some service lets packets cross between IPv6 and IPv4. */
+export let hasCrossings: bool = false;
+
 /** Swaps the network image and its services in; 0 = none, and the services of `setService`. */
 export function setImage(address: usize): void {
   image = address;
   services = address == 0 ? ownServices : <usize>load<u32>(address, IMAGE_SERVICES);
   const mtu = address == 0 ? 0 : load<u32>(address, IMAGE_MTU_MIN);
+  hasCrossings = address != 0 && load<u32>(address, IMAGE_CROSSES) != 0;
   plainBytesMax = mtu == 0 ? 0xffff : mtu;
 }
 

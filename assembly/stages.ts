@@ -8,6 +8,7 @@
  */
 import {
   BATCH_COUNT_MAX,
+  FLOW_SERVICE,
   FRAME_BYTES,
   FRAME_PORT,
   PORT_BYTES,
@@ -15,6 +16,7 @@ import {
   PORT_FLAGS,
   PORT_SIDE_CLIENT,
   PORT_SIDES,
+  USAGE_BYTES,
 } from "./abi";
 import { foreseeIndex } from "./flow/lifecycle";
 import {
@@ -31,8 +33,8 @@ import {
   tagOf,
 } from "./flow/table";
 import { parseQuote } from "./icmp";
-import { frames, ports } from "./memory";
-import { clearAnswers } from "./network/resolve";
+import { frames, image, ports, usage } from "./memory";
+import { clearAnswers, serviceFor as foreseenService } from "./network/resolve";
 import {
   indexOf,
   PACKET_BYTES,
@@ -42,6 +44,7 @@ import {
   Packet,
   packetAt,
 } from "./packet";
+import { openingLine } from "./pp2/stream";
 import { clearForeseen } from "./translate";
 import { parseFrame } from "./wire/link";
 import { parsePlain } from "./wire/plain";
@@ -56,7 +59,7 @@ let homesEnd: usize = 0;
 let indexedEnd: usize = 0;
 /**
  * A packet lists at most three records (a free slot, a candidate and another), of two lines each if
- * they are of IPv6, and two index lines.
+ * they are of IPv6, and two index lines; or one record, two index lines and two where a service counts.
  */
 const lines: usize = memory.data(32 * <i32>BATCH_COUNT_MAX, 64);
 const LINES_BYTES: usize = 32 * <usize>BATCH_COUNT_MAX;
@@ -79,6 +82,19 @@ export function findCandidates(count: u32): void {
   linesEnd = probeIndex(linesEnd, true);
   assert(linesEnd <= lines + LINES_BYTES, "stages: more lines were listed than there is room for");
   touch(lines, linesEnd, LINE_BYTES);
+  if (image != 0) touchUsage(count);
+}
+
+/** With many services, the lines in which they count: the records that name them are there now. */
+function touchUsage(count: u32): void {
+  let seen: u32 = 0;
+  for (let index: u32 = 0; index < count; index++) {
+    const packet = packetAt(index);
+    if (packet.kind == PACKET_DECIDED || packet.candidate == 0) continue;
+    const service = <usize>load<u16>(packet.candidate, FLOW_SERVICE);
+    seen += load<u8>(usage + service * USAGE_BYTES);
+  }
+  store<u32>(sink, seen);
 }
 
 /** Loads a byte of each line that the u32 at every `stride` bytes points to, and nothing else. */
@@ -182,13 +198,26 @@ function addBeginning(
 ): usize {
   let line = linesAt;
   const free = tagMatches(tags, 0);
-  if (free) line = addLines(line, recordAt(table, slot + ctz(free)), packet.isIpv6);
+  if (free) {
+    const next = slot + ctz(free);
+    line = addLines(line, recordAt(table, next), packet.isIpv6);
+    const opening = openingLine(next, packet.isIpv6);
+    if (opening != 0) {
+      store<u32>(line, <u32>opening);
+      line += LINE_BYTES;
+    }
+  }
   const descriptor = frames + <usize>(indexOf(packet) * FRAME_BYTES);
   const port = ports + <usize>load<u16>(descriptor, FRAME_PORT) * PORT_BYTES;
   const hash = foreseeIndex(packet, port);
   if (hash == 0) return line;
   store<u32>(line, <u32>firstBucket(table, hash));
   store<u32>(line, <u32>secondBucket(table, hash), LINE_BYTES);
+  line += 2 * LINE_BYTES;
+  if (image == 0) return line;
+  const used = <u32>usage + foreseenService(packet, port) * USAGE_BYTES;
+  store<u32>(line, used);
+  store<u32>(line, used + 64, LINE_BYTES);
   return line + 2 * LINE_BYTES;
 }
 

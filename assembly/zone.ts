@@ -4,7 +4,8 @@
  * numbers in the order in which they are first seen, so numbers are small and reproducible.
  *
  * An open-addressed map of u64 entries: vpc | outer << 16 | inner << 32 | (number + 1) << 48.
- * Untagged frames of a port need no lookup: the host keeps their zone in the port.
+ * Untagged frames of a port need no lookup: the host keeps their zone in the port. Where one cable
+ * carries several VPCs, a tag is bound to one of them: then it names that VPC's untagged zone.
  */
 import { PORT_NONE, SPACE_VPC, VPC_PORT, ZONE_COUNT_MAX } from "./abi";
 import { hashWord } from "./hash";
@@ -19,6 +20,8 @@ let slots: usize = 0;
 let names: usize = 0;
 /** Port on which frames leave to each zone, PORT_NONE = where they came in. */
 let zonePorts: usize = 0;
+/** VLAN by which a zone is known where one cable carries several VPCs, 0 = none. */
+let zoneVlans: usize = 0;
 let count: u32 = 0;
 /** Entries of the map that are no zones of their own. */
 let joined: u32 = 0;
@@ -27,6 +30,7 @@ export function reserveZones(): void {
   slots = reserve(<u64>SLOT_COUNT * 8);
   names = reserve(<u64>ZONE_COUNT_MAX * 8);
   zonePorts = reserve(<u64>ZONE_COUNT_MAX * 2);
+  zoneVlans = reserve(<u64>ZONE_COUNT_MAX * 2);
   count = 0;
   joined = 0;
 }
@@ -66,7 +70,13 @@ export function joinZone(vpc: u32, outer: u32, zone: u32): bool {
   joined++;
   assert(joined + count < SLOT_COUNT, "zones: more tags have joined than the map holds");
   store<u64>(slots + ((<usize>slot) << 3), key | ((<u64>(zone + 1)) << 48));
+  store<u16>(zoneVlans + ((<usize>zone) << 1), <u16>outer);
   return true;
+}
+
+/** VLAN tag that tagged frames bound for a zone carry, 0 = the one they have. */
+export function vlanOfZone(zone: u32): u32 {
+  return load<u16>(zoneVlans + ((<usize>zone) << 1));
 }
 
 /** Port on which frames leave to a zone, or PORT_NONE. */

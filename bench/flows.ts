@@ -41,6 +41,7 @@ export async function measureFlows(
 ): Promise<FlowsRow> {
   const traffic = await Traffic.create({ flows });
   const fillNs = traffic.create();
+  traffic.establish();
   traffic.verify(4);
   const digest = traffic.digest(effort.digestBatches);
   const rounds = [0, 1, 2].map(() => {
@@ -49,7 +50,9 @@ export async function measureFlows(
     return { wasm, twin };
   });
   const single = traffic.cost(Math.min(5, effort.windows), effort.windowPackets / 2, { batch: 1 });
-  const news = Array.from({ length: 4 }, () => traffic.create(Math.ceil(flows / 32)));
+  // An eighth more flows, the windows small: of many short ones some are quiet.
+  const windows = Math.max(1, Math.min(16, Math.floor(flows / 8 / BATCH)));
+  const news = Array.from({ length: windows }, () => traffic.create(flows / 8 / windows));
   const row: FlowsRow = {
     flows,
     wasm: joined(rounds.map(({ wasm }) => wasm)),
@@ -131,6 +134,7 @@ export async function measureTraffic(
 ): Promise<TrafficRow[]> {
   const traffic = await Traffic.create({ flows });
   traffic.create();
+  traffic.establish();
   const rows: TrafficRow[] = [];
   const add = (name: string, rowFlows: number, wasm: Sample, bytes: number) => {
     const row: TrafficRow = { name, flows: rowFlows, wasm, gbps: (bytes * 8) / wasm.min };
@@ -147,6 +151,7 @@ export async function measureTraffic(
   if (c) row.twin = c.memory(flows, BATCH, effort.windows, "constant");
   const ipv6 = await Traffic.create({ flows, isIpv6: true });
   ipv6.create();
+  ipv6.establish();
   add("IPv6, 74 bytes", flows, ipv6.cost(effort.windows, effort.windowPackets), 74);
   const { forward } = ipv6.engine.counters().verdicts;
   const total = Object.values(ipv6.engine.counters().verdicts).reduce((sum, n) => sum + n, 0);

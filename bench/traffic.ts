@@ -76,7 +76,7 @@ export async function benchEngine(options: EngineOptions): Promise<Engine> {
   return engine;
 }
 
-export const KIND = { established: 0, new: 1, constant: 2 } as const;
+export const KIND = { established: 0, new: 1, constant: 2, answer: 3 } as const;
 
 export interface TrafficOptions {
   flows: number;
@@ -150,6 +150,12 @@ export class Traffic {
     // Its best time so far: a disturbed one would take off more than the generator's share.
     this.#generatorMs = Math.min(this.#generatorMs, generatorMs / batches);
     return ((ms / batches - this.#generatorMs) * 1e6) / BATCH;
+  }
+
+  /** Lets every flow that was made be answered, so that it is established. */
+  establish(): void {
+    const batches = this.#created / BATCH;
+    this.bench.runBatches(this.#arena, STRIDE, BATCH, KIND.answer, 0, 0, 64, batches, 1);
   }
 
   /** Established or constant traffic, `packets` of it. */

@@ -128,6 +128,7 @@ async function generated(flowCount: number, batch: number, passes: number) {
   const window = Math.ceil(WINDOW_PACKETS / batch);
   exports.generatorSeed(1);
   run(1, Math.ceil(flowCount / batch), 1);
+  run(3, Math.ceil(flowCount / batch), 1);
   run(0, window * 4, 1);
   for (let pass = 0; pass < passes; pass++) {
     run(0, window, 1);

@@ -26,7 +26,7 @@ describe("a network", () => {
     expect(config.vpcs.provider).toMatchObject({ account: "111111111111", route_tables: {} });
     expect(config.target_groups["web-new"]?.attributes).toEqual({
       "deregistration_delay.timeout_seconds": 300,
-      "proxy_protocol_v2.enabled": false,
+      "proxy_protocol_v2.enabled": true,
       "proxy_protocol_v2.client_to_server.header_placement": "on_first_ack_with_payload",
       "stickiness.enabled": false,
       "stickiness.type": "source_ip",
@@ -261,6 +261,12 @@ const WRONG: [before: string, after: string, message: string][] = [
     "tcp.idle_timeout.seconds: 6001",
     '65: load_balancers.nlb-1.listeners[0].attributes["tcp.idle_timeout.seconds"]: 6001 is not an ' +
       "integer from 60 to 6000",
+  ],
+  [
+    "proxy_protocol_v2.enabled:  true",
+    "proxy_protocol_v2.enabled: false",
+    "65: load_balancers.nlb-1.listeners[0].forward: has target groups that differ in " +
+      "proxy_protocol_v2.enabled",
   ],
   [
     "{ protocol: UDP, port: 53, forward: dns }",

@@ -19,7 +19,10 @@ function parse(text: string): NetworkConfig {
 }
 
 function tablesOf(text = NETWORK): NetworkTables {
-  return compile(new ControlState(parse(text), 0), { capacityMode: "report" }).tables;
+  return compile(new ControlState(parse(text), 0), {
+    capacityMode: "report",
+    hasProxyHeaders: true,
+  }).tables;
 }
 
 function service(tables: NetworkTables, id: string): NetworkService {
@@ -85,6 +88,7 @@ describe("the tables of a network", () => {
       idleSeconds: 400,
       isSticky: false,
       isFailOpen: false,
+      proxyProtocol: { placement: "on_first_ack_with_payload", udp: false },
       sources: ["10.0.2.5"],
       rules: { inbound: "sg-web in", outbound: "sg-web out" },
     });
@@ -115,6 +119,16 @@ describe("the tables of a network", () => {
       rules: { endpoint: "sg-client in", inbound: "sg-web in", outbound: "sg-web out" },
     });
     expect(through).not.toHaveProperty("isMtuTold");
+  });
+
+  test("put the endpoint's id into PROXY headers, where target groups want those", () => {
+    const tcp = service(tables, `${ENDPOINT}/use1-az2/tcp:80`);
+    expect(tcp.proxyProtocol).toEqual({
+      placement: "on_first_ack_with_payload",
+      udp: false,
+      vpce: ENDPOINT,
+    });
+    expect(service(tables, "nlb-1/use1-az2/udp:53")).not.toHaveProperty("proxyProtocol");
   });
 
   test("leave the load balancer's inbound rules out of PrivateLink where they are off", () => {

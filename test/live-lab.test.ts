@@ -13,7 +13,7 @@ import { readState } from "../host/lab/state.ts";
 import type { LiveEvent } from "../host/live/events.ts";
 import { socketPath } from "../host/live/lab.ts";
 import { inside, requireLab, uniqueName, until } from "./lab-harness.ts";
-import { closers, endWorlds, labText, ROOT, SERVER, World } from "./live-world.ts";
+import { closers, endWorlds, labText, ROOT, spawnServer, World } from "./live-world.ts";
 import { requireTool } from "./setup/tools.ts";
 
 const run = promisify(execFile);
@@ -34,13 +34,16 @@ describe("PrivateLink with tenants of equal addresses", { timeout: 240_000 }, ()
 
     // Through libc's resolver, the VPC's DNS server, the endpoint and the load balancer.
     expect(await w.curl("blue", "http://api.example.com/")).toMatch(
-      /^api-[12] saw 10\.0\.[12]\.5$/,
+      /^api-[12] saw 10\.0\.[12]\.5, for 10\.0\.1\.10, through vpce-0b10e000000000001$/,
     );
     expect(await w.dig("green", "api.example.com")).toBe("");
     expect(await w.curl("green", "http://10.0.1.50/", 1)).toContain("timed out");
 
     await w.say("accept", { endpoint: GREEN });
-    expect(await w.curl("green", "http://api.example.com/")).toMatch(/^api-[12] saw/);
+    // The same client address in another VPC: the endpoint tells the tenants apart.
+    expect(await w.curl("green", "http://api.example.com/")).toMatch(
+      /, for 10\.0\.1\.10, through vpce-09ee0000000000002$/,
+    );
     expect(await w.dig("green", "api.example.com")).toBe("10.0.1.50");
     const accepted = w.events.find(({ kind }) => kind === "endpoint.Accept");
     expect(accepted).toMatchObject({
@@ -252,14 +255,7 @@ describe("the command", { timeout: 240_000 }, () => {
       status: 1,
       stderr: expect.stringMatching(/^flowplane: lab \S+: is up already \(process \d+\)/),
     });
-    const server = spawn(
-      "ip",
-      ["netns", "exec", `${name}-outside`, process.execPath, "-e", SERVER, "out"],
-      {
-        stdio: ["ignore", "pipe", "inherit"],
-      },
-    );
-    closers.push(() => server.kill("SIGKILL"));
+    const server = spawnServer(`${name}-outside`, "out");
     await new Promise((resolve) => server.stdout?.once("data", resolve));
     const curl = () =>
       inside(`${name}-inside`, ["curl", "-sS", "-m10", "http://198.51.100.10:8080/"]);

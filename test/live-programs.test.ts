@@ -66,11 +66,12 @@ test("HAProxy that wants PROXY headers is healthy, a server that does not is not
   writeFileSync(
     file,
     `defaults\n mode http\n timeout client 5s\n timeout connect 5s\n timeout server 5s
-frontend f\n bind :8080 accept-proxy\n http-request return status 200\n`,
+frontend f\n bind :8080 accept-proxy\n http-request return status 200 content-type text/plain lf-string "saw %[src]"\n`,
   );
   for (const host of ["web-1", "web-3"]) start(w, host, [haproxy, "-db", "-q", "-f", file]);
-  await w.serve("web-2");
+  await w.serve("web-2", false);
   await w.healthy(2);
+  expect(await w.curl("client", "http://10.0.1.5/")).toBe("saw 10.0.1.20");
   const { targets } = await w.live.snapshot();
   const plain = targets.find(({ address }) => address === "10.0.1.11");
   expect(plain?.state).not.toBe("healthy");

@@ -14,6 +14,7 @@ import { LiveLab, socketPath } from "../host/live/lab.ts";
 import { inside, uniqueName } from "./lab-harness.ts";
 
 export const ROOT = fileURLToPath(new URL("../", import.meta.url));
+const WHOAMI = `${ROOT}fixtures/labs/whoami.ts`;
 /** What is to be ended after a test, in reverse order. */
 export const closers: (() => unknown)[] = [];
 
@@ -39,20 +40,26 @@ export function labText(
   return text;
 }
 
-/** Servers say who they are and whom they saw. */
-export const SERVER = `require("node:http").createServer(({ socket, url }, response) => {
-  const text = process.argv[1] + " saw " + socket.remoteAddress.replace("::ffff:", "") + "\\n";
-  setTimeout(() => response.end(text), url === "/slow" ? 1500 : 0);
-}).listen(8080, () => console.log("up"));`;
+/** `fixtures/labs/whoami.ts` in a namespace, on port 8080. */
+export function spawnServer(namespace: string, name: string, flags: string[] = []): ChildProcess {
+  const words = ["netns", "exec", namespace, process.execPath, WHOAMI, name, ...flags];
+  const server = spawn("ip", words, { stdio: ["ignore", "pipe", "inherit"] });
+  closers.push(() => server.kill("SIGKILL"));
+  return server;
+}
 
 export class World {
   readonly name = uniqueName();
   readonly events: LiveEvent[] = [];
   live!: LiveLab;
+  /** Whether servers want PROXY headers. */
+  isProxied = false;
 
   static async up(file: string, changes: [string, string][] = []): Promise<World> {
     const world = new World();
     const config = parseConfig(labText(file, world.name, changes), file) as NetworkConfig;
+    const groups = Object.values(config.target_groups);
+    world.isProxied = groups.some(({ attributes }) => attributes["proxy_protocol_v2.enabled"]);
     world.live = await LiveLab.start(config, { onEvent: (event) => world.events.push(event) });
     closers.push(() => world.live.stop());
     return world;
@@ -62,11 +69,9 @@ export class World {
     return `${this.name}-${host}`;
   }
 
-  /** Starts a web server on port 8080 of a host. */
-  async serve(host: string): Promise<ChildProcess> {
-    const words = ["netns", "exec", this.space(host), process.execPath, "-e", SERVER, host];
-    const server = spawn("ip", words, { stdio: ["ignore", "pipe", "inherit"] });
-    closers.push(() => server.kill("SIGKILL"));
+  /** Starts a web server on port 8080 of a host that says whom it saw. */
+  async serve(host: string, isProxied = this.isProxied): Promise<ChildProcess> {
+    const server = spawnServer(this.space(host), host, isProxied ? ["--proxy"] : []);
     await new Promise((resolve) => server.stdout?.once("data", resolve));
     return server;
   }

@@ -60,7 +60,12 @@ describe("a network scenario", () => {
     const { tables } = compile(new ControlState(config, 0), { capacityMode: "report" });
     const networkBytes = imageBytes(tables);
     expect(networkBytes).toBeLessThan(4 << 20);
-    const engine = await createEngine({ networkBytes, flowCountMax: 16, flow6CountMax: 16 });
+    const engine = await createEngine({
+      networkBytes,
+      flowCountMax: 16,
+      flow6CountMax: 16,
+      proxyProtocol: true,
+    });
     expect(() => engine.setTables(tables)).not.toThrow();
   });
 });

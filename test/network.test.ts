@@ -61,6 +61,36 @@ describe("VPCs of the same addresses", () => {
   });
 });
 
+test("VPCs that share a cable are told apart by their tags, and frames leave with the right one", async () => {
+  const engine = await networkEngine({
+    vpcs: [
+      { vpc: 1, routeTables: [[{ to: "10.0.0.0/8", service: "over" }]] },
+      { vpc: 2, routeTables: [[]] },
+    ],
+    services: [{ id: "over", kind: "route", vpc: 2 }],
+  });
+  engine.setVlan(9, 10, 1);
+  engine.setVlan(9, 20, 2);
+  engine.setPort(0, { vpc: 9, routed: true, sides: "both" });
+  const way = (vlan: number) =>
+    eth({ vlan: [vlan] })
+      .ip("10.0.0.1", "10.0.0.2")
+      .udp(5000, 80)
+      .payload(8);
+  const out = one(engine, way(10), 0);
+  expect(out.verdict).toBe("forward");
+  expect([...out.frame]).toEqual([...way(20).bytes()]);
+  const answer = (vlan: number) =>
+    eth({ vlan: [vlan] })
+      .ip("10.0.0.2", "10.0.0.1")
+      .udp(80, 5000)
+      .payload(8);
+  const back = one(engine, answer(20), 0);
+  expect(back.flow).toBe(out.flow);
+  expect([...back.frame]).toEqual([...answer(10).bytes()]);
+  expect(one(engine, way(30), 0).verdict).toBe("drop.no-route");
+});
+
 const ROUTED: NetworkTables = {
   vpcs: [
     {

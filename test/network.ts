@@ -1,7 +1,7 @@
 /** Engines with network tables, and what goes through them, for the tests about networks. */
 import type { Packet } from "../fixtures/packets.ts";
 import { createEngine, type Engine } from "../host/engine/engine.ts";
-import type { NetworkTables } from "../host/engine/network.ts";
+import type { NetworkService, NetworkTables } from "../host/engine/network.ts";
 import { type Departure, send } from "./harness.ts";
 
 const SEED = Uint8Array.from({ length: 16 }, (_, i) => i);
@@ -34,4 +34,53 @@ export function usageOf(engine: Engine, id: string) {
   const number = engine.serviceNumber(id);
   if (number === undefined) throw new Error(`no service ${id}`);
   return engine.usage(number);
+}
+
+export const CLIENT = "10.0.1.7";
+export const NODE = "10.0.1.100";
+const addresses = (count: number) => Array.from({ length: count }, (_, n) => `10.0.2.${n + 10}`);
+export const TARGETS = addresses(8).map((address) => ({ address, port: 8080 }));
+
+/** A load balancer at NODE, TCP and UDP 80, in a VPC whose addresses reach each other. */
+export function balanced(options: Partial<NetworkService> = {}): NetworkTables {
+  const listeners = (["tcp", "udp"] as const).map((protocol) => ({
+    protocol,
+    port: 80,
+    service: "web",
+  }));
+  return {
+    vpcs: [
+      {
+        vpc: 1,
+        port: 1,
+        addresses: [{ address: NODE, service: "web", listeners }],
+        routeTables: [[{ to: "10.0.0.0/16", service: "local" }]],
+      },
+    ],
+    services: [
+      { id: "web", kind: "load-balancer", vpc: 1, targets: TARGETS, ...options },
+      { id: "local", kind: "route", vpc: 1 },
+    ],
+  };
+}
+
+/** A NAT gateway between VPC 1 and the outside, VPC 9. */
+export function gateway(options: Partial<NetworkService> = {}): NetworkTables {
+  return {
+    vpcs: [
+      { vpc: 1, port: 1, routeTables: [[{ to: "0.0.0.0/0", service: "nat" }]] },
+      { vpc: 9, port: 9, addresses: [{ address: "203.0.113.1", service: "nat" }] },
+    ],
+    services: [
+      {
+        id: "nat",
+        kind: "nat-gateway",
+        vpc: 9,
+        sources: ["203.0.113.1"],
+        mtuBytes: 8500,
+        isMtuTold: true,
+        ...options,
+      },
+    ],
+  };
 }

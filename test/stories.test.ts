@@ -140,19 +140,34 @@ describe("the load balancer", async () => {
   });
 
   test("counts under AWS's names", () => {
-    expect(metrics("front")).toMatchObject({
+    const blocked = ["Inbound", "Outbound"].flatMap((way) =>
+      ["TCP", "UDP", "ICMP"].map((kind) => [`SecurityGroupBlockedFlowCount_${way}_${kind}`, 0]),
+    );
+    expect(metrics("front")).toEqual({
+      ActiveFlowCount: 51,
+      ActiveFlowCount_TCP: 41,
+      ActiveFlowCount_UDP: 10,
       NewFlowCount: 51,
       NewFlowCount_TCP: 41,
       NewFlowCount_UDP: 10,
-      ActiveFlowCount_UDP: 10,
+      ProcessedBytes: 81_756,
+      ProcessedBytes_TCP: 80_096,
+      ProcessedBytes_UDP: 1660,
       ProcessedPackets: 425,
-      TCP_ELB_Reset_Count: 1,
-      TCP_Client_Reset_Count: 0,
-      TCP_Target_Reset_Count: 0,
+      // 41 connections at once of 100,000, and 10 flows of UDP of 50,000.
+      ConsumedLCUs: 0.00061,
+      ConsumedLCUs_TCP: 0.00041,
+      ConsumedLCUs_UDP: 0.0002,
       PortAllocationErrorCount: 0,
       RejectedFlowCount: 0,
+      RejectedFlowCount_TCP: 0,
+      TCP_Client_Reset_Count: 0,
+      TCP_ELB_Reset_Count: 1,
+      TCP_Target_Reset_Count: 0,
       UnhealthyRoutingFlowCount: 0,
-      SecurityGroupBlockedFlowCount_Inbound_TCP: 0,
+      ...Object.fromEntries(blocked),
+      PeakBytesPerSecond: 8175.6,
+      PeakPacketsPerSecond: 42.5,
     });
     const all = metrics("front");
     const [a, b] = [metrics("front", 1), metrics("front", 2)];
@@ -229,16 +244,27 @@ describe("the NAT gateway", async () => {
   });
 
   test("counts under AWS's names", () => {
-    expect(metrics("gateway")).toMatchObject({
+    expect(metrics("gateway")).toEqual({
+      ActiveConnectionCount: 0,
+      BytesInFromDestination: 28_161,
+      BytesInFromSource: 10_485,
+      BytesOutToDestination: 10_485,
+      BytesOutToSource: 28_161,
       ConnectionAttemptCount: 15,
       ConnectionEstablishedCount: 14,
       ErrorPortAllocation: 0,
       IdleTimeoutCount: 5,
-      ActiveConnectionCount: 0,
+      // ESP, a blackhole's, one that was too large, an idle one; refused fragments count if they may.
+      PacketsDropCount: expect.any(Number),
+      PacketsInFromDestination: 67,
+      PacketsInFromSource: 84,
+      PacketsOutToDestination: 84,
+      PacketsOutToSource: 67,
+      PeakBytesPerSecond: 3864.6,
+      PeakPacketsPerSecond: 15.1,
     });
-    const all = metrics("gateway");
-    expect(Number(all.PacketsInFromSource) + Number(all.PacketsInFromDestination)).toBe(151);
-    expect(all.BytesOutToDestination).toBe(all.BytesInFromSource);
+    expect(metrics("gateway").PacketsDropCount).toBeGreaterThanOrEqual(4);
+    expect(67 + 84).toBe(verdicts.forward);
   });
 });
 
@@ -262,7 +288,20 @@ describe("PrivateLink", async () => {
     expect(blocked?.line.source).toBe("10.0.1.200:50100");
     const syn = passed.find(({ line }) => line.source === "10.0.1.92:50400");
     expect([...(syn?.frame ?? []).slice(54, 58)]).toEqual([2, 4, 8460 >> 8, 8460 & 0xff]);
-    expect(made.map(({ kind }) => kind)).toEqual(["made.rst"]);
+  });
+
+  test("names the endpoint and the client to the service, before the client's first data", () => {
+    const headers = made.filter(({ kind }) => kind === "made.pp2");
+    expect(headers).toHaveLength(9);
+    for (const { line, frame } of headers) {
+      expect(line.destination).toMatch(/^10\.0\.2\.1[01]:8443$/);
+      const text = new TextDecoder("latin1").decode(frame);
+      const [, addresses = ""] = text.split("QUIT\n\x21\x11");
+      expect(text).toContain(`\x01${endpoint}`);
+      expect([...addresses.slice(2, 10)].map((one) => one.charCodeAt(0)).join(".")).toMatch(
+        /^10\.0\.1\.\d+\.10\.0\.1\.50$/,
+      );
+    }
   });
 
   test("ends flows of an endpoint that is rejected, and lets nobody in after that", () => {
@@ -276,12 +315,22 @@ describe("PrivateLink", async () => {
         event: "Reject",
       },
     ]);
-    expect(made[0]?.line.text).toBe("10.0.1.50:443 > 10.0.1.90:50200 R");
+    expect(made.filter(({ kind }) => kind === "made.rst").map(({ line }) => line.text)).toEqual([
+      "10.0.1.50:443 > 10.0.1.90:50200 R",
+    ]);
     expect(passed.at(-1)).toMatchObject({ verdict: "drop.unintended" });
   });
 
   test("counts for endpoint, service and load balancer, and bills the endpoint", () => {
-    expect(metrics(endpoint)).toMatchObject({ NewConnections: 10, RstPacketsReceived: 0 });
+    expect(metrics(endpoint)).toEqual({
+      ActiveConnections: 10,
+      BytesProcessed: 32_570,
+      NewConnections: 10,
+      // Blocked, and too large; strays count if they may.
+      PacketsDropped: expect.any(Number),
+      RstPacketsReceived: 0,
+    });
+    expect(metrics(endpoint).PacketsDropped).toBeGreaterThanOrEqual(2);
     expect(resource(endpoint)?.metrics?.[0]?.dimensions).toEqual({
       "VPC Id": "consumer",
       "VPC Endpoint Id": endpoint,
@@ -290,7 +339,13 @@ describe("PrivateLink", async () => {
       "Service Name": "com.amazonaws.vpce.us-east-1.vpce-svc-0123456789abcdef0",
     });
     const service = metrics("vpce-svc-0123456789abcdef0");
-    expect(service).toMatchObject({ NewConnections: 10, EndpointsCount: 0, RstPacketsSent: 1 });
+    expect(service).toEqual({
+      ActiveConnections: 10,
+      BytesProcessed: 32_570,
+      EndpointsCount: 0,
+      NewConnections: 10,
+      RstPacketsSent: 1,
+    });
     expect(metrics("api-front").NewFlowCount).toBe(10);
     expect(service.BytesProcessed).toBe(resource(endpoint)?.bytes);
     expect(resource(endpoint)?.bill).toEqual({

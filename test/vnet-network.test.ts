@@ -6,6 +6,7 @@ import { describe, expect, test } from "vitest";
 import { hex, pattern } from "../fixtures/bytes.ts";
 import { type Packet, raw } from "../fixtures/packets.ts";
 import { createEngine } from "../host/engine/engine.ts";
+import { Frames } from "../host/engine/frames.ts";
 import type { NetworkTables } from "../host/engine/network.ts";
 import { TRANSIT_BYTES, Transit } from "../host/engine/transit.ts";
 import {
@@ -158,5 +159,45 @@ describe("PROXY headers in packets of devices", () => {
       headers += left.length - 1;
     }
     expect(headers).toBe(1);
+  });
+
+  test("leave on the port of the VPC that the flow is bound for", async () => {
+    const engine = await createEngine({
+      flowCountMax: 64,
+      flow6CountMax: 64,
+      proxyProtocol: true,
+      networkBytes: 1 << 20,
+      warmUp: false,
+    });
+    const listeners = [{ protocol: "tcp" as const, port: 80, service: "nlb" }];
+    engine.setTables({
+      vpcs: [
+        { vpc: 1, port: 1, addresses: [{ address: "192.0.2.1", service: "nlb", listeners }] },
+        { vpc: 2, port: 2 },
+      ],
+      services: [
+        {
+          id: "nlb",
+          kind: "load-balancer",
+          vpc: 2,
+          targets: [{ address: "172.16.0.1", port: 8080 }],
+          proxyProtocol: { vpce: "vpce-0a1b2c3d4e5f60718" },
+        },
+      ],
+    });
+    for (const port of [1, 2])
+      engine.setPort(port, { vpc: port, sides: "both", routed: true, link: "raw" });
+    const frames = new Frames(engine);
+    const up = raw().ip("10.0.0.1", "192.0.2.1", { df: true });
+    const down = raw().ip("172.16.0.1", "10.0.0.1", { df: true });
+    frames.add(up.tcp(5000, 80, { flags: "S", seq: 100 }).bytes(), 1000, 1);
+    frames.add(down.tcp(8080, 5000, { flags: "SA", seq: 900, ack: 101 }).bytes(), 1000, 2);
+    frames.add(
+      up.tcp(5000, 80, { flags: "PA", seq: 101, ack: 901 }).payload(pattern(9)).bytes(),
+      1000,
+      1,
+    );
+    const left = frames.process().map(({ made, port }) => ({ made, port }));
+    expect(left).toEqual([{ port: 2 }, { port: 1 }, { made: "pp2", port: 2 }, { port: 2 }]);
   });
 });

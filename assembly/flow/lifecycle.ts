@@ -57,7 +57,6 @@ import {
   USAGE_ACTIVE_TCP,
   USAGE_ACTIVE_UDP,
   USAGE_BYTES,
-  USAGE_DROPPED,
   USAGE_ESTABLISHED,
   USAGE_FAIL_OPEN,
   USAGE_FLOWS_ACTIVE,
@@ -79,7 +78,7 @@ import {
   VERDICT_FORWARD,
 } from "../abi";
 import { deltaOf } from "../checksum";
-import { countDown, countUp } from "../counters";
+import { countUp } from "../counters";
 import { counters, ports, services, usage } from "../memory";
 import { admits, admitsOut, hindranceOf } from "../network/admission";
 import { foreseeService, refusalOf, serviceFor, serviceOwning } from "../network/resolve";
@@ -110,15 +109,8 @@ function refuse(verdict: u32): usize {
   return 0;
 }
 
-/** The last refusal was not the last word. */
-export function takeBackRefusal(): void {
-  if (refusedBy != SERVICE_NONE)
-    countDown(usage + <usize>(refusedBy * USAGE_BYTES + USAGE_DROPPED));
-}
-
 function countRefusal(service: u32, verdict: u32): void {
   const used = usage + <usize>(service * USAGE_BYTES);
-  countUp(used + USAGE_DROPPED);
   if (verdict == VERDICT_DROP_PORT_EXHAUSTED) countUp(used + USAGE_PORTS_EXHAUSTED);
   const isRefused =
     i32(verdict == VERDICT_DROP_TUPLE_TAKEN) |

@@ -12,12 +12,13 @@
  * until the first of those flows can be over.
  */
 import { CONFIG_TUPLE_HOLD_MS } from "../abi";
-import { config } from "../memory";
+import { config, hasCrossings } from "../memory";
+import { crossedTuple } from "../network/nat64";
 import { Packet } from "../packet";
 import { setTuple } from "../wire/transport";
 import { forgetIfOver } from "./expiry";
 import { forgettableAtMs } from "./state";
-import { FlowTable, findOwner } from "./table";
+import { FlowTable, findOwner, flowTable } from "./table";
 
 const PORT_KEPT_BITS: u32 = 6;
 const PORT_KEPT_MASK: u32 = (1 << PORT_KEPT_BITS) - 1;
@@ -39,10 +40,25 @@ export function forgetExhausted(): void {
   memory.fill(exhausted, 0, 16 * EXHAUSTED_COUNT);
 }
 
-/** Whether no flow has the tuple; one that is over gives it up. */
+/** When the flow that the last `isFree` met may be over, at the earliest. */
+let takenUntilMs: u32 = 0;
+
+/**
+ * Whether no flow has the tuple; one that is over gives it up. With NAT64, a flow of the other family
+ * may have it as well.
+ */
 export function isFree(table: FlowTable, tuple: Packet, nowMs: u32): bool {
+  if (!isFreeIn(table, tuple, nowMs)) return false;
+  if (!hasCrossings) return true;
+  const crossed = crossedTuple(tuple);
+  return crossed == 0 || isFreeIn(flowTable(table.isIpv6 ^ 1), changetype<Packet>(crossed), nowMs);
+}
+
+function isFreeIn(table: FlowTable, tuple: Packet, nowMs: u32): bool {
   const owner = findOwner(table, tuple);
-  return owner == 0 || forgetIfOver(table, owner, nowMs);
+  if (owner == 0 || forgetIfOver(table, owner, nowMs)) return true;
+  takenUntilMs = forgettableAtMs(owner);
+  return false;
 }
 
 /**
@@ -101,9 +117,8 @@ function searchAll(
   let offset = <u32>(((order >> 32) * <u64>count) >> 32);
   for (let step: u32 = 0; step < count; step++) {
     setPort(tuple, portPair, portMin + offset, protocolZone);
-    const owner = findOwner(table, tuple);
-    if (owner == 0 || forgetIfOver(table, owner, nowMs)) return true;
-    freeInMs = min<u32>(freeInMs, forgettableAtMs(owner) - nowMs);
+    if (isFree(table, tuple, nowMs)) return true;
+    freeInMs = min<u32>(freeInMs, takenUntilMs - nowMs);
     if (++offset == count) offset = 0;
   }
   store<u64>(entry, hash);

@@ -12,6 +12,7 @@ import {
   SERVICE_RULES_INBOUND,
   SERVICE_RULES_OUTBOUND,
   SERVICE_TRAITS,
+  TRAIT_NAT64,
   TRAIT_UDP_FRAGMENTS,
   TRAIT_UNREACHABLE,
   USAGE_BLOCKED,
@@ -19,13 +20,17 @@ import {
   USAGE_BYTES,
   VERDICT_DROP_FRAGMENT,
   VERDICT_DROP_TOO_LARGE,
+  VERDICT_DROP_UNINTENDED,
   VERDICT_FORWARD,
 } from "../abi";
 import { countUp } from "../counters";
 import { usage } from "../memory";
 import { FRAGMENT_NONE, Packet, PROTOCOL_TCP, PROTOCOL_UDP } from "../packet";
+import { IPV4_BYTES_MIN } from "../wire/ipv4";
+import { IPV6_BYTES } from "../wire/ipv6";
 import { ipBytesOf } from "../wire/length";
 import { portPairOf } from "../wire/transport";
+import { isEmbedded } from "./nat64";
 import { allows } from "./rules";
 
 const BLOCKED_OUTBOUND: u32 = 24;
@@ -41,8 +46,17 @@ export function hindranceOf(service: usize, packet: Packet): u32 {
   if (packet.fragment != FRAGMENT_NONE && packet.protocol != PROTOCOL_UDP) {
     if (traits & TRAIT_UDP_FRAGMENTS) return VERDICT_DROP_FRAGMENT;
   }
+  // What has come in as IPv4 is longer now by the difference of the headers.
+  let grown: u32 = 0;
+  if (packet.isIpv6 && (traits & TRAIT_NAT64) != 0) {
+    if (packet.fragment != FRAGMENT_NONE) return VERDICT_DROP_FRAGMENT;
+    // Also in the other direction: there the client's is the only address without the prefix.
+    const isOut = isEmbedded(packet.destinationAddress);
+    if (!isOut && !isEmbedded(packet.sourceAddress)) return VERDICT_DROP_UNINTENDED;
+    if (!isOut) grown = IPV6_BYTES - IPV4_BYTES_MIN;
+  }
   const mtu = <u32>load<u16>(service, SERVICE_MTU_BYTES);
-  if (mtu != 0 && ipBytesOf(packet) > mtu) return VERDICT_DROP_TOO_LARGE;
+  if (mtu != 0 && ipBytesOf(packet) > mtu + grown) return VERDICT_DROP_TOO_LARGE;
   return VERDICT_FORWARD;
 }
 

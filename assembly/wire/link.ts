@@ -77,7 +77,7 @@ function parseLink(packet: Packet, frame: usize, bytes: u32, port: usize): void 
   parseTagged(packet, frame + <usize>headerBytes, bytes - headerBytes, type, port);
 }
 
-function isVlan(type: u32): bool {
+export function isVlan(type: u32): bool {
   return type == TYPE_VLAN || type == TYPE_PROVIDER_VLAN || type == TYPE_OLD_VLAN;
 }
 

@@ -111,9 +111,10 @@ function writeFrame6(frame: usize, flow: u32, isReply: u32, flags: u32, bytes: u
 }
 
 /**
- * Fills `count` descriptors and frames. `mode`: 0 established, random flow from `first` on and direction; 1 new
- * flows in order from `first`, SYN; 2 one constant flow. `captured` bytes a frame, 0 = IMIX: headers
- * are written, what follows them is whatever lies there.
+ * Fills `count` descriptors and frames. `mode`: 0 established, random flow from `first` on and
+ * direction; 1 new flows in order from `first`, SYN; 2 one constant flow; 3 the answers of flows in
+ * order. Frames have `captured` bytes, 0 = IMIX: headers are written, what follows them is whatever
+ * lies there.
  */
 export function generate(
   arena: usize,
@@ -128,9 +129,10 @@ export function generate(
     const frame = arena + <usize>(index * stride);
     const draw = random();
     const isNew = mode == 1;
+    const isAnswer = mode == 3;
     let flow = <u32>(((draw >> 32) * <u64>flowCount) >> 32);
-    flow = isNew ? first + index : mode == 2 ? first : first + flow;
-    const isReply = isNew ? 0 : <u32>(draw >> 7) & 1;
+    flow = isNew || isAnswer ? first + index : mode == 2 ? first : first + flow;
+    const isReply = isNew ? 0 : isAnswer ? 1 : <u32>(draw >> 7) & 1;
     let bytes = captured == 0 ? imixBytes(<u32>(draw >> 12)) : captured;
     if (isIpv6) {
       bytes = max(bytes, FRAME6_BYTES_MIN);
@@ -169,7 +171,7 @@ export function runBatches(
   for (let batch: u32 = 0; batch < batches; batch++) {
     generate(arena, stride, count, mode, at, flowCount, captured);
     if (isProcessed) processBatch(count);
-    if (mode == 1) at += count;
+    if (mode == 1 || mode == 3) at += count;
   }
   return at;
 }

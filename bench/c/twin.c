@@ -55,7 +55,7 @@ static void print_counters(void) {
 /* ---- generated traffic: bench/assembly/generator.ts ---- */
 
 enum { STRIDE_BYTES = 192, STRIDE_LARGE_BYTES = 1600, WINDOW_PACKETS = 131072 };
-enum { MODE_ESTABLISHED, MODE_NEW, MODE_CONSTANT };
+enum { MODE_ESTABLISHED, MODE_NEW, MODE_CONSTANT, MODE_ANSWER };
 
 static uint8_t arena[BATCH_COUNT_MAX * STRIDE_LARGE_BYTES] __attribute__((aligned(64)));
 static uint64_t random_state;
@@ -110,11 +110,11 @@ static void generate(uint32_t count, int mode, uint32_t first, uint32_t flow_cou
   for (uint32_t index = 0; index < count; index++) {
     uint8_t *frame = arena + index * stride;
     uint64_t draw = random_word();
-    bool is_new = mode == MODE_NEW;
+    bool is_new = mode == MODE_NEW, is_answer = mode == MODE_ANSWER;
     uint32_t flow = (uint32_t)((draw >> 32) * flow_count >> 32);
-    if (is_new) flow = first + index;
+    if (is_new || is_answer) flow = first + index;
     else if (mode == MODE_CONSTANT) flow = first;
-    bool is_reply = !is_new && (draw >> 7 & 1);
+    bool is_reply = is_answer || (!is_new && (draw >> 7 & 1));
     uint32_t bytes = captured_bytes == 0 ? imix_bytes(draw >> 12) : captured_bytes;
     write_frame(frame, flow, is_reply, is_new ? 0x02 : 0x10, bytes);
     if (++since_ms == 30000) {
@@ -132,7 +132,8 @@ static double run(process_function *process, uint32_t batch, int mode, uint32_t 
                   uint32_t batches) {
   double begin_ns = now_ns();
   for (uint32_t at = 0; at < batches; at++) {
-    generate(batch, mode, mode == MODE_NEW ? at * batch : 0, flow_count);
+    bool in_order = mode == MODE_NEW || mode == MODE_ANSWER;
+    generate(batch, mode, in_order ? at * batch : 0, flow_count);
     if (process != NULL) process(batch);
   }
   return now_ns() - begin_ns;
@@ -171,8 +172,12 @@ static void run_memory(uint32_t flow_count, uint32_t batch, uint32_t passes, int
   create_gateway(flow_count);
   generator_seed(1);
   double creating_ns = run(process, batch, MODE_NEW, flow_count, creating);
-  if (mode == MODE_NEW) window = creating;
-  else run(process, batch, mode, flow_count, window * 4);
+  if (mode == MODE_NEW) {
+    window = creating;
+  } else {
+    run(process, batch, MODE_ANSWER, flow_count, creating);
+    run(process, batch, mode, flow_count, window * 4);
+  }
   double window_packets = (double)window * batch;
   for (uint32_t pass = 0; pass < passes; pass++) {
     if (mode == MODE_NEW) create_gateway(flow_count);

@@ -18,6 +18,7 @@ import type {
 import { eligible } from "./failover.ts";
 import { compileVpcs, INTERNET_NUMBER, vpcNumbers } from "./routes.ts";
 import { inboundRules, nodeAddresses, outboundRules } from "./rules.ts";
+import { settingsOf } from "./settings.ts";
 import type { ControlState } from "./state.ts";
 
 /** Largest packet through endpoints and NAT gateways. */
@@ -57,6 +58,8 @@ export interface Compiled {
 export interface CompileOptions {
   /** What capacities do that say nothing: a replay reports, a lab drops. */
   capacityMode: "report" | "drop";
+  /** Whether the engine puts PROXY headers in; default false: then groups that ask for them get none. */
+  hasProxyHeaders?: boolean;
 }
 
 export function compile(state: ControlState, options: CompileOptions): Compiled {
@@ -209,6 +212,25 @@ class Compiler {
     return all;
   }
 
+  /** The PROXY header of a listener: all of its target groups ask for it, or it has none. */
+  #proxyProtocol(
+    loadBalancer: string,
+    index: number,
+    endpoint: string | undefined,
+  ): Pick<NetworkService, "proxyProtocol"> {
+    if (!this.#options.hasProxyHeaders) return {};
+    const groups = this.#state.forwards(loadBalancer, index).map(({ group }) => {
+      return this.#state.config.target_groups[group];
+    });
+    const settings = groups.map((group) => group && settingsOf(group));
+    const [first] = settings;
+    if (first === undefined || !settings.every((one) => one?.hasProxyHeader)) return {};
+    const placement = first.headerPlacement;
+    const vpce = endpoint === undefined ? {} : { vpce: endpoint };
+    const protocol = this.#state.config.load_balancers[loadBalancer]?.listeners[index]?.protocol;
+    return { proxyProtocol: { placement, udp: protocol !== "TCP", ...vpce } };
+  }
+
   #listener(id: string, front: Front, index: number, capacity: string): NetworkService {
     const { config } = this.#state;
     const { loadBalancer, zone, endpoint } = front;
@@ -227,6 +249,7 @@ class Compiler {
       isSticky,
       isFailOpen,
       ...(keepsClient ? {} : { sources: front.sources }),
+      ...this.#proxyProtocol(loadBalancer, index, endpoint),
       ...(endpoint === undefined ? {} : { mtuBytes: MTU_BYTES }),
       ...(rules ? { rules } : {}),
     };

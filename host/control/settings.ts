@@ -70,3 +70,10 @@ export function settingsOf(group: TargetGroupConfig): TargetGroupSettings {
     routingFailover: threshold("unhealthy_state_routing"),
   };
 }
+
+/** What an engine needs for the PROXY headers that target groups ask for. */
+export function proxyProtocolOf(groups: Iterable<TargetGroupConfig>): boolean | "udp" {
+  const asking = [...groups].filter((group) => settingsOf(group).hasProxyHeader);
+  if (asking.some(({ protocol }) => protocol !== "TCP")) return "udp";
+  return asking.length > 0;
+}

@@ -21,10 +21,11 @@ import type {
 } from "./api.ts";
 import { options as checkOptions, type OptionNames, oneOf, truth, wholeNumber } from "./check.ts";
 import { configure, type Settings, settingsOf } from "./configure.ts";
+import { refusedBatch } from "./descriptors.ts";
 import { type FrameExplanation, readExplanation } from "./explain.ts";
 import { type EngineExports, loadEngine } from "./module.ts";
-import type { NetworkTables } from "./network.ts";
-import { Networks } from "./networks.ts";
+import type { CapacityChange, CapacityState, NetworkTables } from "./network.ts";
+import { type LoadStep, Networks } from "./networks.ts";
 import { ServiceHeaders } from "./proxy.ts";
 import { readFlow, readUsage } from "./records.ts";
 import { ServiceTables } from "./tables.ts";
@@ -148,6 +149,8 @@ export class Engine {
       bytes: this.bytes,
       view: this.#view,
       usage: this.#layout(abi.LAYOUT_USAGE),
+      capacities: this.#layout(abi.LAYOUT_CAPACITIES),
+      capacityChanges: this.#layout(abi.LAYOUT_CAPACITY_CHANGES),
       region: images,
       headers: headers(),
     });
@@ -178,7 +181,7 @@ export class Engine {
     } catch (error) {
       throw this.#stopped(error);
     }
-    if (isDone === 0) throw this.#badDescriptor(count);
+    if (isDone === 0) throw refusedBatch(this.arena, this.descriptors, count);
     this.#emitCount = this.exports.emitCount();
     this.#lastCount = count;
     this.#lastMs = this.#word(count - 1, abi.FRAME_TIME_MS);
@@ -222,27 +225,6 @@ export class Engine {
     return this.descriptors[(index * abi.FRAME_BYTES + field) / 4] as number;
   }
 
-  /** What is wrong with a batch that the engine refused. */
-  #badDescriptor(count: number): RangeError {
-    const { address, bytes } = this.arena;
-    for (let index = 0; index < count; index++) {
-      const frame = this.#word(index, abi.FRAME_ADDRESS);
-      const length = this.#word(index, abi.FRAME_CAPTURED_BYTES);
-      const port = this.#word(index, abi.FRAME_PORT) & 0xffff;
-      if (frame < address || frame + length > address + bytes) {
-        const range = `${address} to ${address + bytes}`;
-        return new RangeError(
-          `descriptor ${index}: ${length} bytes at ${frame} are not in the arena, ${range}`,
-        );
-      }
-      if (port >= abi.PORT_COUNT_MAX) {
-        const range = `a port from 0 to ${abi.PORT_COUNT_MAX - 1}`;
-        return new RangeError(`descriptor ${index}: ${port} is not ${range}`);
-      }
-    }
-    return new RangeError(`descriptors: the first ${count} reach beyond the arena`);
-  }
-
   /**
    * Says what frames of a port are. Takes effect with the next batch.
    * @throws TypeError or RangeError naming the option, its value and its range.
@@ -280,7 +262,8 @@ export class Engine {
 
   /**
    * Lets frames that come in on ports of one VPC with an outer VLAN tag, and no inner one, belong to
-   * another VPC: a trunk. To be called before such frames come.
+   * another VPC: a trunk. Tagged frames that leave to that VPC get its tag. To be called before such
+   * frames come.
    * @throws RangeError naming the argument, its value and its range, or when the tag has a VPC already
    */
   setVlan(vpc: number, vlan: number, to: number): void {
@@ -332,8 +315,8 @@ export class Engine {
     for (const _ of this.loadTables(tables));
   }
 
-  /** The steps of `setTables`. Only one load may be under way. */
-  *loadTables(tables: NetworkTables): Generator<void, void, void> {
+  /** The steps of `setTables`, each by what it does. Only one load may be under way. */
+  *loadTables(tables: NetworkTables): Generator<LoadStep, void, void> {
     if (this.#failure) throw this.#failure;
     yield* this.#networks.load(tables);
   }
@@ -341,6 +324,16 @@ export class Engine {
   /** The number that a service of the tables has, for `usage` and as `madeBy` of flows. */
   serviceNumber(id: string): number | undefined {
     return this.#networks.numberOf(id);
+  }
+
+  /** What has become of a capacity of the tables. @throws TypeError when there is none */
+  capacity(name: string): CapacityState {
+    return this.#networks.capacity(name);
+  }
+
+  /** When capacities have grown or shrunk since this was last asked; at most 4,095 changes are kept. */
+  capacityChanges(): CapacityChange[] {
+    return this.#networks.capacityChanges();
   }
 
   /**

@@ -24,9 +24,9 @@ export class NetworkImage {
   readonly #entries: Entry[] = [];
   #used = abi.IMAGE_BYTES;
 
-  /** An empty image for the region; `bytes` is as long as the region and is cleared. */
+  /** An empty image for the region; `bytes` is as long as the region, and zero. */
   constructor(region: Region, bytes: Uint8Array<ArrayBuffer>) {
-    this.bytes = bytes.fill(0);
+    this.bytes = bytes;
     this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
     this.#base = region.address;
   }
@@ -64,14 +64,14 @@ export class NetworkImage {
   }
 
   /** Writes the directory, at most half full, and its place into the header. */
-  *writeDirectory(): Generator<void, void, void> {
+  *writeDirectory(): Generator<"pack", void, void> {
     let count = ENTRIES_MIN;
     while (count < this.#entries.length * 2) count *= 2;
     const place = this.take(count * abi.DIRECTORY_BYTES);
     let done = 0;
     for (const entry of this.#entries) {
       this.#insert(place, count - 1, entry);
-      if (++done % 512 === 0) yield;
+      if (++done % 512 === 0) yield "pack";
     }
     this.put(abi.IMAGE_DIRECTORY, this.addressOf(place));
     this.put(abi.IMAGE_DIRECTORY_MASK, count - 1);

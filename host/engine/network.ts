@@ -18,6 +18,7 @@ import type { ProxyProtocolOptions, Target } from "./api.ts";
  *   Fragments pass if they are of UDP, ICMP errors if they tell of an unreachable destination.
  * - `nat-gateway`: source NAT on the way out. TCP from inside that belongs to no flow is answered by
  *   a RST, nothing from outside ever is. Fragments pass if they are of UDP; only TCP, UDP and ICMP.
+ *   Unless it has IPv6 addresses, it takes IPv6 to 64:ff9b::/96 and lets it out as IPv4 (NAT64).
  * - `route`: packets pass as they are, into the service's VPC. Flows begin anywhere, as routers keep
  *   no state.
  */
@@ -83,6 +84,21 @@ export interface NetworkCapacity {
   unitsMax?: number;
   /** Whether packets above it are dropped, or only counted; default "report". */
   mode?: "report" | "drop";
+}
+
+/** What has become of a capacity. */
+export interface CapacityState {
+  /** Units as they are now. */
+  units: number;
+  /** What was beyond the units, dropped or not. */
+  over: { packets: number; bytes: number };
+}
+
+/** A resource has grown or shrunk to `units` at an instant of the virtual clock. */
+export interface CapacityChange {
+  name: string;
+  timeMs: number;
+  units: number;
 }
 
 export interface NetworkListener {

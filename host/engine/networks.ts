@@ -5,11 +5,15 @@
  */
 import * as abi from "../../assembly/abi.ts";
 import type { Region } from "./api.ts";
+import { wholeNumber } from "./check.ts";
 import { NetworkImage } from "./image.ts";
 import type { EngineExports } from "./module.ts";
-import type { NetworkTables } from "./network.ts";
+import type { CapacityChange, CapacityState, NetworkTables } from "./network.ts";
 import { packNetwork } from "./pack.ts";
 import type { ServiceHeaders } from "./proxy.ts";
+
+/** What a step of a load does: packs (the more the tables say, the longer), or clears and copies. */
+export type LoadStep = "pack" | "copy";
 
 /** Copied at memory speed in some 20 µs. */
 const SLICE_BYTES = 1 << 18;
@@ -20,6 +24,9 @@ export interface NetworkMemory {
   view: DataView<ArrayBuffer>;
   /** Address of the usage blocks. */
   usage: number;
+  /** Address of the capacities, and of the list of their changes. */
+  capacities: number;
+  capacityChanges: number;
   /** Both images, one behind the other. */
   region: Region;
   headers: ServiceHeaders;
@@ -35,6 +42,8 @@ export class Networks {
   #current = 0;
   #staging: Uint8Array<ArrayBuffer> | undefined;
   #isLoading = false;
+  #made = new Map<string, unknown>();
+  #madeBefore = new Map<string, unknown>();
 
   constructor(memory: NetworkMemory) {
     this.#memory = memory;
@@ -46,30 +55,38 @@ export class Networks {
   }
 
   /** Packs, copies and swaps in: one step at a time. */
-  *load(tables: NetworkTables): Generator<void, void, void> {
+  *load(tables: NetworkTables): Generator<LoadStep, void, void> {
     const { region, bytes, exports } = this.#memory;
     const half = region.bytes / 2;
     if (half === 0)
       throw new RangeError("networkBytes: 0, the engine was made without network tables");
     if (this.#isLoading) throw new TypeError("network: other tables are being loaded already");
     this.#isLoading = true;
+    this.#madeBefore = this.#made;
+    this.#made = new Map();
     try {
       const address = this.#current === region.address ? region.address + half : region.address;
       this.#staging ??= new Uint8Array(half);
+      for (let start = 0; start < half; start += SLICE_BYTES) {
+        this.#staging.fill(0, start, start + SLICE_BYTES);
+        yield "copy";
+      }
       const image = new NetworkImage({ address, bytes: half }, this.#staging);
       yield* packNetwork(image, tables, {
         numberOf: (id) => this.#numberFor(id),
         capacityOf: (name) => this.#capacityFor(name),
+        remembered: (key, make) => this.#remembered(key, make),
         leftovers: () => this.#leftovers(tables),
         headers: this.#memory.headers,
       });
       for (let start = 0; start < half; start += SLICE_BYTES) {
         bytes.set(image.bytes.subarray(start, start + SLICE_BYTES), address + start);
-        yield;
+        yield "copy";
       }
       for (const { vpc } of tables.vpcs) exports.zoneOf(vpc, 0, 0);
       for (const { vpc } of tables.services) exports.zoneOf(vpc, 0, 0);
       exports.useImage(address);
+      this.#police(tables);
       this.#current = address;
       this.#forget(tables);
     } finally {
@@ -77,11 +94,17 @@ export class Networks {
     }
   }
 
-  #flowsOf(number: number): number {
+  /** Whether flows of a service live; there are never as many as the low word cannot hold. */
+  #hasFlows(number: number): boolean {
     const { view, usage } = this.#memory;
-    return Number(
-      view.getBigUint64(usage + number * abi.USAGE_BYTES + abi.USAGE_FLOWS_ACTIVE, true),
-    );
+    return view.getUint32(usage + number * abi.USAGE_BYTES + abi.USAGE_FLOWS_ACTIVE, true) > 0;
+  }
+
+  /** Keeps what was made for these tables and the ones before, so that a reload makes little anew. */
+  #remembered<T>(key: string, make: () => T): T {
+    const made = (this.#made.get(key) ?? this.#madeBefore.get(key) ?? make()) as T;
+    this.#made.set(key, made);
+    return made;
   }
 
   #numberFor(id: string): number {
@@ -98,15 +121,72 @@ export class Networks {
   #freeNumber(): number {
     const taken = new Set(this.#numbers.values());
     for (let number = 0; number < abi.SERVICE_COUNT_MAX; number++) {
-      if (!taken.has(number) && this.#flowsOf(number) === 0) return number;
+      if (!taken.has(number) && !this.#hasFlows(number)) return number;
     }
     throw new RangeError(`services: ${abi.SERVICE_COUNT_MAX} have been named and have flows`);
   }
 
   #capacityFor(name: string): number {
-    const known = this.#capacities.get(name) ?? this.#capacities.size + 1;
-    this.#capacities.set(name, known);
-    return known;
+    const known = this.#capacities.get(name);
+    if (known !== undefined) return known;
+    const number = this.#capacities.size + 1;
+    wholeNumber("capacities", number, 1, abi.CAPACITY_COUNT_MAX - 1);
+    this.#capacities.set(name, number);
+    return number;
+  }
+
+  /** The record of a capacity that tables have named, by its number. */
+  #capacityAt(number: number): number {
+    return this.#memory.capacities + number * abi.CAPACITY_BYTES;
+  }
+
+  /** Sets the limits of capacities, new ones full and at their least; what they have counted stays. */
+  #police({ capacities = {}, services }: NetworkTables): void {
+    const { view, usage } = this.#memory;
+    for (const [name, { units = 1, unitsMax = units, mode = "report" }] of Object.entries(
+      capacities,
+    )) {
+      const record = this.#capacityAt(this.#capacityFor(name));
+      const now = view.getUint32(record + abi.CAPACITY_UNITS, true);
+      const put = (field: number, value: number) => view.setUint32(record + field, value, true);
+      put(abi.CAPACITY_IS_DROPPING, Number(mode === "drop"));
+      put(abi.CAPACITY_UNITS_MIN, units);
+      put(abi.CAPACITY_UNITS_MAX, unitsMax);
+      put(abi.CAPACITY_UNITS, Math.min(Math.max(now, units), unitsMax));
+    }
+    for (const { id, capacity } of services) {
+      const block = usage + this.#numberFor(id) * abi.USAGE_BYTES;
+      view.setUint32(block + abi.USAGE_POLICED, Number(capacity !== undefined), true);
+    }
+  }
+
+  /** @throws TypeError when no tables have named it */
+  capacity(name: string): CapacityState {
+    const number = this.#capacities.get(name);
+    if (number === undefined) throw new TypeError(`capacity: there is no ${JSON.stringify(name)}`);
+    const { view } = this.#memory;
+    const record = this.#capacityAt(number);
+    const read = (field: number) => Number(view.getBigUint64(record + field, true));
+    return {
+      units: view.getUint32(record + abi.CAPACITY_UNITS, true),
+      over: { packets: read(abi.CAPACITY_OVER_PACKETS), bytes: read(abi.CAPACITY_OVER_OCTETS) },
+    };
+  }
+
+  /** Changes of units since this was last asked, the oldest first; at most 4,095 are kept. */
+  capacityChanges(): CapacityChange[] {
+    const { view, capacityChanges: list } = this.#memory;
+    const names = new Map([...this.#capacities].map(([name, number]) => [number, name]));
+    const count = view.getUint32(list, true);
+    view.setUint32(list, 0, true);
+    return Array.from({ length: count }, (_, index) => {
+      const at = list + (index + 1) * abi.CAPACITY_CHANGE_BYTES;
+      return {
+        name: names.get(view.getUint16(at + 4, true)) as string,
+        timeMs: view.getUint32(at, true),
+        units: view.getUint16(at + 6, true),
+      };
+    });
   }
 
   /** Records of services that the tables leave out although they still have flows. */
@@ -116,10 +196,10 @@ export class Networks {
     const kept = new Set(tables.services.map(({ id }) => id));
     const records = view.getUint32(this.#current + abi.IMAGE_SERVICES, true);
     const count = view.getUint32(this.#current + abi.IMAGE_SERVICE_COUNT, true);
-    const names = new Map([...this.#numbers].map(([id, number]) => [number, id]));
+    const own = new Set<number>();
+    for (const [id, number] of this.#numbers) if (kept.has(id)) own.add(number);
     for (let number = 0; number < count; number++) {
-      const id = names.get(number);
-      if ((id !== undefined && kept.has(id)) || this.#flowsOf(number) === 0) continue;
+      if (own.has(number) || !this.#hasFlows(number)) continue;
       const start = records + number * abi.SERVICE_BYTES;
       yield [number, bytes.slice(start, start + abi.SERVICE_BYTES)];
     }
@@ -128,6 +208,6 @@ export class Networks {
   /** Names that are left out are nobody's from here on; their numbers rest. */
   #forget(tables: NetworkTables): void {
     const kept = new Set(tables.services.map(({ id }) => id));
-    for (const id of [...this.#numbers.keys()]) if (!kept.has(id)) this.#numbers.delete(id);
+    for (const id of this.#numbers.keys()) if (!kept.has(id)) this.#numbers.delete(id);
   }
 }

@@ -28,6 +28,9 @@ const NEVER_MS = 0x7fffffff;
 const TARGET_COUNT_MAX = 10_000;
 const POOL_COUNT_MAX = 1024;
 const RULE_COUNT_MAX = 10_000;
+/** Small things done in one step. */
+const CHUNK = 256;
+const UNITS_MAX = 1000;
 const ANY_PROTOCOL_HIGH = 0xffffff;
 /** Primes; a target has a hundred entries of its ring or more, up to the largest. */
 const RING_SIZES = [1021, 4093, 16381, 65537];
@@ -55,6 +58,8 @@ export interface PackContext {
   numberOf(id: string): number;
   /** The number of a capacity, from 1. */
   capacityOf(name: string): number;
+  /** What `make` made under this key when tables were packed before, or makes now. */
+  remembered<T>(key: string, make: () => T): T;
   /** Services of earlier tables that still have flows: their numbers and their records. */
   leftovers(): Iterable<readonly [number: number, record: Uint8Array]>;
   headers: ServiceHeaders;
@@ -65,13 +70,17 @@ export function* packNetwork(
   image: NetworkImage,
   tables: NetworkTables,
   context: PackContext,
-): Generator<void, void, void> {
+): Generator<"pack", void, void> {
   const packing = new Packing(image, tables, context);
+  packing.capacities();
   yield* packing.rules();
   yield* packing.services();
   yield* packing.vpcs();
   yield* image.writeDirectory();
 }
+
+/** Writes a word of a service record. */
+type Put = (field: number, value: number) => void;
 
 class Packing {
   readonly #image: NetworkImage;
@@ -80,6 +89,10 @@ class Packing {
   readonly #rules = new Map<string, number>();
   readonly #services = new Map<string, number>();
   readonly #prefixes: PrefixSets;
+  #idleMsMin = 0;
+  #mtuMin = 0;
+  /** Where lists of addresses and of targets are, by what they say: services that agree share them. */
+  readonly #pieces = new Map<string, Record<number, number>>();
 
   constructor(image: NetworkImage, tables: NetworkTables, context: PackContext) {
     this.#image = image;
@@ -88,19 +101,22 @@ class Packing {
     this.#prefixes = new PrefixSets(image);
   }
 
-  *rules(): Generator<void, void, void> {
+  *rules(): Generator<"pack", void, void> {
     for (const [name, rules] of Object.entries(this.#tables.rules ?? {})) {
       this.#rules.set(name, this.#rulesOf(`rules.${name}`, rules));
-      yield;
+      yield "pack";
     }
   }
 
   #rulesOf(path: string, rules: readonly NetworkRule[]): number {
     wholeNumber(`${path}.length`, rules.length, 0, RULE_COUNT_MAX);
-    const checked = rules.map((rule, at) => checkRule(`${path}[${at}]`, rule));
+    const checked = this.#context.remembered(`rules ${JSON.stringify(rules)}`, () =>
+      rules.map((rule, at) => checkRule(`${path}[${at}]`, rule)),
+    );
     const v4 = checked.filter(({ address }) => address.length === 4);
     const v6 = checked.filter(({ address }) => address.length === 16);
-    const blocks = Math.ceil(v4.length / 4);
+    // Rules of IPv4 are compared eight at a time.
+    const blocks = Math.ceil(v4.length / 8) * 2;
     const image = this.#image;
     const start = image.take(abi.RULES_BLOCKS + (blocks + v6.length) * abi.RULE_BLOCK_BYTES);
     image.put(start + abi.RULES_COUNT, blocks);
@@ -110,8 +126,8 @@ class Packing {
       const at = first + (lane >> 2) * abi.RULE_BLOCK_BYTES + (lane & 3) * 4;
       const rule = v4[lane];
       // A lane that is left over matches nothing: its range is empty.
-      image.put(at + abi.RULE_BLOCK_LOW, rule?.low ?? 1);
-      image.put(at + abi.RULE_BLOCK_HIGH, rule?.high ?? 0);
+      image.put(at + abi.RULE_BLOCK_LOW, (rule?.low ?? 0) - 1);
+      image.put(at + abi.RULE_BLOCK_HIGH, (rule?.high ?? -1) + 1);
       if (rule === undefined) continue;
       image.bytes.set(rule.address, at + abi.RULE_BLOCK_ADDRESS);
       image.bytes.set(rule.mask, at + abi.RULE_BLOCK_MASK);
@@ -120,25 +136,34 @@ class Packing {
       const at = first + (blocks + index) * abi.RULE_BLOCK_BYTES;
       image.bytes.set(rule.address, at + abi.RULE_BLOCK_ADDRESS);
       image.bytes.set(rule.mask, at + abi.RULE_BLOCK_MASK);
-      image.put(at + abi.RULE_BLOCK_LOW, rule.low);
-      image.put(at + abi.RULE_BLOCK_HIGH, rule.high);
+      image.put(at + abi.RULE_BLOCK_LOW, rule.low - 1);
+      image.put(at + abi.RULE_BLOCK_HIGH, rule.high + 1);
     }
     return image.addressOf(start);
   }
 
-  *services(): Generator<void, void, void> {
+  capacities(): void {
+    for (const [name, capacity] of Object.entries(this.#tables.capacities ?? {})) {
+      const units = wholeNumber(`capacities.${name}.units`, capacity.units ?? 1, 1, UNITS_MAX);
+      wholeNumber(`capacities.${name}.unitsMax`, capacity.unitsMax ?? units, units, UNITS_MAX);
+      oneOf(`capacities.${name}.mode`, capacity.mode ?? "report", { report: 0, drop: 1 });
+    }
+  }
+
+  *services(): Generator<"pack", void, void> {
     const image = this.#image;
     const { services } = this.#tables;
     wholeNumber("services.length", services.length, 0, abi.SERVICE_COUNT_MAX);
     for (const [at, { id }] of services.entries()) {
+      if (at % CHUNK === CHUNK - 1) yield "pack";
       if (typeof id !== "string" || id === "") throw new TypeError(`services[${at}].id: no name`);
       if (this.#services.has(id)) throw new TypeError(`services[${at}].id: ${id} is there twice`);
       this.#services.set(id, this.#context.numberOf(id));
     }
-    const leftovers = [...this.#context.leftovers()].filter(([number]) => {
-      return ![...this.#services.values()].includes(number);
-    });
-    const numbers = [...this.#services.values(), ...leftovers.map(([number]) => number)];
+    yield "pack";
+    const own = new Set(this.#services.values());
+    const leftovers = [...this.#context.leftovers()].filter(([number]) => !own.has(number));
+    const numbers = [...own, ...leftovers.map(([number]) => number)];
     const count = Math.max(0, ...numbers) + 1;
     const place = image.take(count * abi.SERVICE_BYTES);
     image.put(abi.IMAGE_SERVICES, image.addressOf(place));
@@ -153,9 +178,11 @@ class Packing {
       this.#service(`services[${at}]`, service, record);
       const templates = this.#headersOf(`services[${at}]`, number, service);
       this.#headers(record, templates);
-      yield;
+      yield "pack";
     }
-    this.#minima(place, count);
+    for (const [number] of leftovers) this.#compare(place + number * abi.SERVICE_BYTES);
+    image.put(abi.IMAGE_IDLE_MS_MIN, this.#idleMsMin);
+    image.put(abi.IMAGE_MTU_MIN, this.#mtuMin);
   }
 
   #headersOf(path: string, number: number, service: NetworkService): HeaderTemplates | undefined {
@@ -182,18 +209,13 @@ class Packing {
     this.#image.put(record + abi.SERVICE_PP2_BYTES, v4.length | (v6.length << 16));
   }
 
-  /** The shortest idle timeout and the smallest MTU, which the packet path compares with first. */
-  #minima(place: number, count: number): void {
-    const least = (read: (record: number) => number) => {
-      const records = Array.from({ length: count }, (_, n) => place + n * abi.SERVICE_BYTES);
-      const values = records.map(read).filter((value) => value > 0);
-      return values.length > 0 ? Math.min(...values) : 0;
-    };
+  /** The shortest idle timeout and the smallest MTU are what the packet path compares with first. */
+  #compare(record: number): void {
     const { view } = this.#image;
-    const idleMs = least((record) => view.getUint32(record + abi.SERVICE_IDLE_MS, true));
-    const mtu = least((record) => view.getUint16(record + abi.SERVICE_MTU_BYTES, true));
-    this.#image.put(abi.IMAGE_IDLE_MS_MIN, idleMs);
-    this.#image.put(abi.IMAGE_MTU_MIN, mtu);
+    const least = (before: number, value: number) =>
+      value === 0 || before === 0 ? before || value : Math.min(before, value);
+    this.#idleMsMin = least(this.#idleMsMin, view.getUint32(record + abi.SERVICE_IDLE_MS, true));
+    this.#mtuMin = least(this.#mtuMin, view.getUint16(record + abi.SERVICE_MTU_BYTES, true));
   }
 
   #service(path: string, service: NetworkService, record: number): void {
@@ -201,11 +223,18 @@ class Packing {
     const put = (field: number, value: number) => this.#image.put(record + field, value);
     const put16 = (field: number, value: number) => view.setUint16(record + field, value, true);
     const kind = oneOf(`${path}.kind`, service.kind, KINDS);
+    // A NAT gateway that has no IPv6 addresses takes IPv6 to IPv4 servers (NAT64).
+    const sources = service.sources ?? [];
+    const isCrossing =
+      service.kind === "nat-gateway" && sources.length > 0 && !sources.some(isIpv6Text);
+    const crossed = [...sources, ...sources.map((text) => `64:ff9b::${text}`)];
+    if (isCrossing) this.#image.put(abi.IMAGE_CROSSES, 1);
     const traits =
       kind.traits |
       (service.isSticky ? abi.TRAIT_STICKY : 0) |
       (service.isMtuTold ? abi.TRAIT_MTU_TOLD : 0) |
-      (service.isFailOpen ? abi.TRAIT_FAIL_OPEN : 0);
+      (service.isFailOpen ? abi.TRAIT_FAIL_OPEN : 0) |
+      (isCrossing ? abi.TRAIT_NAT64 : 0);
     const mtu = service.mtuBytes;
     put(abi.SERVICE_FLAGS, kind.flags | headerFlags(service.proxyProtocol));
     put(abi.SERVICE_TRAITS, traits);
@@ -216,7 +245,8 @@ class Packing {
     );
     put(abi.SERVICE_IDLE_MS, idleMs(`${path}.idleSeconds`, service.idleSeconds));
     put16(abi.SERVICE_PORT_MIN, PORT_MIN_LIMITED);
-    this.#pools(path, service.sources ?? [], put);
+    this.#compare(record);
+    this.#pools(path, isCrossing ? crossed : (service.sources ?? []), put);
     this.#targets(path, service.targets ?? [], put);
     const { endpoint, inbound, outbound } = service.rules ?? {};
     put(abi.SERVICE_RULES_ENDPOINT, this.#ruleSet(`${path}.rules.endpoint`, endpoint));
@@ -237,48 +267,62 @@ class Packing {
     return address;
   }
 
-  #pools(
-    path: string,
-    sources: readonly string[],
-    put: (field: number, value: number) => void,
-  ): void {
+  #pools(path: string, sources: readonly string[], put: Put): void {
     wholeNumber(`${path}.sources.length`, sources.length, 0, POOL_COUNT_MAX);
-    const all = sources.map((text, at) => addressOf(`${path}.sources[${at}]`, text));
-    for (const width of [4, 16]) {
-      const addresses = all.filter((bytes) => bytes.length === width);
-      if (addresses.length === 0) continue;
-      const place = this.#image.take(addresses.length * width);
-      for (const [index, bytes] of addresses.entries()) {
-        this.#image.bytes.set(bytes, place + index * width);
+    this.#share(`sources ${sources}`, put, (note) => {
+      const all = sources.map((text, at) => addressOf(`${path}.sources[${at}]`, text));
+      for (const width of [4, 16]) {
+        const addresses = all.filter((bytes) => bytes.length === width);
+        if (addresses.length === 0) continue;
+        const place = this.#image.take(addresses.length * width);
+        for (const [index, bytes] of addresses.entries()) {
+          this.#image.bytes.set(bytes, place + index * width);
+        }
+        note(width === 4 ? abi.SERVICE_POOL : abi.SERVICE_POOL6, this.#image.addressOf(place));
+        note(width === 4 ? abi.SERVICE_POOL_COUNT : abi.SERVICE_POOL6_COUNT, addresses.length);
       }
-      put(width === 4 ? abi.SERVICE_POOL : abi.SERVICE_POOL6, this.#image.addressOf(place));
-      put(width === 4 ? abi.SERVICE_POOL_COUNT : abi.SERVICE_POOL6_COUNT, addresses.length);
-    }
+    });
   }
 
-  #targets(
-    path: string,
-    targets: readonly Target[],
-    put: (field: number, value: number) => void,
-  ): void {
-    wholeNumber(`${path}.targets.length`, targets.length, 0, TARGET_COUNT_MAX);
-    const all = targets.map((target, at) => checkTarget(`${path}.targets[${at}]`, target));
-    const families = [4, 16].map((width) =>
-      all.filter(({ bytes, weight }) => bytes.length === width && weight > 0),
-    );
-    const size = Math.max(...families.map(ringSizeFor));
-    put(abi.SERVICE_RING_SIZE, size);
-    for (const list of families) {
-      if (list.length === 0) continue;
-      const isIpv6 = list[0]?.bytes.length === 16;
-      put(isIpv6 ? abi.SERVICE_RING6 : abi.SERVICE_RING, this.#ring(list, size));
-      put(isIpv6 ? abi.SERVICE_TARGETS6 : abi.SERVICE_TARGETS, this.#list(list, isIpv6));
-      put(isIpv6 ? abi.SERVICE_TARGET6_COUNT : abi.SERVICE_TARGET_COUNT, list.length);
+  /** Puts the fields that `make` notes; those of an equal piece are made once. */
+  #share(key: string, put: Put, make: (note: Put) => void): void {
+    let fields = this.#pieces.get(key);
+    if (fields === undefined) {
+      const noted: Record<number, number> = {};
+      make((field, value) => {
+        noted[field] = value;
+      });
+      this.#pieces.set(key, noted);
+      fields = noted;
     }
+    for (const [field, value] of Object.entries(fields)) put(Number(field), value);
+  }
+
+  #targets(path: string, targets: readonly Target[], put: Put): void {
+    wholeNumber(`${path}.targets.length`, targets.length, 0, TARGET_COUNT_MAX);
+    const key = targets.map(({ address, port, weight }) => `${address} ${port} ${weight}`).join();
+    this.#share(`targets ${key}`, put, (note) => {
+      const all = this.#context.remembered(key, () =>
+        targets.map((target, at) => checkTarget(`${path}.targets[${at}]`, target)),
+      );
+      const families = [4, 16].map((width) =>
+        all.filter(({ bytes, weight }) => bytes.length === width && weight > 0),
+      );
+      const size = Math.max(...families.map(ringSizeFor));
+      note(abi.SERVICE_RING_SIZE, size);
+      for (const list of families) {
+        if (list.length === 0) continue;
+        const isIpv6 = list[0]?.bytes.length === 16;
+        note(isIpv6 ? abi.SERVICE_RING6 : abi.SERVICE_RING, this.#ring(list, size));
+        note(isIpv6 ? abi.SERVICE_TARGETS6 : abi.SERVICE_TARGETS, this.#list(list, isIpv6));
+        note(isIpv6 ? abi.SERVICE_TARGET6_COUNT : abi.SERVICE_TARGET_COUNT, list.length);
+      }
+    });
   }
 
   #ring(list: readonly RingTarget[], size: number): number {
-    const ring = buildRing(list, size);
+    const key = `ring ${size} ${list.map(({ name, weight }) => `${name} ${weight}`).join()}`;
+    const ring = this.#context.remembered(key, () => buildRing(list, size));
     const place = this.#image.take(ring.byteLength);
     this.#image.bytes.set(new Uint8Array(ring.buffer, ring.byteOffset, ring.byteLength), place);
     return this.#image.addressOf(place);
@@ -295,7 +339,7 @@ class Packing {
     return this.#image.addressOf(place);
   }
 
-  *vpcs(): Generator<void, void, void> {
+  *vpcs(): Generator<"pack", void, void> {
     const seen = new Set<number>();
     for (const [at, vpc] of this.#tables.vpcs.entries()) {
       const path = `vpcs[${at}]`;
@@ -306,7 +350,7 @@ class Packing {
     }
   }
 
-  *#vpc(path: string, vpc: NetworkVpc): Generator<void, void, void> {
+  *#vpc(path: string, vpc: NetworkVpc): Generator<"pack", void, void> {
     const image = this.#image;
     const record = image.take(abi.VPC_BYTES);
     image.add(abi.SPACE_VPC, vpc.vpc, 0, new Uint8Array(0), image.addressOf(record));
@@ -317,7 +361,7 @@ class Packing {
     const tables: number[] = [];
     for (const [at, routes] of (vpc.routeTables ?? []).entries()) {
       tables.push(this.#prefixes.write(this.#routes(`${path}.routeTables[${at}]`, routes)));
-      yield;
+      yield "pack";
     }
     image.put(record + abi.VPC_MAIN, tables[0] ?? 0);
     const subnets = (vpc.subnets ?? []).map(({ cidr, routeTable }, at) => {
@@ -342,7 +386,7 @@ class Packing {
     });
   }
 
-  *#addresses(path: string, vpc: NetworkVpc): Generator<void, void, void> {
+  *#addresses(path: string, vpc: NetworkVpc): Generator<"pack", void, void> {
     const keys = new Set<string>();
     const once = (place: string, key: string) => {
       if (keys.has(key)) throw new TypeError(`${place}: ${key} is there twice`);
@@ -362,7 +406,7 @@ class Packing {
         const service = this.#number(`${spot}.service`, listener.service);
         this.#image.add(abi.SPACE_LISTENER, vpc.vpc, (protocol << 16) | port, address, service);
       }
-      if (at % 64 === 63) yield;
+      if (at % 64 === 63) yield "pack";
     }
   }
 
@@ -371,6 +415,10 @@ class Packing {
     if (number === undefined) throw new TypeError(`${path}: there is no service ${shown(id)}`);
     return number;
   }
+}
+
+function isIpv6Text(address: unknown): boolean {
+  return typeof address === "string" && address.includes(":");
 }
 
 function idleMs(path: string, seconds: number | undefined): number {

@@ -162,6 +162,7 @@ function startPlane(plan: LabPlan, queues: LoopDevice[][], offload: Offload): Pr
     flowCountMax: plan.flowCountMax,
     flow6CountMax: plan.flow6CountMax,
     networkBytes: plan.networkBytes,
+    proxyProtocol: plan.proxyProtocol,
     seed: crypto.getRandomValues(new Uint8Array(16)),
     timeouts: plan.timeouts as Record<string, number>,
     ports: plan.ports.map((port) => ({ ...port, link: "raw", vnetHeader: true })),

@@ -58,6 +58,7 @@ export interface WorkerStart {
   flow6CountMax: number;
   /** Room for network tables in bytes; 0: none are used. */
   networkBytes: number;
+  proxyProtocol: boolean | "udp";
   seed: Uint8Array;
   timeouts: Record<string, number>;
   ports: PortOptions[];

@@ -14,6 +14,7 @@ import { placedAddresses } from "../config/checks/placement.ts";
 import type { LabConfig } from "../config/lab.ts";
 import type { NetworkConfig } from "../config/schema.ts";
 import { Directory } from "../control/directory.ts";
+import { proxyProtocolOf } from "../control/settings.ts";
 import { ConfigError } from "../errors.ts";
 import { type HostPlan, type LabPlan, PLAN_DEFAULTS } from "./plan.ts";
 
@@ -56,6 +57,7 @@ export function planOf(config: NetworkConfig): NetworkPlan {
     }
     seen.add(namespace);
   }
+  const proxyProtocol = proxyProtocolOf(Object.values(config.target_groups));
   return {
     ...PLAN_DEFAULTS,
     name: lab.name,
@@ -68,7 +70,9 @@ export function planOf(config: NetworkConfig): NetworkPlan {
     ports: ports.map((_, vpc) => ({ vpc, routed: true, sides: "both" })),
     services: [],
     networkBytes: NETWORK_BYTES,
-    offload: offloadOf(config, lab),
+    proxyProtocol,
+    // Every datagram gets a PROXY header of its own, so none may come as part of a super-packet.
+    offload: proxyProtocol === "udp" && lab.offload === "udp" ? "tcp" : lab.offload,
     workers: lab.workers,
     busyPollMs: lab.busy_poll_ms,
     flowCountMax: config.flow_table?.ipv4_flows ?? PLAN_DEFAULTS.flowCountMax,
@@ -81,14 +85,6 @@ export function planOf(config: NetworkConfig): NetworkPlan {
       resolver,
     })),
   };
-}
-
-/** Every datagram gets a PROXY header of its own, so none may come as part of a super-packet. */
-function offloadOf(config: NetworkConfig, lab: LabConfig): LabPlan["offload"] {
-  const hasHeaders = Object.values(config.target_groups).some(({ protocol, attributes }) => {
-    return protocol !== "TCP" && attributes["proxy_protocol_v2.enabled"];
-  });
-  return hasHeaders && lab.offload === "udp" ? "tcp" : lab.offload;
 }
 
 function timeoutsOf({ timeouts }: NetworkConfig): LabPlan["timeouts"] {

@@ -37,6 +37,8 @@ export interface LabPlan {
   flow6CountMax: number;
   /** Room for network tables in bytes; 0: none are used. */
   networkBytes: number;
+  /** Whether the engine puts PROXY headers into TCP streams, and with "udp" into datagrams. */
+  proxyProtocol: boolean | "udp";
   /** Idle timeouts that differ from the engine's own, in seconds. */
   timeouts: Partial<Timeouts>;
 }
@@ -51,6 +53,7 @@ export const PLAN_DEFAULTS = {
   flowCountMax: 262_144,
   flow6CountMax: 65_536,
   networkBytes: 0,
+  proxyProtocol: false,
   timeouts: {},
 } as const satisfies Partial<LabPlan>;
 

@@ -18,6 +18,7 @@ const engine = await createEngine({
   flowCountMax: start.flowCountMax,
   flow6CountMax: start.flow6CountMax,
   networkBytes: start.networkBytes,
+  proxyProtocol: start.proxyProtocol,
   seed: start.seed,
   timeouts: start.timeouts,
   arenaBytes: TRANSIT_BYTES + SCRATCH_BYTES + (start.captureFile ? CAPTURE_BYTES : 0),
@@ -72,7 +73,7 @@ port.close();
 /** Tables on their way into the engine, and the request that they came with. */
 interface Load {
   id: number;
-  steps: Generator<void, void, void>;
+  steps: Generator<unknown, void, void>;
 }
 
 /**

@@ -195,9 +195,10 @@ function tables(document: Document, snapshot: LiveSnapshot): void {
 
 function eventRows(document: Document, events: LiveEvent[]): void {
   const rows = events.map(({ schema, number, time, kind, ...details }) => {
-    const words = Object.entries(details).map(([name, value]) =>
-      typeof value === "string" ? `${name} ${value}` : `${name} ${JSON.stringify(value)}`,
-    );
+    // What is nested is for programs.
+    const words = Object.entries(details)
+      .filter(([, value]) => typeof value !== "object" && value !== "")
+      .map(([name, value]) => `${name} ${value}`);
     return [time.slice(11, 19), kind, words.join(", ")];
   });
   table(document, "events", rows.toReversed());

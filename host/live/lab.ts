@@ -117,6 +117,7 @@ export class LiveLab {
     });
     this.#controller = new Controller(this.#config, {
       capacityMode: "drop",
+      hasProxyHeaders: this.plan.proxyProtocol !== false,
       nowMs: 0,
       onEvent: (event) => this.#tell(event),
       sink: {

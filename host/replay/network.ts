@@ -104,6 +104,7 @@ export class NetworkDecider extends EngineDecider {
     this.controller = new Controller(network.config, {
       nowMs: 0,
       capacityMode: "report",
+      hasProxyHeaders: true,
       onEvent: (event) => network.events.push(event),
     });
     this.controller.attach({

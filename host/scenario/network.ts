@@ -27,12 +27,20 @@ export function networkScenario(config: NetworkConfig, file: string): NetworkSce
   }
   let bytes = 0;
   let services = 0;
+  let headers: boolean | "udp" = false;
   const setTables = (tables: NetworkTables) => {
     bytes = Math.max(bytes, imageBytes(tables));
     services = Math.max(services, tables.services.length);
+    for (const { proxyProtocol } of tables.services) {
+      if (proxyProtocol && headers !== "udp") headers = proxyProtocol.udp ? "udp" : true;
+    }
   };
   try {
-    const rehearsal = new Controller(config, { nowMs: 0, capacityMode: "report" });
+    const rehearsal = new Controller(config, {
+      nowMs: 0,
+      capacityMode: "report",
+      hasProxyHeaders: true,
+    });
     rehearsal.attach({ setTables, terminate: () => undefined });
     while (Number.isFinite(rehearsal.nextMs)) rehearsal.tick(rehearsal.nextMs);
   } catch (error) {
@@ -48,7 +56,7 @@ export function networkScenario(config: NetworkConfig, file: string): NetworkSce
       name: "network",
       services: [],
       resources: [],
-      engine: { ...engineSettings(config), networkBytes: bytes },
+      engine: { ...engineSettings(config), networkBytes: bytes, proxyProtocol: headers },
       notes: [],
     },
     network: new NetworkReplay(config),

@@ -3,6 +3,7 @@
 import { addressBytes } from "../../address.ts";
 import { contains, parseCidr } from "../../cidr.ts";
 import { type Directory, forwardsOf } from "../../control/directory.ts";
+import { settingsOf } from "../../control/settings.ts";
 import { type Path, type Problem, wrongValue } from "../path.ts";
 import type { ListenerConfig, TargetGroupConfig } from "../resources.ts";
 import { groupProblems, subnetProblems } from "./placement.ts";
@@ -141,10 +142,31 @@ function* listenerProblems(
         yield { path: place, message };
       }
     }
+    yield* agreementProblems(config, at, forwardsOf(forward));
     const timeout = "tcp.idle_timeout.seconds";
     if (protocol === "UDP" && attributes[timeout] !== undefined) {
       yield { path: [...at, "attributes", timeout], message: "has no meaning for UDP" };
     }
+  }
+}
+
+/** What a flow begins with is decided before its target: groups of one listener agree on it. */
+function* agreementProblems(
+  config: Directory["config"],
+  path: Path,
+  forwards: { target_group: string }[],
+): Generator<Problem> {
+  const groups = forwards.flatMap(({ target_group }) => config.target_groups[target_group] ?? []);
+  const [first, ...others] = groups.map(settingsOf);
+  const shared = {
+    preservesClient: "preserve_client_ip.enabled",
+    isSticky: "stickiness.enabled",
+    hasProxyHeader: "proxy_protocol_v2.enabled",
+    headerPlacement: "proxy_protocol_v2.client_to_server.header_placement",
+  } as const;
+  for (const [key, name] of Object.entries(shared) as [keyof typeof shared, string][]) {
+    if (others.every((one) => one[key] === first?.[key])) continue;
+    yield { path: [...path, "forward"], message: `has target groups that differ in ${name}` };
   }
 }
 

@@ -1,0 +1,255 @@
+/**
+ * NAT64 (RFC 6146): flows between IPv6 clients and IPv4 servers, which have addresses in 64:ff9b::/96
+ * (RFC 6052). Such a flow lives in the IPv6 table: on its service side both ends have addresses with
+ * that prefix, and its packets cross to IPv4 on the way out and to IPv6 on the way in (RFC 7915). The
+ * prefix sums to zero, so checksums of TCP and UDP stay as they are.
+ *
+ * IPv6 frames shrink in place: the link header moves forward. IPv4 frames grow into a slot of their
+ * own. Not crossed: fragments, and ICMP errors.
+ */
+import {
+  BATCH_COUNT_MAX,
+  FLOW6_SERVICE_LOW,
+  FRAME_ADDRESS,
+  FRAME_CAPTURED_BYTES,
+  FRAME_PORT,
+  FRAME_WIRE_BYTES,
+  LINK_NULL,
+  LINK_RAW,
+  LINK_SLL2,
+  PORT_BYTES,
+  PORT_LINK,
+  SIDE_SERVICE,
+} from "../abi";
+import { deltaOf, fold, sumOf, sumOf16, updated } from "../checksum";
+import { FlowTable, findByIndex, flowTable } from "../flow/table";
+import { ports, reserve } from "../memory";
+import {
+  FRAGMENT_NONE,
+  indexOf,
+  PACKET_FLOW,
+  Packet,
+  PROTOCOL_ICMP,
+  PROTOCOL_ICMPV6,
+  PROTOCOL_TCP,
+  PROTOCOL_UDP,
+} from "../packet";
+import { IPV4_BYTES_MIN, IPV4_CHECKSUM, IPV4_SOURCE, IPV4_TOTAL_LENGTH } from "../wire/ipv4";
+import { IPV6_BYTES, IPV6_PAYLOAD_LENGTH, IPV6_SOURCE } from "../wire/ipv6";
+import { ipBytesOf } from "../wire/length";
+import { ICMP_CHECKSUM, portPairOf, setTuple, UDP_CHECKSUM } from "../wire/transport";
+
+/** 64:ff9b::/96 as its first two words are loaded; the third is zero. */
+const PREFIX: u64 = 0x000000009bff6400;
+const SLOT_BYTES: u32 = 9216;
+const TYPE_IPV4: u16 = 0x0008;
+const TYPE_IPV6: u16 = 0xdd86;
+const FAMILY_IPV4: u32 = 2;
+const FAMILY_IPV6: u32 = 30;
+/** RFC 7915 section 5.1: packets up to this size may be fragmented on the way. */
+const FRAGMENTABLE_BYTES_MAX: u32 = 1260;
+const DO_NOT_FRAGMENT_BE: u16 = 0x0040;
+
+let slots: usize = 0;
+const crossedPacket: usize = memory.data(64, 64);
+const crossedEnds: usize = memory.data(32, 64);
+
+export function reserveCrossings(isUsed: bool): void {
+  slots = isUsed ? reserve(<u64>BATCH_COUNT_MAX * <u64>SLOT_BYTES) : 0;
+}
+
+/** True when the 16 bytes at `address` are an IPv4 address in 64:ff9b::/96. */
+export function isEmbedded(address: usize): bool {
+  return load<u64>(address) == PREFIX && load<u32>(address, 8) == 0;
+}
+
+/** True when packets of this IPv6 flow are IPv4 on the service side. */
+export function crosses(record: usize): bool {
+  const low = record + FLOW6_SERVICE_LOW;
+  return isEmbedded(low) && isEmbedded(low + 16);
+}
+
+/** The tuple of a packet in the other family, or 0 when it has none. */
+export function crossedTuple(tuple: Packet): usize {
+  const other = changetype<Packet>(crossedPacket);
+  const isIpv6 = tuple.isIpv6 != 0;
+  const source = <usize>tuple.sourceAddress;
+  const destination = <usize>tuple.destinationAddress;
+  if (isIpv6 && !(isEmbedded(source) && isEmbedded(destination))) return 0;
+  const protocolZone = <u32>(tuple.rest >> 32);
+  const protocol = crossedProtocol(<u8>protocolZone);
+  if (protocol == 0) return 0;
+  other.isIpv6 = u8(!isIpv6);
+  other.protocol = protocol;
+  other.sourceAddress = <u32>crossedEnds;
+  other.destinationAddress = <u32>crossedEnds + 16;
+  if (isIpv6) {
+    store<u32>(crossedEnds, load<u32>(source, 12));
+    store<u32>(crossedEnds, load<u32>(destination, 12), 16);
+  } else {
+    embed(crossedEnds, load<u32>(source));
+    embed(crossedEnds + 16, load<u32>(destination));
+  }
+  setTuple(other, portPairOf(tuple), (protocolZone & 0xffffff00) | <u32>protocol);
+  return crossedPacket;
+}
+
+function crossedProtocol(protocol: u8): u8 {
+  if (protocol == PROTOCOL_TCP || protocol == PROTOCOL_UDP) return protocol;
+  if (protocol == PROTOCOL_ICMP) return PROTOCOL_ICMPV6;
+  return protocol == PROTOCOL_ICMPV6 ? PROTOCOL_ICMP : 0;
+}
+
+/** Writes an IPv4 address with the prefix. */
+function embed(to: usize, address: u32): void {
+  store<u64>(to, PREFIX);
+  store<u64>(to, (<u64>address) << 32, 8);
+}
+
+/**
+ * Makes the IPv4 packet an IPv6 one when it answers a flow that crosses; false when it does not, and
+ * nothing has happened.
+ */
+export function crossIn(descriptor: usize, packet: Packet): bool {
+  if (packet.isIpv6 || packet.fragment != FRAGMENT_NONE || slots == 0) return false;
+  const tuple = crossedTuple(packet);
+  const table: FlowTable = flowTable(1);
+  if (tuple == 0 || table.flowCount == 0) return false;
+  if (findByIndex(table, changetype<Packet>(tuple), SIDE_SERVICE) == 0) return false;
+  const frame = <usize>load<u32>(descriptor, FRAME_ADDRESS);
+  const linkBytes = packet.network - <u32>frame;
+  const captured = load<u32>(descriptor, FRAME_CAPTURED_BYTES);
+  const headerBytes = packet.transport - packet.network;
+  const behind = captured - linkBytes - headerBytes;
+  const bytes = linkBytes + IPV6_BYTES + behind;
+  if (bytes > SLOT_BYTES || !canSum(packet)) return false;
+  const to = slots + <usize>(indexOf(packet) * SLOT_BYTES);
+  memory.copy(to, frame, linkBytes);
+  nameFamily(to, linkBytes, descriptor, true);
+  const network = to + <usize>linkBytes;
+  writeIpv6(network, packet, ipBytesOf(packet) - headerBytes);
+  memory.copy(network + <usize>IPV6_BYTES, packet.transport, behind);
+  const other = changetype<Packet>(tuple);
+  store<u32>(descriptor, <u32>to, FRAME_ADDRESS);
+  store<u32>(descriptor, bytes, FRAME_CAPTURED_BYTES);
+  const wire = load<u32>(descriptor, FRAME_WIRE_BYTES) + IPV6_BYTES - headerBytes;
+  store<u32>(descriptor, wire, FRAME_WIRE_BYTES);
+  packet.addresses = other.addresses;
+  packet.rest = other.rest;
+  packet.hash = other.hash;
+  packet.swapped = other.swapped;
+  packet.protocol = other.protocol;
+  packet.kind = PACKET_FLOW;
+  packet.isIpv6 = 1;
+  packet.candidate = 0;
+  packet.network = <u32>network;
+  packet.transport = <u32>network + IPV6_BYTES;
+  packet.sourceAddress = <u32>network + IPV6_SOURCE;
+  packet.destinationAddress = <u32>network + IPV6_SOURCE + 16;
+  if (packet.protocol == PROTOCOL_ICMPV6)
+    turnIcmp(packet, packet.sourceAddress, packet.destinationAddress);
+  else if (packet.protocol == PROTOCOL_UDP) sumDatagram(packet);
+  return true;
+}
+
+/** A datagram without a checksum needs one in IPv6, so it has to be captured whole. */
+function canSum(packet: Packet): bool {
+  if (packet.protocol != PROTOCOL_UDP || packet.transportBytes < UDP_CHECKSUM + 2) return true;
+  if (load<u16>(packet.transport, UDP_CHECKSUM) != 0) return true;
+  return packet.transportBytes == ipBytesOf(packet) - (packet.transport - packet.network);
+}
+
+function sumDatagram(packet: Packet): void {
+  const at = <usize>packet.transport;
+  if (packet.transportBytes < UDP_CHECKSUM + 2 || load<u16>(at, UDP_CHECKSUM) != 0) return;
+  const sum = pseudoSum(
+    packet.sourceAddress,
+    packet.destinationAddress,
+    packet.transportBytes,
+    PROTOCOL_UDP,
+  );
+  const checksum = ~fold(sum + sumOf(at, packet.transportBytes)) & 0xffff;
+  store<u16>(at, <u16>(checksum == 0 ? 0xffff : checksum), UDP_CHECKSUM);
+}
+
+function pseudoSum(source: usize, destination: usize, bytes: u32, protocol: u8): u64 {
+  const length = <u64>bswap<u16>(<u16>bytes) + <u64>bswap<u16>(<u16>protocol);
+  return sumOf16(source) + sumOf16(destination) + length;
+}
+
+/** Sets the link layer's name of what follows. */
+function nameFamily(frame: usize, linkBytes: u32, descriptor: usize, isIpv6: bool): void {
+  const port = ports + <usize>load<u16>(descriptor, FRAME_PORT) * PORT_BYTES;
+  const link = load<u8>(port, PORT_LINK);
+  if (link == LINK_RAW) return;
+  if (link == LINK_NULL) return store<u32>(frame, isIpv6 ? FAMILY_IPV6 : FAMILY_IPV4);
+  const at = link == LINK_SLL2 ? frame : frame + <usize>(linkBytes - 2);
+  store<u16>(at, isIpv6 ? TYPE_IPV6 : TYPE_IPV4);
+}
+
+/** An IPv6 header for an IPv4 packet with `payload` bytes behind its header. */
+function writeIpv6(at: usize, packet: Packet, payload: u32): void {
+  const before = <usize>packet.network;
+  const trafficClass = <u32>load<u8>(before, 1);
+  store<u32>(at, bswap<u32>(0x60000000 | (trafficClass << 20)));
+  store<u16>(at, bswap<u16>(<u16>payload), IPV6_PAYLOAD_LENGTH);
+  store<u8>(at, crossedProtocol(packet.protocol), 6);
+  store<u8>(at, load<u8>(before, 8), 7);
+  embed(at + <usize>IPV6_SOURCE, load<u32>(packet.sourceAddress));
+  embed(at + <usize>IPV6_SOURCE + 16, load<u32>(packet.destinationAddress));
+}
+
+/**
+ * Makes the IPv6 packet, which already has the tuple of its service side, an IPv4 one in place.
+ * `number` tells packets apart that may be fragmented.
+ */
+export function crossOut(descriptor: usize, packet: Packet, number: u32): void {
+  const frame = <usize>load<u32>(descriptor, FRAME_ADDRESS);
+  const linkBytes = packet.network - <u32>frame;
+  const before = <usize>packet.network;
+  const headerBytes = packet.transport - packet.network;
+  const total = ipBytesOf(packet) - headerBytes + IPV4_BYTES_MIN;
+  const trafficClass = <u8>(bswap<u16>(load<u16>(before)) >> 4);
+  const hopLimit = load<u8>(before, 7);
+  const source = load<u32>(packet.sourceAddress, 12);
+  const destination = load<u32>(packet.destinationAddress, 12);
+  const isIcmp = packet.protocol == PROTOCOL_ICMPV6;
+  if (isIcmp) turnIcmp(packet, packet.sourceAddress, packet.destinationAddress);
+  const network = <usize>packet.transport - IPV4_BYTES_MIN;
+  const start = network - <usize>linkBytes;
+  memory.copy(start, frame, linkBytes);
+  nameFamily(start, linkBytes, descriptor, false);
+  memory.fill(network, 0, IPV4_BYTES_MIN);
+  store<u8>(network, 0x45);
+  store<u8>(network, trafficClass, 1);
+  store<u16>(network, bswap<u16>(<u16>total), IPV4_TOTAL_LENGTH);
+  if (total > FRAGMENTABLE_BYTES_MAX) store<u16>(network, DO_NOT_FRAGMENT_BE, 6);
+  else store<u16>(network, bswap<u16>(<u16>number), 4);
+  store<u8>(network, hopLimit, 8);
+  store<u8>(network, isIcmp ? PROTOCOL_ICMP : packet.protocol, 9);
+  store<u32>(network, source, IPV4_SOURCE);
+  store<u32>(network, destination, IPV4_SOURCE + 4);
+  store<u16>(network, <u16>(~fold(sumOf(network, IPV4_BYTES_MIN)) & 0xffff), IPV4_CHECKSUM);
+  const less = headerBytes - IPV4_BYTES_MIN;
+  store<u32>(descriptor, <u32>start, FRAME_ADDRESS);
+  store<u32>(descriptor, load<u32>(descriptor, FRAME_CAPTURED_BYTES) - less, FRAME_CAPTURED_BYTES);
+  store<u32>(descriptor, load<u32>(descriptor, FRAME_WIRE_BYTES) - less, FRAME_WIRE_BYTES);
+}
+
+/**
+ * Gives a query of ICMP the other family's type (RFC 7915 sections 4.2 and 5.2). Its checksum covers
+ * addresses only in ICMPv6; `source` and `destination` are those.
+ */
+function turnIcmp(packet: Packet, source: usize, destination: usize): void {
+  const at = <usize>packet.transport;
+  const type = <u32>load<u8>(at);
+  const headerBytes = packet.transport - packet.network;
+  const pseudo = pseudoSum(source, destination, ipBytesOf(packet) - headerBytes, PROTOCOL_ICMPV6);
+  const fromV6 = type >= 128;
+  const turned = fromV6 ? (type == 128 ? 8 : 0) : type == 8 ? 128 : 129;
+  store<u8>(at, <u8>turned);
+  const before = <u64>type + (fromV6 ? pseudo : 0);
+  const after = <u64>turned + (fromV6 ? 0 : pseudo);
+  const delta = deltaOf(before, after);
+  store<u16>(at, <u16>updated(load<u16>(at, ICMP_CHECKSUM), delta), ICMP_CHECKSUM);
+}

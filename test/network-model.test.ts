@@ -1,0 +1,266 @@
+/**
+ * Network tables against their slow twin, over random worlds of few addresses: what becomes of
+ * packets that begin flows, which service makes them, what may be chosen, what is answered and counted.
+ */
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import { seeded } from "../fixtures/bytes.ts";
+import { eth, type Packet } from "../fixtures/packets.ts";
+import type { VerdictName } from "../host/engine/api.ts";
+import type { Engine } from "../host/engine/engine.ts";
+import type { NetworkRule, NetworkService, NetworkTables } from "../host/engine/network.ts";
+import { type Arrival, type Departure, send } from "./harness.ts";
+import { networkEngine, one, usageOf } from "./network.ts";
+import { type Expected, type FirstPacket, NetworkTwin } from "./reference/network.ts";
+
+const FACTOR = Number(process.env.MODEL_RUNS ?? 1);
+const RUNS = 60 * FACTOR;
+const PACKETS = 200;
+const ADDRESSES = ["10.0.0.1", "10.0.0.2", "10.0.1.1", "10.1.0.1", "192.0.2.1"];
+const ADDRESSES6 = ["2001:db8::1", "2001:db8::2", "2001:db8:0:1::1", "2001:db8:1::1"];
+const RANGES = [
+  ...["0.0.0.0/0", "10.0.0.0/8", "10.0.0.0/16", "10.0.0.0/24", "10.0.0.2/32", "10.1.0.0/16"],
+  ...["::/0", "2001:db8::/32", "2001:db8::/64", "2001:db8::2/128", "2001:db8:1::/48"],
+];
+const PORTS = [53, 80, 443, 8080];
+
+class Dice {
+  readonly #random: () => number;
+
+  constructor(seed: number) {
+    this.#random = seeded(seed);
+  }
+
+  below(n: number): number {
+    return Math.floor(this.#random() * n);
+  }
+
+  oneIn(n: number): boolean {
+    return this.below(n) === 0;
+  }
+
+  of<T>(items: readonly T[]): T {
+    return items[this.below(items.length)] as T;
+  }
+
+  some<T>(items: readonly T[], oneIn = 2): T[] {
+    return items.filter(() => this.oneIn(oneIn));
+  }
+}
+
+function randomRules(d: Dice): NetworkRule[] {
+  return Array.from({ length: d.below(14) }, () => {
+    const protocol = d.of(["tcp", "udp", "icmp", "icmpv6", 50, undefined] as const);
+    const cidr = d.of(RANGES);
+    if (protocol === undefined) return { cidr };
+    const first = d.of(PORTS);
+    const ports = [first, first + d.below(400)] as const;
+    return d.oneIn(2) ? { protocol, cidr } : { protocol, cidr, ports };
+  });
+}
+
+function randomService(d: Dice, id: string): NetworkService {
+  const kind = d.of(["load-balancer", "load-balancer", "nat-gateway", "route"] as const);
+  const service: NetworkService = { id, kind, vpc: 1 + d.below(3) };
+  const all = [...ADDRESSES, ...ADDRESSES6];
+  if (kind === "load-balancer") {
+    service.targets = d.some(all).map((address) => ({ address, port: 8080, weight: d.below(3) }));
+    service.isSticky = d.oneIn(3);
+  }
+  if (kind === "nat-gateway" || d.oneIn(3))
+    service.sources = d.some(["198.51.100.1", "2001:db8:f::1"], 1);
+  if (kind === "route") delete service.sources;
+  if (d.oneIn(3)) Object.assign(service, { mtuBytes: 1300 + d.below(200), isMtuTold: d.oneIn(2) });
+  if (d.oneIn(2)) {
+    const name = () => (d.oneIn(2) ? d.of(["a", "b"]) : undefined);
+    const named = Object.entries({ endpoint: name(), inbound: name(), outbound: name() });
+    service.rules = Object.fromEntries(named.filter(([, rules]) => rules !== undefined));
+  }
+  return service;
+}
+
+function randomTables(d: Dice): NetworkTables {
+  const ids = Array.from({ length: 6 }, (_, n) => `service-${n}`);
+  const vpcs = [1, 2, 3].map((vpc) => ({
+    vpc,
+    port: vpc,
+    addresses: d.some([...ADDRESSES, ...ADDRESSES6], 3).map((address) => ({
+      address,
+      service: d.of(ids),
+      listeners: d
+        .some(
+          PORTS.flatMap((port) =>
+            (["tcp", "udp"] as const).map((protocol) => ({ protocol, port })),
+          ),
+        )
+        .map((listener) => ({ ...listener, service: d.of(ids) })),
+    })),
+    routeTables: [0, 1].map(() =>
+      d.some(RANGES).map((to) => (d.oneIn(6) ? { to } : { to, service: d.of(ids) })),
+    ),
+    subnets: d.some(RANGES, 4).map((cidr) => ({ cidr, routeTable: d.below(2) })),
+  }));
+  return {
+    vpcs,
+    services: ids.map((id) => randomService(d, id)),
+    rules: { a: randomRules(d), b: randomRules(d) },
+  };
+}
+
+interface Sent {
+  packet: FirstPacket;
+  frame: Packet;
+  flags: string;
+  isSilent: boolean;
+}
+
+/** A packet whose source port nobody else has, so that it belongs to no flow. */
+function randomPacket(d: Dice, number: number): Sent {
+  const isIpv6 = d.oneIn(3);
+  const addresses = isIpv6 ? ADDRESSES6 : ADDRESSES;
+  const [source, destination] = [d.of(addresses), d.of(addresses)];
+  const protocol = d.of([6, 6, 6, 17, 17, isIpv6 ? 58 : 1]);
+  const flags = d.of(["S", "S", "S", "A", "SA", "R", "PA"]);
+  const df = d.oneIn(2);
+  const payload = d.oneIn(5) ? 1250 + d.below(300) : d.below(20);
+  const isFragment = !isIpv6 && d.oneIn(12);
+  const own = 20_000 + number;
+  const destinationPort = protocol === 6 || protocol === 17 ? d.of(PORTS) : 0;
+  const network = isIpv6
+    ? eth().ipv6(source, destination)
+    : eth().ipv4(source, destination, { df, id: number, moreFragments: isFragment });
+  const asks = d.oneIn(2);
+  const transport =
+    protocol === 6
+      ? network.tcp(own, destinationPort, { flags })
+      : protocol === 17
+        ? network.udp(own, destinationPort)
+        : isIpv6
+          ? network.icmp6Query(asks ? 128 : 129, own)
+          : network.icmpQuery(asks ? 8 : 0, own);
+  const frame = transport.payload(payload - (payload % 8));
+  return {
+    frame,
+    flags,
+    isSilent: !isIpv6 && !df,
+    packet: {
+      vpc: 1 + d.below(3),
+      protocol,
+      source,
+      sourcePort: own,
+      destination,
+      destinationPort: destinationPort || (protocol !== 6 && protocol !== 17 && !asks ? own : 0),
+      begins: flags === "S",
+      asks: protocol !== 6 && protocol !== 17 && asks,
+      isLate: !flags.includes("S") && !flags.includes("R"),
+      ipBytes: frame.bytes().length - 14,
+      isFragment,
+    },
+  };
+}
+
+/** What is expected of a packet that a service may take: any of its choices. */
+function expectTaken(
+  engine: Engine,
+  twin: NetworkTwin,
+  sent: Sent,
+  service: NetworkService,
+  out: Departure,
+) {
+  const { packet } = sent;
+  const targets = twin.targetsOf(service, packet);
+  const portOf = ({ port }: { port?: number }) => (packet.destinationPort ? port : undefined);
+  const isDenied = ({ address, port }: { address: string; port: number }) =>
+    !twin.allowsOut(service, packet.protocol, address, port);
+  const ends =
+    service.kind === "load-balancer" || targets.length > 0
+      ? targets.map(({ address, port = 0 }) => ({
+          address,
+          port: packet.protocol === 6 || packet.protocol === 17 ? port : packet.destinationPort,
+        }))
+      : [{ address: packet.destination, port: packet.destinationPort }];
+  const sources = (service.sources ?? []).filter(
+    (address) => address.includes(":") === packet.source.includes(":"),
+  );
+  if (out.verdict === "drop.same-endpoint") {
+    const isOwn = ends.some(({ address }) => address === packet.source) && sources.length === 0;
+    expect(isOwn && service.kind === "load-balancer").toBe(true);
+    return;
+  }
+  if (out.verdict === "drop.security-group") {
+    expect(ends.some(isDenied)).toBe(true);
+    return;
+  }
+  expect(out.verdict).toBe("forward");
+  const flow = engine.flow(out.flow);
+  if (flow === undefined) throw new Error("a packet went out without a flow");
+  expect(flow.madeBy).toBe(engine.serviceNumber(service.id));
+  const end = ends.find(
+    ({ address, port }) =>
+      address === flow.translatedService.address && port === flow.translatedService.port,
+  );
+  expect(end && !isDenied(end), JSON.stringify({ flow, ends, port: portOf({}) })).toBe(true);
+  const { address, port } = flow.translatedClient;
+  // Own ports are 20,000 and up, each of them free.
+  expect(port).toBe(
+    packet.protocol === 58 || packet.protocol === 1 ? flow.client.port : packet.sourcePort,
+  );
+  expect(sources.length > 0 ? sources : [packet.source]).toContain(address);
+  expect(out.portOut).toBe(service.vpc);
+}
+
+function expectAnswer(sent: Sent, { verdict, service }: Expected, out: Departure) {
+  const answers = service !== undefined && service.kind !== "route";
+  const isReset = verdict === "drop.no-flow" && answers && sent.packet.protocol === 6;
+  const resets = isReset && !sent.flags.includes("R") && !sent.packet.isFragment;
+  const told = verdict === "drop.too-large" && service?.isMtuTold === true && !sent.isSilent;
+  expect(out.made.map(({ kind }) => kind)).toEqual(resets ? ["rst"] : told ? ["icmp"] : []);
+}
+
+const seen = new Map<VerdictName, number>();
+
+test("packets that begin flows meet what the twin says", {
+  timeout: 120_000 * FACTOR,
+}, async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.integer({ min: 0, max: 0xffffffff }), async (seed) => {
+      const d = new Dice(seed);
+      const tables = randomTables(d);
+      const engine = await networkEngine(tables);
+      const twin = new NetworkTwin(tables);
+      const dropped = new Map<string, number>();
+      const arrivals: Arrival[] = [];
+      const departures: Departure[] = [];
+      for (let number = 0; number < PACKETS; number++) {
+        const sent = randomPacket(d, number);
+        const out = one(engine, sent.frame, sent.packet.vpc);
+        const expected = twin.expect(sent.packet);
+        arrivals.push({ frame: sent.frame, port: sent.packet.vpc, timeMs: 1000 });
+        departures.push(out);
+        seen.set(out.verdict, (seen.get(out.verdict) ?? 0) + 1);
+        expectAnswer(sent, expected, out);
+        const { verdict, service } = expected;
+        if (verdict === "forward") expectTaken(engine, twin, sent, service as NetworkService, out);
+        else
+          expect(out.verdict, JSON.stringify({ seed, number, ...sent.packet, service })).toBe(
+            verdict,
+          );
+        if (service !== undefined && out.verdict !== "forward") {
+          dropped.set(service.id, (dropped.get(service.id) ?? 0) + 1);
+        }
+      }
+      const again = send(await networkEngine(tables), arrivals, d.of([7, 64, 256]));
+      const told = ({ verdict, frame, portOut }: Departure) => ({ verdict, frame, portOut });
+      expect(again.map(told)).toEqual(departures.map(told));
+      for (const { id } of tables.services) {
+        expect(usageOf(engine, id).packetsDropped).toBe(dropped.get(id) ?? 0);
+      }
+    }),
+    { numRuns: RUNS, seed: 20260301 },
+  );
+  const met = ["forward", "no-route", "blackhole", "unintended", "security-group", "no-target"];
+  for (const name of [...met, "too-large", "no-flow", "fragment", "same-endpoint"]) {
+    const verdict = (name === "forward" ? name : `drop.${name}`) as VerdictName;
+    expect(seen.get(verdict) ?? 0, verdict).toBeGreaterThan(20);
+  }
+});
