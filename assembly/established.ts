@@ -39,8 +39,8 @@ import { countBy, countUp } from "./counters";
 import { isIdle, nextState } from "./flow/state";
 import { handleOf4 } from "./flow/table";
 import { counters, ports, usage } from "./memory";
-import { Packet, TCP_SYN } from "./packet";
-import { shiftSegment, streamFlags } from "./pp2/stream";
+import { Packet, PROTOCOL_UDP, TCP_ACK, TCP_SYN } from "./packet";
+import { passStream, shiftFast, streamFlags } from "./pp2/stream";
 import { directionOf, rewriteFast } from "./rewrite";
 import { isVlan } from "./wire/link";
 import { portOfZone, vlanOfZone } from "./zone";
@@ -65,12 +65,15 @@ export function finishFast(descriptor: usize, packet: Packet, port: usize): bool
   const state = <u32>load<u8>(record, FLOW_STATE);
   if (nextState(state, direction, packet.flags) != state) return false;
   const stream = streamFlags(record);
-  if (stream != 0 && (stream != FLOW_FLAG_HEADER || (packet.flags & TCP_SYN) != 0)) return false;
-  if (isPoliced(record)) return false;
-  if (stream != 0) shiftSegment(packet, record, side, direction);
+  if (isPoliced(record) || (stream != 0 && packet.protocol == PROTOCOL_UDP)) return false;
   account(descriptor, record, direction, nowMs);
-  rewriteFast(packet, record, side, direction);
+  const isShifted = stream == FLOW_FLAG_HEADER && (packet.flags & (TCP_ACK | TCP_SYN)) == TCP_ACK;
+  const shift = isShifted ? shiftFast(packet, record, side, direction) : 0;
+  rewriteFast(packet, record, side, direction, shift);
   if (isRouted(sides)) routeOut(descriptor, record, side);
+  if (stream != 0 && !isShifted) {
+    passStream(descriptor, packet, record, side, direction, handleOf4(record));
+  }
   mark(descriptor, handleOf4(record), side, direction);
   return true;
 }

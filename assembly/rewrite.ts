@@ -63,8 +63,17 @@ export function portsOf(record: usize, side: u32, direction: u32): u32 {
   return select<u32>(rotl<u32>(portPair, 16), portPair, sourceIsHigh(record, side, direction));
 }
 
-/** Whole IPv4 TCP and UDP packets: the path that nearly all packets take. */
-export function rewriteFast(packet: Packet, record: usize, side: u32, direction: u32): void {
+/**
+ * Whole IPv4 TCP and UDP packets: the path that nearly all packets take. `shift` is the delta of what
+ * else has changed under the transport checksum.
+ */
+export function rewriteFast(
+  packet: Packet,
+  record: usize,
+  side: u32,
+  direction: u32,
+  shift: u32,
+): void {
   const out = side ^ 1;
   const isHigh = sourceIsHigh(record, out, direction);
   const key = record + ((<usize>out) << 4);
@@ -80,7 +89,8 @@ export function rewriteFast(packet: Packet, record: usize, side: u32, direction:
   const isUdp = packet.protocol == PROTOCOL_UDP;
   const at = transport + select<usize>(UDP_CHECKSUM, TCP_CHECKSUM, isUdp);
   const before = <u32>load<u16>(at);
-  let after = updated(before, transportDelta(record, side));
+  const delta = transportDelta(record, side) + shift;
+  let after = updated(before, (delta & 0xffff) + (delta >> 16));
   // Zero is no checksum to UDP (updatedUdp), which branches here because it is rare.
   if (i32(before == 0) | i32(after == 0)) after = isUdp ? (before == 0 ? 0 : 0xffff) : after;
   store<u16>(at, <u16>after);

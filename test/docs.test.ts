@@ -67,7 +67,8 @@ test("the session in the README is what the command prints", () => {
 test("every dependency has its reason in ARCHITECTURE.md", () => {
   const reasons = text("ARCHITECTURE.md").split("## Dependencies")[1]?.split("\n## ")[0] ?? "";
   const given = [...reasons.matchAll(/`([^`]+)`/g)].map(([, name]) => name);
-  const names = Object.keys({ ...manifest.dependencies, ...manifest.devDependencies });
+  const { dependencies, devDependencies, optionalDependencies } = manifest;
+  const names = Object.keys({ ...dependencies, ...devDependencies, ...optionalDependencies });
   expect(names.filter((name) => !given.includes(name) && name !== "@types/node")).toEqual([]);
   const gone = given.filter((name) => !names.includes(name ?? "") && !name?.startsWith("."));
   expect(gone).toEqual([]);

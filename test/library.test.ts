@@ -291,6 +291,11 @@ const EXAMPLES: Record<string, string[]> = {
     "answer leaves on port 0, to 10.0.0.7",
     "1 packet out, 1 back",
   ],
+  "tenants.ts": [
+    'blue: "hello" from 10.0.0.7:40000',
+    'green: "hello" from 10.0.0.7:40000',
+    "vpce-0bad0000000000003: cut off",
+  ],
 };
 
 test.each(readdirSync(`${ROOT}fixtures/examples`))("the example %s runs", (name) => {

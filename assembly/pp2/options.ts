@@ -23,6 +23,11 @@ const SACK_BLOCK_BYTES: u32 = 8;
 /** NOP, NOP, timestamps of 10 bytes and nothing else, as nearly all segments have it. */
 const TIMESTAMPS_ALONE: u32 = 0x0a080101;
 
+/** Whether options of 12 bytes are timestamps and nothing else. */
+export function hasTimestampsAlone(segment: usize): bool {
+  return load<u32>(segment, TCP_BYTES_MIN) == TIMESTAMPS_ALONE;
+}
+
 /** End of the options that are present. */
 function optionsEnd(packet: Packet): usize {
   return <usize>(packet.transport + min<u32>(headerBytesOf(packet), packet.transportBytes));
@@ -58,7 +63,7 @@ export function findTimestamps(packet: Packet): usize {
 export function mapSacks(packet: Packet, amount: u32, limit: u32, hasLimit: bool): void {
   const end = optionsEnd(packet);
   const first = <usize>(packet.transport + TCP_BYTES_MIN);
-  if (end == first + 12 && load<u32>(first) == TIMESTAMPS_ALONE) return;
+  if (end == first + 12 && hasTimestampsAlone(<usize>packet.transport)) return;
   let at = first;
   let before: u64 = 0;
   let isFound = false;
@@ -118,10 +123,11 @@ export function removeFastOpen(packet: Packet): bool {
   const end = optionsEnd(packet);
   const first = <usize>(packet.transport + TCP_BYTES_MIN);
   let at = first;
-  const before = sumOf(first, <u32>(end - first));
+  let before: u64 = 0;
   let isFound = false;
   for (let length = lengthAt(at, end); length != 0; length = lengthAt(at, end)) {
     if (isFastOpen(at, length)) {
+      if (!isFound) before = sumOf(first, <u32>(end - first));
       memory.fill(at, OPTION_NOOP, <usize>length);
       isFound = true;
     }

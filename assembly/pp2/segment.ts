@@ -64,7 +64,7 @@ export function writeHeader(at: usize, record: usize, isIpv6: u8, transport: u8)
   const service = serviceOf(record);
   const bytes = headerBytesFor(service, isIpv6);
   const template = isIpv6 ? SERVICE_PP2_TEMPLATE6 : SERVICE_PP2_TEMPLATE;
-  memory.copy(at, <usize>load<u32>(service + <usize>template), <usize>bytes);
+  copyLines(at, <usize>load<u32>(service + <usize>template), bytes);
   store<u8>(at + <usize>FAMILY, (isIpv6 ? 0x20 : 0x10) | transport);
   const source = addressOf(record, isIpv6, SIDE_CLIENT, true);
   const destination = addressOf(record, isIpv6, SIDE_CLIENT, false);
@@ -81,6 +81,17 @@ export function writeHeader(at: usize, record: usize, isIpv6: u8, transport: u8)
   }
   seal(at, bytes, HEADER_BYTES_MIN + (isIpv6 ? 36 : 12) + TLV_HEAD_BYTES);
   return bytes;
+}
+
+/** Copies a header of 20 bytes, as IPv4 and TCP have them. */
+function copyWords5(to: usize, from: usize): void {
+  v128.store(to, v128.load(from));
+  store<u32>(to, load<u32>(from, 16), 16);
+}
+
+/** Copies `bytes` bytes and up to 15 more, which is faster than a call for so few. */
+function copyLines(to: usize, from: usize, bytes: u32): void {
+  for (let at: usize = 0; at < <usize>bytes; at += 16) v128.store(to + at, v128.load(from + at));
 }
 
 /**
@@ -116,7 +127,7 @@ function writeHead(at: usize, packet: Packet, sequence: u32): u32 {
   const cause = <usize>packet.transport;
   const timestamps = findTimestamps(packet);
   const bytes = timestamps == 0 ? TCP_BYTES_MIN : TCP_BYTES_MIN + 2 + TIMESTAMPS_BYTES;
-  memory.copy(at, cause, TCP_BYTES_MIN);
+  copyWords5(at, cause);
   store<u32>(at, bswap<u32>(sequence), TCP_SEQUENCE);
   store<u32>(at, load<u32>(cause, TCP_ACKNOWLEDGEMENT), TCP_ACKNOWLEDGEMENT);
   store<u8>(at, <u8>((bytes >> 2) << 4), TCP_DATA_OFFSET);
@@ -125,13 +136,14 @@ function writeHead(at: usize, packet: Packet, sequence: u32): u32 {
   store<u16>(at, 0, TCP_URGENT);
   if (timestamps == 0) return bytes;
   store<u16>(at, NOOPS, TCP_BYTES_MIN);
-  memory.copy(at + TCP_BYTES_MIN + 2, timestamps, TIMESTAMPS_BYTES);
+  store<u64>(at, load<u64>(timestamps), TCP_BYTES_MIN + 2);
+  store<u16>(at, load<u16>(timestamps, 8), TCP_BYTES_MIN + 10);
   return bytes;
 }
 
 function writeIpv4(at: usize, packet: Packet, payloadBytes: u32): void {
   const cause = <usize>packet.network;
-  memory.copy(at, cause, IPV4_BYTES_MIN);
+  copyWords5(at, cause);
   store<u8>(at, 0x45);
   store<u16>(at, bswap<u16>(<u16>(IPV4_BYTES_MIN + payloadBytes)), IPV4_TOTAL_LENGTH);
   // Where it may be fragmented, it must not share the cause's identification.
@@ -144,7 +156,7 @@ function writeIpv4(at: usize, packet: Packet, payloadBytes: u32): void {
 }
 
 function writeIpv6(at: usize, packet: Packet, payloadBytes: u32): void {
-  memory.copy(at, packet.network, IPV6_BYTES);
+  v128.store(at, v128.load(packet.network));
   store<u16>(at, bswap<u16>(<u16>payloadBytes), IPV6_PAYLOAD_LENGTH);
   store<u8>(at, PROTOCOL_TCP, 6);
   v128.store(at, v128.load(packet.sourceAddress), IPV6_SOURCE);

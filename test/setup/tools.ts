@@ -9,6 +9,7 @@ import { delimiter, join } from "node:path";
 
 /** Program and the Debian package that has it. */
 const PACKAGES = {
+  aiosmtpd: "python3-aiosmtpd",
   chromium: "chromium",
   curl: "curl",
   dig: "dnsutils",
