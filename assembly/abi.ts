@@ -139,7 +139,6 @@ export const DECIDED_SERVICE_SIDE: u32 = 48; //    48
 export const DECIDED_FLAGS: u32 = 96; //            1  FLOW_FLAG_CLIENT_HIGH and _SERVICE_HIGH
 export const DECIDED_STATE: u32 = 97; //            1  FLOW_STATE_*
 export const DECIDED_SERVICE: u32 = 98; //          2  the service's number, the same on all nodes
-export const DECIDED_LAST_SEEN_MS: u32 = 100; //    4  on the clock that all nodes share
 export const DECIDED_BYTES: u32 = 128;
 export const DECIDED_SIDE_LOW: u32 = 0; //         16  address, network order; IPv4 in the first four
 export const DECIDED_SIDE_HIGH: u32 = 16; //       16

@@ -93,6 +93,7 @@ describe("an explanation", () => {
     ["udp 10.1.1.1:5000 10.1.2.2:53", "vpc:office: route 10.1.0.0/16 of the VPC office"],
     ["tcp 10.1.1.1:5000 198.51.100.200:80", "drop.blackhole"],
     ["icmp 10.1.1.1 192.0.2.1", "route 0.0.0.0/0"],
+    ["tcp [2001:db8:1::5]:50000 [64:ff9b::c000:201]:80", "becomes [64:ff9b::cb00:71"],
     ["tcp [2001:db8:1::5]:5000 [2001:db8:9::1]:80", "drop.no-route"],
   ])("of %s, which is only asked about, says %s", async (text, expected) => {
     const { open: _open, ...rest } = world("nat");

@@ -92,7 +92,7 @@ describe("capacity", () => {
   });
 });
 
-describe("55,000 flows per address and destination", () => {
+describe("55,000 flows per address and destination", { timeout: 300_000 }, () => {
   const SERVER = "192.0.2.80";
   const open = (engine: Engine, count: number, clients: number, server = SERVER) => {
     const arrivals = Array.from({ length: count }, (_, n) => ({
@@ -105,7 +105,7 @@ describe("55,000 flows per address and destination", () => {
     return send(engine, arrivals).map(({ verdict }) => verdict);
   };
 
-  test.each([1, 500, 55_000])("from %i clients, exactly", async (clients) => {
+  test.each([1, 55_000])("from %i clients, exactly", async (clients) => {
     const engine = await networkEngine(gateway(), 200_000);
     const verdicts = open(engine, 55_000, clients);
     expect(verdicts.filter((verdict) => verdict !== "forward")).toEqual([]);

@@ -6,6 +6,7 @@ import { readFileSync } from "node:fs";
 import { Worker } from "node:worker_threads";
 import { fc, test as property } from "@fast-check/vitest";
 import { describe, expect, test } from "vitest";
+import { LAYOUT_SERVICES, SERVICE_FLAG_PP2, SERVICE_FLAGS } from "../assembly/abi.ts";
 import { seeded } from "../fixtures/bytes.ts";
 import { type Packet, raw } from "../fixtures/packets.ts";
 import type { Flow } from "../host/engine/api.ts";
@@ -265,6 +266,34 @@ describe("a fleet", () => {
     // Nobody is asked about it any more.
     third.add(more.bytes(), 200, 0);
     expect(third.process().map(({ verdict }) => verdict)).toEqual(["forward"]);
+  });
+
+  test("a flow that has lived long is taken over as one that lives", async () => {
+    const store = new SharedStore({ entries: 1024 });
+    const [one, other] = (await fleet(nat({ link: "raw" }), 2, { store })) as [
+      FleetNode,
+      FleetNode,
+    ];
+    await through(one, { frame: syn(CLIENT, 4000) });
+    const more = raw().ip(CLIENT, SERVER).tcp(4000, 80, { flags: "A" });
+    for (let timeMs = 20_000; timeMs <= 1_000_000; timeMs += 20_000) {
+      await through(one, { frame: more, timeMs });
+      await one.refresh(timeMs);
+    }
+    expect((await through(other, { frame: more, timeMs: 1_000_100 }))[0]?.verdict).toBe("forward");
+  });
+
+  test("a stream with a PROXY header is not taken over in its middle", async () => {
+    const [one, other] = (await fleet(nat({ link: "raw" }), 2)) as [FleetNode, FleetNode];
+    await through(one, { frame: syn(CLIENT, 4000) });
+    // The other node's service has been given a header since.
+    const { exports, bytes } = other.engine;
+    const layout = new DataView(bytes.buffer, exports.layoutAddress() >>> 0);
+    const service = new DataView(bytes.buffer, layout.getUint32(LAYOUT_SERVICES, true));
+    service.setUint32(SERVICE_FLAGS, SERVICE_FLAG_PP2, true);
+    const more = raw().ip(CLIENT, SERVER).tcp(4000, 80, { flags: "A" });
+    expect(await through(other, { frame: more })).toEqual([]);
+    expect([[...other.engine.flows()].length, other.counters.dropped]).toEqual([0, 1]);
   });
 
   test("two nodes that meet a flow at once send it the same way", async () => {

@@ -173,7 +173,8 @@ describe("nginx", () => {
       `daemon off; master_process off; pid ${FOLDER}/nginx-${port}.pid; error_log stderr;
 events {}
 http {
-  access_log off; client_body_temp_path ${FOLDER}/body-${port}; proxy_temp_path ${FOLDER}/proxy-${port};
+  access_log off; client_body_temp_path ${FOLDER}/body-${port};
+  proxy_temp_path ${FOLDER}/proxy-${port};
   fastcgi_temp_path ${FOLDER}/fast-${port}; uwsgi_temp_path ${FOLDER}/uwsgi-${port};
   scgi_temp_path ${FOLDER}/scgi-${port};
   server { listen 127.0.0.1:${port} proxy_protocol; location / { return 200 "${seen}"; } }

@@ -12,7 +12,6 @@ import {
   DECIDED_BYTES,
   DECIDED_CLIENT_SIDE,
   DECIDED_FLAGS,
-  DECIDED_LAST_SEEN_MS,
   DECIDED_SERVICE,
   DECIDED_SERVICE_SIDE,
   DECIDED_SIDE_BYTES,
@@ -29,19 +28,23 @@ import {
   FLOW_FLAG_CLIENT_HIGH,
   FLOW_FLAG_SERVICE_HIGH,
   FLOW_FLAGS,
-  FLOW_LAST_SEEN_MS,
   FLOW_OCTETS_SERVICE,
   FLOW_PACKETS_SERVICE,
   FLOW_SERVICE,
   FLOW_STATE,
+  FLOW_STATE_HALF_OPEN,
   FLOW_STATE_PROPOSED,
   HANDLE_IPV6,
   KEY_LOW_PORT_BE,
   KEY_PROTOCOL,
+  SERVICE_BYTES,
+  SERVICE_FLAG_PP2,
+  SERVICE_FLAGS,
   SIDE_CLIENT,
   SIDE_SERVICE,
 } from "../abi";
-import { PACKET_DECIDED, PACKET_LATER, Packet, packetAt, TCP_SYN } from "../packet";
+import { services } from "../memory";
+import { PACKET_DECIDED, PACKET_LATER, Packet, PROTOCOL_TCP, packetAt, TCP_SYN } from "../packet";
 import { addressOf } from "../rewrite";
 import { outside } from "../translate";
 import { setTuple } from "../wire/transport";
@@ -109,7 +112,6 @@ export function writeDecision(handle: u32): u32 {
   const first = isProposed ? load<u32>(record, FLOW_PACKETS_SERVICE) : state;
   store<u8>(decision, <u8>first, DECIDED_STATE);
   store<u16>(decision, load<u16>(record, FLOW_SERVICE), DECIDED_SERVICE);
-  store<u32>(decision, load<u32>(record, FLOW_LAST_SEEN_MS), DECIDED_LAST_SEEN_MS);
   return 1;
 }
 
@@ -191,7 +193,7 @@ export function adoptFlow(nowMs: u32): u32 {
   }
   const owner = findOwner(table, tuple);
   if (owner != 0 && !forgetUndecided(table, owner, nowMs)) return 0;
-  if (table.flowCount >= table.flowCountMax) return 0;
+  if (table.flowCount >= table.flowCountMax || !canGoOn(packet)) return 0;
   packet.flags = TCP_SYN;
   const record = takeSlot(table, packet.hash);
   if (record == 0) return 0;
@@ -200,10 +202,22 @@ export function adoptFlow(nowMs: u32): u32 {
     return 0;
   }
   store<u64>(record, (<u64>load<u16>(decision, DECIDED_SERVICE)) << 48, FLOW_OCTETS_SERVICE);
-  start(record, packet, DIRECTION_FROM_CLIENT, load<u32>(decision, DECIDED_LAST_SEEN_MS));
+  // Decisions are written once; that one is asked for says that a packet has come just now.
+  start(record, packet, DIRECTION_FROM_CLIENT, nowMs);
   countBeginning(record, packet);
   store<u8>(record, load<u8>(decision, DECIDED_STATE), FLOW_STATE);
   return handleOf(table, record);
+}
+
+/**
+ * Where a PROXY header stands in a TCP stream is not part of a decision: such a stream cannot be taken
+ * over once it has begun, for its numbers would be wrong.
+ */
+function canGoOn(packet: Packet): bool {
+  if (packet.protocol != PROTOCOL_TCP) return true;
+  const service = services + <usize>load<u16>(decision, DECIDED_SERVICE) * SERVICE_BYTES;
+  if ((load<u32>(service, SERVICE_FLAGS) & SERVICE_FLAG_PP2) == 0) return true;
+  return <u32>load<u8>(decision, DECIDED_STATE) == FLOW_STATE_HALF_OPEN;
 }
 
 /** A proposal that was decided as proposed begins; a flow that is known goes on. */

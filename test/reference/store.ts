@@ -39,7 +39,7 @@ export class MapStore {
     }
     const isSame = there.decision.subarray(0, 96).join() === decision.subarray(0, 96).join();
     if (!isSame) return there.decision;
-    if (refreshes) this.#entries.set(key, { decision: decision.slice(), endMs });
+    if (refreshes) this.#entries.set(key, { decision: there.decision, endMs });
     return decision;
   }
 }
