@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import { parseConfig } from "../host/config/config.ts";
 import { isNetwork } from "../host/config/schema.ts";
 import { type ControlEvent, Controller, ControlRefusal } from "../host/control/controller.ts";
+import { POLICY_DEFAULT, type PolicyChange } from "../host/control/policy.ts";
 import type { NetworkTables } from "../host/engine/network.ts";
 
 const NETWORK = readFileSync(new URL("network.yaml", import.meta.url), "utf8");
@@ -17,10 +18,12 @@ function controlled(text = STILL) {
   const loads: NetworkTables[] = [];
   const ended: object[] = [];
   const events: ControlEvent[] = [];
+  const policies: PolicyChange[] = [];
   const controller = new Controller(config, {
     nowMs: 0,
     capacityMode: "drop",
     onEvent: (event) => events.push(event),
+    onPolicy: (change) => policies.push(change),
     sink: {
       setTables: (tables) => loads.push(tables),
       terminate: (flows) => ended.push(flows),
@@ -31,7 +34,7 @@ function controlled(text = STILL) {
       .at(-1)
       ?.services.find((one) => one.id === id)
       ?.targets?.map(({ address }) => address);
-  return { controller, loads, ended, events, addresses };
+  return { controller, loads, ended, events, policies, addresses };
 }
 
 const WEB = { target_group: "web", target: "10.0.2.10" };
@@ -185,5 +188,56 @@ describe("a controller", () => {
       { from: "pending", to: "available" },
     ]);
     expect(loads.at(-1)?.vpcs[1]?.addresses).toHaveLength(3);
+  });
+});
+
+describe("a controller's hook for policies", () => {
+  const own = (Effect: "Allow" | "Deny") => ({
+    Version: "2012-10-17",
+    Statement: [{ Effect, Principal: "*", Action: "s3:GetObject", Resource: "*" }],
+  });
+  const written = STILL.replace(
+    "route_tables: [main] }",
+    `route_tables: [main], policy: '${JSON.stringify(own("Deny"))}' }`,
+  );
+
+  test("gets the policies that there are at first, of endpoints of both kinds", () => {
+    expect(controlled(written).policies).toEqual([
+      { atMs: 0, id: ENDPOINT, change: "attached", policy: POLICY_DEFAULT },
+      { atMs: 0, id: "vpce-gw", change: "attached", policy: own("Deny") },
+    ]);
+  });
+
+  test("follows an endpoint's policy until the endpoint is deleted, and after that anew", () => {
+    const { controller, policies, loads } = controlled();
+    policies.length = 0;
+    controller.setPolicy(ENDPOINT, own("Deny"), 5);
+    controller.setPolicy(ENDPOINT, JSON.stringify(own("Allow")), 6);
+    controller.setPolicy(ENDPOINT, undefined, 7);
+    expect(loads).toHaveLength(1);
+    controller.act({ reject: { endpoint: ENDPOINT } }, 8);
+    expect(policies).toHaveLength(3);
+    controller.act({ delete: { endpoint: ENDPOINT } }, 9);
+    controller.act({ create: { endpoint: ENDPOINT } }, 10);
+    expect(policies).toEqual([
+      { atMs: 5, id: ENDPOINT, change: "replaced", policy: own("Deny") },
+      { atMs: 6, id: ENDPOINT, change: "replaced", policy: own("Allow") },
+      { atMs: 7, id: ENDPOINT, change: "replaced", policy: POLICY_DEFAULT },
+      { atMs: 9, id: ENDPOINT, change: "removed", policy: POLICY_DEFAULT },
+      { atMs: 10, id: ENDPOINT, change: "attached", policy: POLICY_DEFAULT },
+    ]);
+  });
+
+  test("hears nothing of what is refused, and cannot change what is kept", () => {
+    const { controller, policies } = controlled(written);
+    policies.length = 0;
+    const refused = () => controller.setPolicy(ENDPOINT, { Statement: [] }, 1);
+    expect(refused).toThrow(ControlRefusal);
+    expect(refused).toThrow(`${ENDPOINT}: policy: has no Statement`);
+    expect(() => controller.setPolicy("vpce-00000000", own("Deny"), 1)).toThrow(ControlRefusal);
+    expect(policies).toEqual([]);
+    controller.setPolicy("vpce-gw", own("Allow"), 2);
+    policies[0]?.policy.Statement.pop();
+    expect(controller.state.policies.get("vpce-gw")).toEqual(own("Allow"));
   });
 });
