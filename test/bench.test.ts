@@ -45,6 +45,7 @@ describe("a smoke run", () => {
     const [row] = result.flows;
     for (const figure of [
       row?.newNs,
+      row?.newFullNs,
       row?.fillNs,
       row?.wasm.min,
       row?.typed?.min,
@@ -96,11 +97,13 @@ describe("a smoke run", () => {
   test("meets a goal exactly when its figure is on the right side", () => {
     const [row] = result.flows;
     if (!row) throw new Error("no row");
-    const large = { ...row, flows: 1_000_000, single: 4 * row.wasm.min, newNs: 250 };
-    const goals = judge({ ...result, mode: "canonical", flows: [large], large: undefined });
+    const large = { ...row, flows: 1_000_000, single: 4 * row.wasm.min, newNs: 200 };
+    const full = { ...large, newFullNs: 250 };
+    const goals = judge({ ...result, mode: "canonical", flows: [full], large: undefined });
     const named = (begin: string) => goals.find(({ name }) => name.startsWith(begin));
     expect(named("batches of 128")).toMatchObject({ value: 4, met: true });
-    expect(named("new flows beside")).toMatchObject({ value: 4, met: false });
+    expect(named("new flows beside 1 M, room for 2 M")).toMatchObject({ value: 5, met: true });
+    expect(named("new flows beside 1 M, room for 1.25 M")).toMatchObject({ value: 4, met: false });
   });
 });
 

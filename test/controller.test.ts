@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import { parseConfig } from "../host/config/config.ts";
 import { isNetwork } from "../host/config/schema.ts";
 import { type ControlEvent, Controller, ControlRefusal } from "../host/control/controller.ts";
+import { POLICY_DEFAULT, type PolicyChange } from "../host/control/policy.ts";
 import type { NetworkTables } from "../host/engine/network.ts";
 
 const NETWORK = readFileSync(new URL("network.yaml", import.meta.url), "utf8");
@@ -17,10 +18,12 @@ function controlled(text = STILL) {
   const loads: NetworkTables[] = [];
   const ended: object[] = [];
   const events: ControlEvent[] = [];
+  const policies: PolicyChange[] = [];
   const controller = new Controller(config, {
     nowMs: 0,
     capacityMode: "drop",
     onEvent: (event) => events.push(event),
+    onPolicy: (change) => policies.push(change),
     sink: {
       setTables: (tables) => loads.push(tables),
       terminate: (flows) => ended.push(flows),
@@ -31,7 +34,7 @@ function controlled(text = STILL) {
       .at(-1)
       ?.services.find((one) => one.id === id)
       ?.targets?.map(({ address }) => address);
-  return { controller, loads, ended, events, addresses };
+  return { controller, loads, ended, events, policies, addresses };
 }
 
 const WEB = { target_group: "web", target: "10.0.2.10" };
@@ -185,5 +188,130 @@ describe("a controller", () => {
       { from: "pending", to: "available" },
     ]);
     expect(loads.at(-1)?.vpcs[1]?.addresses).toHaveLength(3);
+  });
+});
+
+describe("a controller's hook for policies", () => {
+  const own = (Effect: "Allow" | "Deny") => ({
+    Version: "2012-10-17",
+    Statement: [{ Effect, Principal: "*", Action: "s3:GetObject", Resource: "*" }],
+  });
+  const written = STILL.replace(
+    "route_tables: [main] }",
+    `route_tables: [main], policy: '${JSON.stringify(own("Deny"))}' }`,
+  );
+
+  test("gets the policies that there are at first, of endpoints of both kinds", () => {
+    expect(controlled(written).policies).toEqual([
+      { atMs: 0, id: ENDPOINT, change: "attached", policy: POLICY_DEFAULT },
+      { atMs: 0, id: "vpce-gw", change: "attached", policy: own("Deny") },
+    ]);
+  });
+
+  test("follows an endpoint's policy until the endpoint is deleted, and after that anew", () => {
+    const { controller, policies, loads } = controlled();
+    policies.length = 0;
+    controller.setPolicy(ENDPOINT, own("Deny"), 5);
+    controller.setPolicy(ENDPOINT, JSON.stringify(own("Allow")), 6);
+    controller.setPolicy(ENDPOINT, undefined, 7);
+    expect(loads).toHaveLength(1);
+    controller.act({ reject: { endpoint: ENDPOINT } }, 8);
+    expect(policies).toHaveLength(3);
+    controller.act({ delete: { endpoint: ENDPOINT } }, 9);
+    controller.act({ create: { endpoint: ENDPOINT } }, 10);
+    expect(policies).toEqual([
+      { atMs: 5, id: ENDPOINT, change: "replaced", policy: own("Deny") },
+      { atMs: 6, id: ENDPOINT, change: "replaced", policy: own("Allow") },
+      { atMs: 7, id: ENDPOINT, change: "replaced", policy: POLICY_DEFAULT },
+      { atMs: 9, id: ENDPOINT, change: "removed", policy: POLICY_DEFAULT },
+      { atMs: 10, id: ENDPOINT, change: "attached", policy: POLICY_DEFAULT },
+    ]);
+  });
+
+  test("hears nothing of what is refused, and cannot change what is kept", () => {
+    const { controller, policies } = controlled(written);
+    policies.length = 0;
+    const refused = () => controller.setPolicy(ENDPOINT, { Statement: [] }, 1);
+    expect(refused).toThrow(ControlRefusal);
+    expect(refused).toThrow(`${ENDPOINT}: policy: has no Statement`);
+    expect(() => controller.setPolicy("vpce-00000000", own("Deny"), 1)).toThrow(ControlRefusal);
+    expect(policies).toEqual([]);
+    controller.setPolicy("vpce-gw", own("Allow"), 2);
+    policies[0]?.policy.Statement.pop();
+    expect(controller.state.policies.get("vpce-gw")).toEqual(own("Allow"));
+  });
+});
+
+describe("an endpoint that waits for its acceptance", () => {
+  const DAY_MS = 86_400_000;
+  const waiting = STILL.replace("acceptance_required: false", "acceptance_required: true");
+  const quick = waiting.replace(
+    "acceptance_required: true",
+    "acceptance_required: true\n    acceptance_timeout_seconds: 60",
+  );
+  const stateOf = ({ controller }: ReturnType<typeof controlled>) =>
+    controller.state.endpoints.get(ENDPOINT)?.state;
+
+  test("expires after seven days, to the millisecond, and can only be deleted then", () => {
+    const world = controlled(waiting);
+    const { controller, events, ended } = world;
+    expect(controller.nextMs).toBe(7 * DAY_MS);
+    controller.tick(7 * DAY_MS - 1);
+    expect(stateOf(world)).toBe("pendingAcceptance");
+    controller.tick(8 * DAY_MS);
+    expect(events).toEqual([
+      {
+        kind: "endpoint",
+        atMs: 7 * DAY_MS,
+        id: ENDPOINT,
+        from: "pendingAcceptance",
+        to: "expired",
+        event: undefined,
+      },
+    ]);
+    expect(ended).toEqual([]);
+    expect(controller.nextMs).toBe(Number.POSITIVE_INFINITY);
+    expect(() => controller.act({ accept: { endpoint: ENDPOINT } }, 8 * DAY_MS)).toThrow(
+      "accept is not possible in the state expired",
+    );
+    controller.act({ delete: { endpoint: ENDPOINT } }, 8 * DAY_MS);
+    expect(stateOf(world)).toBe("deleted");
+  });
+
+  test("has the time that its service gives, counted from when it was created", () => {
+    const world = controlled(quick);
+    const { controller } = world;
+    controller.act({ delete: { endpoint: ENDPOINT } }, 30_000);
+    controller.act({ create: { endpoint: ENDPOINT } }, 50_000);
+    expect(controller.nextMs).toBe(110_000);
+    controller.tick(109_999);
+    expect(stateOf(world)).toBe("pendingAcceptance");
+    controller.tick(110_000);
+    expect(stateOf(world)).toBe("expired");
+  });
+
+  test.each([
+    ["accept", "available"],
+    ["reject", "rejected"],
+  ] as const)("does not expire after its provider's %s", (action, state) => {
+    const world = controlled(quick);
+    world.controller.act({ [action]: { endpoint: ENDPOINT } }, 59_999);
+    expect(world.controller.nextMs).toBe(Number.POSITIVE_INFINITY);
+    world.controller.tick(DAY_MS);
+    expect(stateOf(world)).toBe(state);
+  });
+
+  test("is too late for an acceptance at the very millisecond of its end", () => {
+    const accept = "timeline:\n  - { at_seconds: 60, accept: { endpoint: ";
+    const { controller } = controlled(`${quick}\n${accept}${ENDPOINT} } }\n`);
+    expect(() => controller.tick(60_000)).toThrow(
+      `timeline[0]: ${ENDPOINT}: accept is not possible in the state expired`,
+    );
+  });
+
+  test.each([0, 31_536_001, 1.5])("cannot have %d seconds", (seconds) => {
+    expect(() => controlled(quick.replace("_seconds: 60", `_seconds: ${seconds}`))).toThrow(
+      "endpoint_services.vpce-svc-0123456789abcdef0.acceptance_timeout_seconds: ",
+    );
   });
 });

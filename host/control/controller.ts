@@ -18,6 +18,7 @@ import {
 } from "./endpoints.ts";
 import { eligible } from "./failover.ts";
 import type { ConnectionEvent } from "./notifications.ts";
+import { POLICY_DEFAULT, type PolicyChange, parsePolicy, policyError } from "./policy.ts";
 import { ControlState, weightKey } from "./state.ts";
 import type { CheckFailure, TargetEvent, TargetGroup, TargetKey } from "./targets.ts";
 
@@ -49,6 +50,8 @@ export interface ControllerOptions extends CompileOptions {
   nowMs: number;
   sink?: ControlSink;
   onEvent?: (event: ControlEvent) => void;
+  /** Gets every policy of an endpoint when it comes into force and when it ends; default none. */
+  onPolicy?: (change: PolicyChange) => void;
 }
 
 /** A name that the network does not have, or an action that its state does not allow. */
@@ -69,6 +72,9 @@ export class Controller {
     this.#options = options;
     this.#compiled = compile(this.state, options);
     if (options.sink) this.attach(options.sink);
+    for (const [id, policy] of this.state.policies) {
+      this.#tellPolicy({ atMs: options.nowMs, id, change: "attached", policy });
+    }
   }
 
   /** Loads the tables as they are into what moves packets, and all later ones. */
@@ -82,11 +88,15 @@ export class Controller {
     return this.#compiled;
   }
 
-  /** When `tick` has something to do next, infinity if never: an end of draining, the timeline. */
+  /**
+   * When `tick` has something to do next, infinity if never: an end of draining, an acceptance
+   * that does not come, the timeline.
+   */
   get nextMs(): number {
     const groups = [...this.state.groups.values()].map(({ nextMs }) => nextMs);
     const nats = [...this.state.nats.values()].map(({ nextMs }) => nextMs);
-    return Math.min(this.#timelineMs, ...groups, ...nats);
+    const endpoints = [...this.state.endpoints.keys()].map((id) => this.state.expiryMs(id));
+    return Math.min(this.#timelineMs, ...groups, ...nats, ...endpoints);
   }
 
   get #timelineMs(): number {
@@ -103,6 +113,9 @@ export class Controller {
       for (const [name, group] of this.state.groups) this.#tell(name, group.tick(dueMs));
       for (const [id, nat] of this.state.nats) {
         for (const address of nat.tick(dueMs)) this.#nat(id, address, "released", dueMs);
+      }
+      for (const id of this.state.endpoints.keys()) {
+        if (this.state.expiryMs(id) <= dueMs) this.#step(id, "expire", dueMs);
       }
       while (this.#timelineMs <= dueMs) {
         this.#play(this.#nextEvent++, dueMs);
@@ -140,6 +153,26 @@ export class Controller {
     this.tick(nowMs);
     this.#step(id, action, nowMs, actor);
     this.#load();
+  }
+
+  /**
+   * Replaces the policy of an endpoint, of either kind; undefined: the one that allows everything
+   * (EC2 API: ModifyVpcEndpoint, `PolicyDocument` and `ResetPolicy`). No flow depends on it.
+   * @throws {ControlRefusal} when there is no such endpoint, or the document is no policy
+   */
+  setPolicy(id: string, document: unknown, nowMs: number): void {
+    this.tick(nowMs);
+    if (!this.state.policies.has(id)) throw new ControlRefusal(`endpoint: there is no ${id}`);
+    const wrong = document === undefined ? undefined : policyError(document);
+    if (wrong) throw new ControlRefusal(`${id}: policy: ${wrong}`);
+    const policy = parsePolicy(document ?? POLICY_DEFAULT);
+    this.state.policies.set(id, policy);
+    this.#tellPolicy({ atMs: nowMs, id, change: "replaced", policy });
+  }
+
+  #tellPolicy(change: PolicyChange): void {
+    // A copy: what a hook does to its document is not done to ours.
+    this.#options.onPolicy?.({ ...change, policy: structuredClone(change.policy) });
   }
 
   #act(action: ControlAction, nowMs: number): void {
@@ -258,6 +291,9 @@ export class Controller {
     endpoints.set(id, { state: to, sinceMs: nowMs, createdMs: nowMs });
     this.#isChanged = true;
     this.#options.onEvent?.({ kind: "endpoint", atMs: nowMs, id, from: "none", to, event });
+    const policy = parsePolicy(endpoint.policy ?? POLICY_DEFAULT);
+    this.state.policies.set(id, policy);
+    this.#tellPolicy({ atMs: nowMs, id, change: "attached", policy });
     if (to === "pending") this.#step(id, "ready", nowMs);
   }
 
@@ -277,6 +313,14 @@ export class Controller {
     // What AWS does in between takes no time here.
     if (to === "pending") this.#step(id, "ready", nowMs);
     if (to === "deleting") this.#step(id, "gone", nowMs);
+    if (to === "deleted") this.#removePolicy(id, nowMs);
+  }
+
+  #removePolicy(id: string, nowMs: number): void {
+    const policy = this.state.policies.get(id);
+    if (policy === undefined) return;
+    this.state.policies.delete(id);
+    this.#tellPolicy({ atMs: nowMs, id, change: "removed", policy });
   }
 
   #changeNat(

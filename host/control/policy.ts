@@ -1,7 +1,7 @@
 /**
  * Endpoint policies: an IAM document of at most 20,480 characters in which every statement names a
  * principal (AWS PrivateLink, "Control access using endpoint policies"). An engine of layer 4 sees
- * no actions: it keeps the policy, checks its form and offers it to a hook.
+ * no actions: it keeps the policy, checks its form and offers it to a hook (`onPolicy` of the controller).
  */
 
 export const POLICY_CHARACTERS_MAX = 20_480;
@@ -21,6 +21,15 @@ export interface Policy {
   Version?: string;
   Id?: string;
   Statement: PolicyStatement[];
+}
+
+/** What a hook is told of the policy of an endpoint, `removed` with the endpoint itself. */
+export interface PolicyChange {
+  atMs: number;
+  id: string;
+  change: "attached" | "replaced" | "removed";
+  /** The document that is in force, or was until now. */
+  policy: Policy;
 }
 
 /** What an endpoint has that was given none: everything is allowed. */

@@ -6,6 +6,7 @@ import type { NetworkConfig } from "../config/schema.ts";
 import { Directory, forwardsOf } from "./directory.ts";
 import type { EndpointState } from "./endpoints.ts";
 import { NatAddresses } from "./nat-addresses.ts";
+import { POLICY_DEFAULT, type Policy, parsePolicy } from "./policy.ts";
 import { settingsOf } from "./settings.ts";
 import { TargetGroup } from "./targets.ts";
 
@@ -22,6 +23,8 @@ export class ControlState {
   readonly groups = new Map<string, TargetGroup>();
   /** Endpoints that exist; those that the timeline creates do not yet. */
   readonly endpoints = new Map<string, EndpointRecord>();
+  /** Policies of the endpoints that exist, and of gateway endpoints. */
+  readonly policies = new Map<string, Policy>();
   readonly nats = new Map<string, NatAddresses>();
   /** Weights that differ from the configuration's, by `weightKey`. */
   readonly weights = new Map<string, number>();
@@ -36,11 +39,15 @@ export class ControlState {
     }
     for (const name of Object.keys(config.target_groups)) this.#addGroup(name, nowMs);
     const later = new Set(config.timeline.map(({ create }) => create?.endpoint));
-    for (const [id, { state, service }] of Object.entries(config.endpoints)) {
+    for (const [id, { state, service, policy }] of Object.entries(config.endpoints)) {
       if (later.has(id)) continue;
       const isAcceptanceRequired = config.endpoint_services[service]?.acceptance_required ?? true;
       const first = isAcceptanceRequired ? "pendingAcceptance" : "available";
       this.endpoints.set(id, { state: state ?? first, sinceMs: nowMs, createdMs: nowMs });
+      if (state !== "deleted") this.policies.set(id, parsePolicy(policy ?? POLICY_DEFAULT));
+    }
+    for (const [id, { policy }] of Object.entries(config.gateway_endpoints)) {
+      this.policies.set(id, parsePolicy(policy ?? POLICY_DEFAULT));
     }
   }
 
@@ -84,6 +91,15 @@ export class ControlState {
     if (!user) return true;
     const balancer = this.config.load_balancers[user.loadBalancer];
     return own ?? balancer?.attributes["load_balancing.cross_zone.enabled"] ?? false;
+  }
+
+  /** When an endpoint expires unless its provider accepts or rejects it; infinity: never. */
+  expiryMs(id: string): number {
+    const record = this.endpoints.get(id);
+    if (record?.state !== "pendingAcceptance") return Number.POSITIVE_INFINITY;
+    const service = this.config.endpoint_services[this.config.endpoints[id]?.service ?? ""];
+    if (!service) return Number.POSITIVE_INFINITY;
+    return record.sinceMs + service.acceptance_timeout_seconds * 1000;
   }
 
   /** The target groups of a listener with the weights that they have now. */

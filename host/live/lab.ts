@@ -16,6 +16,7 @@ import { type ControlEvent, Controller, ControlRefusal } from "../control/contro
 import { resourceId } from "../control/names.ts";
 import type { ConnectionNotification } from "../control/notifications.ts";
 import { subscribers } from "../control/notifications.ts";
+import type { PolicyChange } from "../control/policy.ts";
 import { afterLookup, recordName, type VerificationState } from "../control/private-dns.ts";
 import { forwarder } from "../dns/forward.ts";
 import { type DnsName, DnsView } from "../dns/view.ts";
@@ -45,6 +46,8 @@ export interface LiveOptions {
   captureFile?: string;
   stateFolder?: string;
   onEvent?: (event: LiveEvent) => void;
+  /** Gets the policies of endpoints, which layer 4 only keeps. */
+  onPolicy?: (change: PolicyChange) => void;
 }
 
 const DNS_PORT = 53;
@@ -102,7 +105,7 @@ export class LiveLab {
     const lab = await raise(plan, { hints, stateFolder, ...(file !== undefined && { file }) });
     const live = new LiveLab(config, plan, lab, header);
     try {
-      await live.#start(stateFolder, options.onEvent);
+      await live.#start(stateFolder, options);
     } catch (error) {
       await live.stop();
       throw error;
@@ -110,7 +113,7 @@ export class LiveLab {
     return live;
   }
 
-  async #start(stateFolder: string, onEvent: LiveOptions["onEvent"]): Promise<void> {
+  async #start(stateFolder: string, { onEvent, onPolicy }: LiveOptions): Promise<void> {
     if (onEvent) this.events.follow(onEvent);
     this.events.follow((event) => {
       if (event.kind.startsWith("endpoint.")) for (const hook of this.#webhooks) hook.send(event);
@@ -120,6 +123,7 @@ export class LiveLab {
       hasProxyHeaders: this.plan.proxyProtocol !== false,
       nowMs: 0,
       onEvent: (event) => this.#tell(event),
+      ...(onPolicy && { onPolicy }),
       sink: {
         setTables: (tables) => this.#say((plane) => plane.all("setTables", this.#placed(tables))),
         terminate: (flows) => this.#say((plane) => plane.all("terminate", flows)),
