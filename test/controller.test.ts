@@ -241,3 +241,77 @@ describe("a controller's hook for policies", () => {
     expect(controller.state.policies.get("vpce-gw")).toEqual(own("Allow"));
   });
 });
+
+describe("an endpoint that waits for its acceptance", () => {
+  const DAY_MS = 86_400_000;
+  const waiting = STILL.replace("acceptance_required: false", "acceptance_required: true");
+  const quick = waiting.replace(
+    "acceptance_required: true",
+    "acceptance_required: true\n    acceptance_timeout_seconds: 60",
+  );
+  const stateOf = ({ controller }: ReturnType<typeof controlled>) =>
+    controller.state.endpoints.get(ENDPOINT)?.state;
+
+  test("expires after seven days, to the millisecond, and can only be deleted then", () => {
+    const world = controlled(waiting);
+    const { controller, events, ended } = world;
+    expect(controller.nextMs).toBe(7 * DAY_MS);
+    controller.tick(7 * DAY_MS - 1);
+    expect(stateOf(world)).toBe("pendingAcceptance");
+    controller.tick(8 * DAY_MS);
+    expect(events).toEqual([
+      {
+        kind: "endpoint",
+        atMs: 7 * DAY_MS,
+        id: ENDPOINT,
+        from: "pendingAcceptance",
+        to: "expired",
+        event: undefined,
+      },
+    ]);
+    expect(ended).toEqual([]);
+    expect(controller.nextMs).toBe(Number.POSITIVE_INFINITY);
+    expect(() => controller.act({ accept: { endpoint: ENDPOINT } }, 8 * DAY_MS)).toThrow(
+      "accept is not possible in the state expired",
+    );
+    controller.act({ delete: { endpoint: ENDPOINT } }, 8 * DAY_MS);
+    expect(stateOf(world)).toBe("deleted");
+  });
+
+  test("has the time that its service gives, counted from when it was created", () => {
+    const world = controlled(quick);
+    const { controller } = world;
+    controller.act({ delete: { endpoint: ENDPOINT } }, 30_000);
+    controller.act({ create: { endpoint: ENDPOINT } }, 50_000);
+    expect(controller.nextMs).toBe(110_000);
+    controller.tick(109_999);
+    expect(stateOf(world)).toBe("pendingAcceptance");
+    controller.tick(110_000);
+    expect(stateOf(world)).toBe("expired");
+  });
+
+  test.each([
+    ["accept", "available"],
+    ["reject", "rejected"],
+  ] as const)("does not expire after its provider's %s", (action, state) => {
+    const world = controlled(quick);
+    world.controller.act({ [action]: { endpoint: ENDPOINT } }, 59_999);
+    expect(world.controller.nextMs).toBe(Number.POSITIVE_INFINITY);
+    world.controller.tick(DAY_MS);
+    expect(stateOf(world)).toBe(state);
+  });
+
+  test("is too late for an acceptance at the very millisecond of its end", () => {
+    const accept = "timeline:\n  - { at_seconds: 60, accept: { endpoint: ";
+    const { controller } = controlled(`${quick}\n${accept}${ENDPOINT} } }\n`);
+    expect(() => controller.tick(60_000)).toThrow(
+      `timeline[0]: ${ENDPOINT}: accept is not possible in the state expired`,
+    );
+  });
+
+  test.each([0, 31_536_001, 1.5])("cannot have %d seconds", (seconds) => {
+    expect(() => controlled(quick.replace("_seconds: 60", `_seconds: ${seconds}`))).toThrow(
+      "endpoint_services.vpce-svc-0123456789abcdef0.acceptance_timeout_seconds: ",
+    );
+  });
+});

@@ -66,7 +66,8 @@ test("HAProxy that wants PROXY headers is healthy, a server that does not is not
   writeFileSync(
     file,
     `defaults\n mode http\n timeout client 5s\n timeout connect 5s\n timeout server 5s
-frontend f\n bind :8080 accept-proxy\n http-request return status 200 content-type text/plain lf-string "saw %[src]"\n`,
+frontend f\n bind :8080 accept-proxy
+ http-request return status 200 content-type text/plain lf-string "saw %[src]"\n`,
   );
   for (const host of ["web-1", "web-3"]) start(w, host, [haproxy, "-db", "-q", "-f", file]);
   await w.serve("web-2", false);

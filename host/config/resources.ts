@@ -106,6 +106,9 @@ const endpointService = object({
     .optional()
     .describe("default: com.amazonaws.vpce.REGION.ID"),
   acceptance_required: truth.default(true),
+  acceptance_timeout_seconds: integer(1, 31_536_000)
+    .default(604_800)
+    .describe("after it an endpoint that waits for acceptance expires; AWS publishes no time"),
   allowed_principals: list(text(PRINCIPAL, "* or an ARN of IAM"), 50, 0)
     .default([])
     .describe("default: nobody"),

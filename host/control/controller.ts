@@ -88,11 +88,15 @@ export class Controller {
     return this.#compiled;
   }
 
-  /** When `tick` has something to do next, infinity if never: an end of draining, the timeline. */
+  /**
+   * When `tick` has something to do next, infinity if never: an end of draining, an acceptance
+   * that does not come, the timeline.
+   */
   get nextMs(): number {
     const groups = [...this.state.groups.values()].map(({ nextMs }) => nextMs);
     const nats = [...this.state.nats.values()].map(({ nextMs }) => nextMs);
-    return Math.min(this.#timelineMs, ...groups, ...nats);
+    const endpoints = [...this.state.endpoints.keys()].map((id) => this.state.expiryMs(id));
+    return Math.min(this.#timelineMs, ...groups, ...nats, ...endpoints);
   }
 
   get #timelineMs(): number {
@@ -109,6 +113,9 @@ export class Controller {
       for (const [name, group] of this.state.groups) this.#tell(name, group.tick(dueMs));
       for (const [id, nat] of this.state.nats) {
         for (const address of nat.tick(dueMs)) this.#nat(id, address, "released", dueMs);
+      }
+      for (const id of this.state.endpoints.keys()) {
+        if (this.state.expiryMs(id) <= dueMs) this.#step(id, "expire", dueMs);
       }
       while (this.#timelineMs <= dueMs) {
         this.#play(this.#nextEvent++, dueMs);

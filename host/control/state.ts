@@ -93,6 +93,15 @@ export class ControlState {
     return own ?? balancer?.attributes["load_balancing.cross_zone.enabled"] ?? false;
   }
 
+  /** When an endpoint expires unless its provider accepts or rejects it; infinity: never. */
+  expiryMs(id: string): number {
+    const record = this.endpoints.get(id);
+    if (record?.state !== "pendingAcceptance") return Number.POSITIVE_INFINITY;
+    const service = this.config.endpoint_services[this.config.endpoints[id]?.service ?? ""];
+    if (!service) return Number.POSITIVE_INFINITY;
+    return record.sinceMs + service.acceptance_timeout_seconds * 1000;
+  }
+
   /** The target groups of a listener with the weights that they have now. */
   forwards(loadBalancer: string, listener: number): { group: string; weight: number }[] {
     const config = this.config.load_balancers[loadBalancer]?.listeners[listener];

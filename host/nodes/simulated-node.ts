@@ -1,7 +1,8 @@
 /**
  * A node of the simulated fleet. Where a real one has an engine, this one has two maps and chooses
  * translated tuples as an engine does: a hash of the flow says where to begin, for every node
- * another, and what this node knows to be taken is passed over. Asking, adopting, waiting and refreshing are as in node.ts.
+ * another, and what this node knows to be taken is passed over. Asking, adopting, waiting and
+ * refreshing are as in node.ts.
  */
 import { DECISION_BYTES, inMidStream, sideOf } from "../engine/decision.ts";
 import type { KeyedRandom } from "../shard/random.ts";

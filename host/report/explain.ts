@@ -72,8 +72,9 @@ function lookupLine({ frame, flowBefore }: Explanation): string | undefined {
   if (frame.key === undefined) return undefined;
   if (!frame.found || !flowBefore) return "miss: no flow has this key";
   const { state, packetsFromClient, packetsFromService } = flowBefore;
-  const packets = `${counted(packetsFromClient, "packet")} from the client and ${count(packetsFromService)} from the service`;
-  return `hit on the ${frame.found.side} side: ${state}, ${packets} so far`;
+  const fromClient = `${counted(packetsFromClient, "packet")} from the client`;
+  const packets = `${fromClient} and ${count(packetsFromService)} from the service so far`;
+  return `hit on the ${frame.found.side} side: ${state}, ${packets}`;
 }
 
 function resourceLine({ service }: Explanation): string | undefined {
