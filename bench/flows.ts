@@ -30,6 +30,8 @@ const FRAME_LENGTHS = [
   ["IMIX", 0, "imix"],
   ["1514 bytes", 1514, "1514"],
 ] as const;
+/** Batches that the C twin digests. */
+const TWIN_DIGEST_BATCHES = 1024;
 /** 7 of 64, 4 of 594 and 1 of 1518 bytes. */
 const IMIX_BYTES = (7 * 64 + 4 * 594 + 1518) / 12;
 
@@ -160,7 +162,15 @@ export async function measureTraffic(
   const ipv6 = await Traffic.create({ flows, isIpv6: true });
   ipv6.create();
   ipv6.establish();
-  add("IPv6, 74 bytes", flows, ipv6.cost(effort.windows, effort.windowPackets), 74);
+  const cost6 = ipv6.cost(effort.windows, effort.windowPackets);
+  const row6 = add("IPv6, 74 bytes", flows, cost6, 74);
+  if (c) {
+    row6.twin = c.memory(flows, BATCH, effort.windows, "established", "staged", "64", "ipv6");
+    const digest = ipv6.digest(TWIN_DIGEST_BATCHES);
+    if (row6.twin.digest !== digest) {
+      throw new Error(`bench: IPv6: digest ${digest}, of twin ${row6.twin.digest}`);
+    }
+  }
   const { forward } = ipv6.engine.counters().verdicts;
   const total = Object.values(ipv6.engine.counters().verdicts).reduce((sum, n) => sum + n, 0);
   if (forward !== total) throw new Error(`bench: ${total - forward} IPv6 packets did not pass`);

@@ -7,6 +7,9 @@ import type { TwinFlows } from "./result.ts";
 
 const SOURCE = fileURLToPath(new URL("c/twin.c", import.meta.url));
 const FLAGS = ["-O3", "-march=native"];
+/** The families differ in what a tuple and a record are, so each is a program of its own. */
+const FAMILY_FLAGS = { ipv4: [], ipv6: ["-DTWIN_IPV6"] };
+type Family = keyof typeof FAMILY_FLAGS;
 
 interface TwinMemory {
   nsPerPacketMin: number;
@@ -24,21 +27,25 @@ export interface TwinFile {
 }
 
 export class CTwin {
-  readonly #program: string;
+  readonly #programs: Record<Family, string>;
 
   /** Compiles it into `folder`; what stands in the way is returned as one line. */
   static compile(folder: string): CTwin | string {
     if (!fs.existsSync(SOURCE)) return "C twin: skipped, bench/c/twin.c is not there";
-    const program = path.join(folder, "twin");
-    const built = spawnSync("gcc", [...FLAGS, "-o", program, SOURCE], { encoding: "utf8" });
-    if (built.error) return "C twin: skipped, gcc is not there";
-    if (built.status === 0) return new CTwin(program);
-    const error = built.stderr.split("\n").find((line) => line.includes("error"));
-    return `C twin: skipped, gcc refuses it: ${error ?? built.stderr.slice(0, 200)}`;
+    const programs = { ipv4: path.join(folder, "twin"), ipv6: path.join(folder, "twin6") };
+    for (const [family, flags] of Object.entries(FAMILY_FLAGS)) {
+      const words = [...FLAGS, ...flags, "-o", programs[family as Family], SOURCE];
+      const built = spawnSync("gcc", words, { encoding: "utf8" });
+      if (built.error) return "C twin: skipped, gcc is not there";
+      if (built.status === 0) continue;
+      const error = built.stderr.split("\n").find((line) => line.includes("error"));
+      return `C twin: skipped, gcc refuses it: ${error ?? built.stderr.slice(0, 200)}`;
+    }
+    return new CTwin(programs);
   }
 
-  private constructor(program: string) {
-    this.#program = program;
+  private constructor(programs: Record<Family, string>) {
+    this.#programs = programs;
   }
 
   memory(
@@ -48,20 +55,22 @@ export class CTwin {
     kind: "established" | "new" | "constant" = "established",
     way: "staged" | "single" = "staged",
     length: "64" | "imix" | "1514" = "64",
+    family: Family = "ipv4",
   ): TwinFlows {
     const words = ["memory", String(flows), String(batch), String(passes), kind, way, length];
-    const got = this.#run<TwinMemory>(words);
+    const got = this.#run<TwinMemory>(this.#programs[family], words);
     const { nsPerPacketMin: min, nsPerPacketMedian: median, newNsPerFlow: newNs, digest } = got;
     return { min, median, newNs, digest };
   }
 
   file(input: string, output?: string): TwinFile {
-    return this.#run<TwinFile>(["file", input, ...(output === undefined ? [] : [output])]);
+    const words = ["file", input, ...(output === undefined ? [] : [output])];
+    return this.#run<TwinFile>(this.#programs.ipv4, words);
   }
 
   /** @throws Error with what the twin said when it did not end well. */
-  #run<Answer>(words: string[]): Answer {
-    const run = spawnSync(this.#program, words, { encoding: "utf8", maxBuffer: 1 << 20 });
+  #run<Answer>(program: string, words: string[]): Answer {
+    const run = spawnSync(program, words, { encoding: "utf8", maxBuffer: 1 << 20 });
     if (run.status !== 0) throw new Error(`twin ${words.join(" ")}: ${run.stderr || run.signal}`);
     return JSON.parse(run.stdout) as Answer;
   }

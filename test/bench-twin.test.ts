@@ -8,6 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import * as abi from "../assembly/abi.ts";
 import type { Bytes } from "../fixtures/bytes.ts";
 import { eth, type Packet } from "../fixtures/packets.ts";
 import { LINKTYPE, pcapFile, type Record } from "../fixtures/write.ts";
@@ -24,6 +25,7 @@ import { xxh64 } from "./reference/xxh64.ts";
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
 const FOLDER = mkdtempSync(join(tmpdir(), "flowplane-twin-"));
 const TWIN = join(FOLDER, "twin");
+const TWIN6 = join(FOLDER, "twin6");
 const hasCompiler = spawnSync("gcc", ["--version"]).status === 0;
 const compared = (name: string, tests: () => void) =>
   hasCompiler ? describe(name, tests) : describe.skip(`${name}: left out, there is no gcc`, tests);
@@ -41,6 +43,7 @@ interface TwinReport {
 
 interface BenchExports extends EngineExports {
   generatorSeed(seed: number): void;
+  generatorFamily(isIpv6: number): void;
   runBatches(
     arena: number,
     strideBytes: number,
@@ -69,7 +72,9 @@ beforeAll(() => {
   bench = new WebAssembly.Module(readFileSync(wasm));
   const warnings = ["-Wall", "-Wextra", "-Werror"];
   const source = join(ROOT, "bench/c/twin.c");
-  execFileSync("gcc", ["-O3", "-march=native", ...warnings, "-o", TWIN, source]);
+  for (const [program, ...flags] of [[TWIN], [TWIN6, "-DTWIN_IPV6"]] as [string, ...string[]][]) {
+    execFileSync("gcc", ["-O3", "-march=native", ...warnings, ...flags, "-o", program, source]);
+  }
 }, 60_000);
 
 afterAll(() => rmSync(FOLDER, { recursive: true }));
@@ -80,7 +85,15 @@ function hex(digest: bigint): string {
 
 /** Verdicts that the twin knows nothing of stand at zero. */
 function twin(...words: (string | number)[]): TwinReport {
-  const report: TwinReport = JSON.parse(execFileSync(TWIN, words.map(String)).toString());
+  return reportOf(TWIN, words);
+}
+
+function twin6(...words: (string | number)[]): TwinReport {
+  return reportOf(TWIN6, words);
+}
+
+function reportOf(program: string, words: (string | number)[]): TwinReport {
+  const report: TwinReport = JSON.parse(execFileSync(program, words.map(String)).toString());
   const verdicts = VERDICT_NAMES.map((_, index) => report.verdicts[index] ?? 0);
   return { ...report, verdicts };
 }
@@ -92,24 +105,26 @@ function told({ verdicts, flows }: Counters) {
   return { verdicts: VERDICT_NAMES.map((name) => verdicts[name]), flows: rest };
 }
 
-/** Digest of all flow records; `flowCountMax` is the table's. */
-function recordsDigest(engine: Engine, flowCountMax: number): string {
+/** Digest of all flow records of one family; `flowCountMax` is its table's. */
+function recordsDigest(engine: Engine, flowCountMax: number, isIpv6: boolean): string {
+  const recordBytes = isIpv6 ? 128 : 64;
   const groups = Math.ceil((flowCountMax + Math.floor(flowCountMax / 100) + 16) / 16);
-  const first = engine.exports.flowRecord(engine.exports.flowAfter(0)) >>> 0;
-  const slot = (engine.exports.flowAfter(0) >>> 0) - 1;
-  return hex(engine.exports.xxh64(first - slot * 64, groups * 16 * 64, 0n));
+  const handle = engine.exports.flowAfter(isIpv6 ? abi.HANDLE_IPV6 : 0);
+  const slot = (handle & ~abi.HANDLE_IPV6) - 1;
+  const first = (engine.exports.flowRecord(handle) >>> 0) - slot * recordBytes;
+  return hex(engine.exports.xxh64(first, groups * 16 * recordBytes, 0n));
 }
 
 /** What `twin memory` does, done by the engine. */
-async function generated(flowCount: number, batch: number, passes: number) {
+async function generated(flowCount: number, batch: number, passes: number, isIpv6 = false) {
   const flowCountMax = Math.max(1024, Math.ceil(flowCount * 1.25));
   const engine = await createEngine({
     wasm: bench,
-    flowCountMax,
-    flow6CountMax: 1024,
+    flowCountMax: isIpv6 ? 1024 : flowCountMax,
+    flow6CountMax: isIpv6 ? flowCountMax : 1024,
     seed: new Uint8Array(16).fill(7),
   });
-  engine.setService(0, { sourceAddresses: ["203.0.113.1"] });
+  engine.setService(0, { sourceAddresses: ["203.0.113.1", "2001:db8:ffff::1"] });
   engine.setPort(0, { service: 0, peer: 1 });
   engine.setPort(1, { sides: "service", peer: 0 });
   const exports = engine.exports as BenchExports;
@@ -126,6 +141,7 @@ async function generated(flowCount: number, batch: number, passes: number) {
       isProcessed,
     );
   const window = Math.ceil(WINDOW_PACKETS / batch);
+  exports.generatorFamily(isIpv6 ? 1 : 0);
   exports.generatorSeed(1);
   run(1, Math.ceil(flowCount / batch), 1);
   run(3, Math.ceil(flowCount / batch), 1);
@@ -140,7 +156,7 @@ async function generated(flowCount: number, batch: number, passes: number) {
     run(0, 1, 1);
     digest = exports.digestFrames(batch, digest);
   }
-  const records = recordsDigest(engine, flowCountMax);
+  const records = recordsDigest(engine, flowCountMax, isIpv6);
   return { digest: hex(digest), records, ...told(engine.counters()) };
 }
 
@@ -155,6 +171,18 @@ compared("generated traffic", () => {
     const { digest, records, verdicts, flows: counts } = twin("memory", flows, batch, 2);
     expect({ digest, records, verdicts, flows: counts }).toEqual(expected);
     expect(verdicts[0]).toBeGreaterThan(WINDOW_PACKETS);
+  });
+
+  test.each([
+    [1_000, 64],
+    [1_000, 128],
+    [100_000, 128],
+  ])("of %i flows of IPv6 in batches of %i: the same", async (flows, batch) => {
+    const expected = await generated(flows, batch, 2, true);
+    const { digest, records, verdicts, flows: counts } = twin6("memory", flows, batch, 2);
+    expect({ digest, records, verdicts, flows: counts }).toEqual(expected);
+    expect(verdicts[0]).toBeGreaterThan(WINDOW_PACKETS);
+    expect(digest).not.toBe(twin("memory", flows, batch, 1).digest);
   });
 
   test("comes out the same frame by frame as in stages", () => {

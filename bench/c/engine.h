@@ -34,23 +34,16 @@ static const uint8_t strides[16] = {101, 109, 127, 131, 137, 149, 157, 163,
 /* The tuple under construction, and its two addresses as the sender's packet would carry them. */
 struct outside {
   struct tuple tuple;
-  uint64_t addresses;
+  addresses_t addresses;
   uint32_t protocol_zone;
 };
 
-/* Tuples that were foreseen for packets of the batch, and for which. */
+/* Tuples that were foreseen for packets of the batch, and for which; of IPv6 none is kept. */
 static struct tuple foreseen[BATCH_COUNT_MAX];
 static bool is_foreseen[BATCH_COUNT_MAX];
 
-static inline uint32_t source_of(uint64_t addresses) { return (uint32_t)addresses; }
-
-static inline uint32_t first_address(const struct service *service, uint64_t addresses) {
-  return (uint32_t)(hash_word(source_of(addresses)) >> 32) % service->pool_count;
-}
-
-static inline void take_address(struct outside *outside, const struct service *service,
-                                uint32_t index) {
-  outside->addresses = (outside->addresses & ~0xffffffffull) | service->pool_be[index];
+static inline uint32_t first_address(const struct service *service, const addresses_t *addresses) {
+  return (uint32_t)(hash_source(addresses) >> 32) % service->pool_count;
 }
 
 static bool is_unowned(const struct tuple *tuple, uint32_t now_ms) {
@@ -59,7 +52,7 @@ static bool is_unowned(const struct tuple *tuple, uint32_t now_ms) {
 }
 
 static bool is_tuple_free(struct outside *outside, uint32_t port_pair, uint32_t now_ms) {
-  set_tuple(&outside->tuple, outside->addresses, port_pair, outside->protocol_zone);
+  set_tuple(&outside->tuple, &outside->addresses, port_pair, outside->protocol_zone);
   return is_unowned(&outside->tuple, now_ms);
 }
 
@@ -88,9 +81,8 @@ static bool allocate_port(struct outside *outside, const struct packet *packet, 
 /* Finds a free service-side tuple for the flow that the packet begins. Returns a VERDICT_*. */
 static uint8_t translate(struct outside *outside, const struct service *service,
                          const struct packet *packet, uint32_t zone, uint32_t now_ms) {
-  uint64_t own = load64(packet->network + IPV4_SOURCE);
   uint32_t port_pair = ports_of(packet), count = service->pool_count;
-  outside->addresses = own;
+  outside->addresses = addresses_of(packet);
   outside->protocol_zone = packet->protocol | zone << 8;
   const struct tuple *known = &foreseen[packet - packets];
   if (is_foreseen[packet - packets] && known->rest >> 32 == outside->protocol_zone) {
@@ -101,10 +93,11 @@ static uint8_t translate(struct outside *outside, const struct service *service,
     bool is_free = is_tuple_free(outside, port_pair, now_ms);
     return is_free ? VERDICT_FORWARD : VERDICT_DROP_TUPLE_TAKEN;
   }
-  uint32_t first = first_address(service, own);
+  uint32_t first = first_address(service, &outside->addresses);
   uint32_t tries = count < POOL_TRIED_MAX ? count : POOL_TRIED_MAX;
   for (uint32_t step = 0; step < tries; step++) {
-    take_address(outside, service, first + step < count ? first + step : first + step - count);
+    uint32_t index = first + step < count ? first + step : first + step - count;
+    set_source(&outside->addresses, service->pool[index]);
     if (allocate_port(outside, packet, port_pair, now_ms)) return VERDICT_FORWARD;
   }
   return VERDICT_DROP_PORT_EXHAUSTED;
@@ -143,22 +136,26 @@ static void count_created(const struct flow *flow, const struct packet *packet) 
   else counters.udp++;
 }
 
-static uint64_t sum_addresses(uint64_t addresses) {
-  return (addresses & 0xffffffff) + (addresses >> 32);
+static void store_side(struct flow *flow, int side, const struct tuple *tuple) {
+  flow->sides[side] = (struct key){tuple->addresses, tuple->rest};
+#ifdef TWIN_IPV6
+  flow->ends[side][0] = *end_of(tuple, false);
+  flow->ends[side][1] = *end_of(tuple, true);
+#endif
 }
 
 /* Writes both tuples and what follows from them; false when the index has no room. */
 static bool fill(struct flow *flow, const struct packet *packet, const struct outside *outside,
                  bool is_indexed) {
   const struct tuple *inner = &packet->tuple, *outer = &outside->tuple;
-  flow->sides[SIDE_CLIENT] = (struct key){inner->addresses, inner->rest};
-  flow->sides[SIDE_SERVICE] = (struct key){outer->addresses, outer->rest};
+  store_side(flow, SIDE_CLIENT, inner);
+  store_side(flow, SIDE_SERVICE, outer);
   uint8_t flags = flow->flags & FLAG_SPILLED;
   if (flags) counters.spilled++;
   if (inner->swapped) flags |= FLAG_CLIENT_HIGH;
   if (outer->swapped) flags |= FLAG_SERVICE_HIGH;
   flow->flags = flags;
-  uint64_t before = sum_addresses(inner->addresses), after = sum_addresses(outer->addresses);
+  uint64_t before = sum_addresses(inner), after = sum_addresses(outer);
   flow->network_delta = delta_of(before, after);
   flow->transport_delta = delta_of(before + (uint32_t)inner->rest, after + (uint32_t)outer->rest);
   table.unindexed_count++;
@@ -171,8 +168,7 @@ static bool fill(struct flow *flow, const struct packet *packet, const struct ou
 
 static inline bool is_self(const struct tuple *tuple) {
   uint32_t port_pair = (uint32_t)tuple->rest;
-  bool is_same_address = (uint32_t)tuple->addresses == tuple->addresses >> 32;
-  return is_same_address && (port_pair & 0xffff) == port_pair >> 16;
+  return is_one_address(tuple) && (port_pair & 0xffff) == port_pair >> 16;
 }
 
 /* Makes the flow that the packet, from its client, begins; or NULL and why in `refusal`. */
@@ -232,18 +228,31 @@ static inline uint32_t direction_of(const struct flow *flow, uint32_t side,
   return (uint32_t)(flow->flags >> side & 1) ^ packet->tuple.swapped;
 }
 
+/* Addresses of the other side, and the header's checksum where there is one. */
+static inline void rewrite_addresses(uint8_t *ip, const struct flow *flow, uint32_t side,
+                                     uint32_t is_high) {
+#ifdef TWIN_IPV6
+  address_t *to = (address_t *)(ip + IPV6_SOURCE);
+  const address_t *ends = flow->ends[side ^ 1];
+  to[is_high] = ends[0];
+  to[is_high ^ 1] = ends[1];
+#else
+  uint64_t addresses = flow->sides[side ^ 1].addresses;
+  store64(ip + IPV4_SOURCE, pick(is_high, rotl64(addresses, 32), addresses));
+  uint32_t network_delta = delta_on(flow->network_delta, side);
+  store16(ip + IPV4_CHECKSUM, updated(load16(ip + IPV4_CHECKSUM), network_delta));
+#endif
+}
+
 /* The packet gets the tuple of the other side; a cut one as far as its fields are captured. */
 static inline void rewrite(const struct packet *packet, const struct flow *flow, uint32_t side,
                            uint32_t direction) {
   uint32_t out = side ^ 1;
   uint32_t is_high = (uint32_t)(flow->flags >> out & 1) ^ direction;
-  uint64_t addresses = flow->sides[out].addresses;
   uint32_t port_pair = (uint32_t)flow->sides[out].rest;
-  uint8_t *ip = packet->network, *transport = ip + packet->header_bytes;
-  store64(ip + IPV4_SOURCE, pick(is_high, rotl64(addresses, 32), addresses));
+  uint8_t *ip = network_of(packet), *transport = ip + packet->header_bytes;
+  rewrite_addresses(ip, flow, side, is_high);
   store32(transport, pick32(is_high, rotl32(port_pair, 16), port_pair));
-  uint32_t network_delta = delta_on(flow->network_delta, side);
-  store16(ip + IPV4_CHECKSUM, updated(load16(ip + IPV4_CHECKSUM), network_delta));
   bool is_udp = packet->protocol == PROTOCOL_UDP;
   uint32_t offset = pick32(is_udp, UDP_CHECKSUM, TCP_CHECKSUM);
   if (packet->kind != PACKET_FAST && packet->transport_bytes < offset + 2) return;
@@ -290,8 +299,8 @@ static inline bool finish_fast(struct frame *frame, const struct packet *packet,
                                const struct port *port) {
   struct flow *flow = packet->candidate;
   if (flow == NULL) return false;
-  uint32_t is_client_side = port->sides & is_same(&flow->sides[SIDE_CLIENT], &packet->tuple);
-  uint32_t is_service_side = port->sides >> 1 & is_same(&flow->sides[SIDE_SERVICE], &packet->tuple);
+  uint32_t is_client_side = port->sides & is_same(flow, SIDE_CLIENT, &packet->tuple);
+  uint32_t is_service_side = port->sides >> 1 & is_same(flow, SIDE_SERVICE, &packet->tuple);
   if (!(is_client_side | is_service_side)) return false;
   uint32_t side = is_client_side ^ 1;
   if (is_expired(flow, frame->time_ms)) return false;
@@ -377,21 +386,24 @@ __attribute__((always_inline))
 static inline void prefetch_beginning(const struct packet *packet, const uint8_t *tags) {
   uint32_t free_slots = tag_matches(tags, 0);
   if (free_slots) {
-    __builtin_prefetch(table.records + (tags - table.tags) + __builtin_ctz(free_slots), 1);
+    prefetch_record(table.records + (tags - table.tags) + __builtin_ctz(free_slots));
   }
   const struct port *port = &ports[frames[packet - packets].port];
   if (port->service == SERVICE_NONE) return;
   const struct service *service = &services[port->service];
   if (!may_begin(service, packet)) return;
-  struct outside outside = {.addresses = load64(packet->network + IPV4_SOURCE)};
+  struct outside outside = {.addresses = addresses_of(packet)};
   if (service->pool_count != 0) {
-    take_address(&outside, service, first_address(service, outside.addresses));
+    uint32_t first = first_address(service, &outside.addresses);
+    set_source(&outside.addresses, service->pool[first]);
   }
   uint32_t zone = zone_behind(port, zone_of(&packet->tuple));
   uint32_t port_pair = ports_of(packet);
-  set_tuple(&outside.tuple, outside.addresses, port_pair, packet->protocol | zone << 8);
+  set_tuple(&outside.tuple, &outside.addresses, port_pair, packet->protocol | zone << 8);
+#ifndef TWIN_IPV6
   is_foreseen[packet - packets] = service->pool_count == 0 || port_of(port_pair) >= PORT_MIN;
   foreseen[packet - packets] = outside.tuple;
+#endif
   __builtin_prefetch(first_bucket(outside.tuple.hash), 1);
   __builtin_prefetch(second_bucket(outside.tuple.hash), 1);
 }
@@ -405,9 +417,9 @@ static uint32_t probe_homes(uint32_t home_count, uint32_t index_count) {
     if (hits) {
       struct flow *group = table.records + (tags - table.tags);
       packet->candidate = group + __builtin_ctz(hits);
-      __builtin_prefetch(packet->candidate, 1);
+      prefetch_record(packet->candidate);
       uint32_t others = hits & (hits - 1);
-      if (others) __builtin_prefetch(group + __builtin_ctz(others), 1);
+      if (others) prefetch_record(group + __builtin_ctz(others));
       continue;
     }
     prefetch_beginning(packet, tags);
@@ -427,9 +439,9 @@ static uint32_t probe_index(uint32_t count, bool is_second) {
     uint32_t hits = probe_bucket(bucket, packet->tuple.hash);
     if (hits) {
       packet->candidate = flow_of_cell(bucket[__builtin_ctz(hits)]);
-      __builtin_prefetch(packet->candidate, 1);
+      prefetch_record(packet->candidate);
       uint32_t others = hits & (hits - 1);
-      if (others) __builtin_prefetch(flow_of_cell(bucket[__builtin_ctz(others)]), 1);
+      if (others) prefetch_record(flow_of_cell(bucket[__builtin_ctz(others)]));
     } else if (!is_second) {
       indexed[staying] = (struct wait){packet, second_bucket(packet->tuple.hash)};
       __builtin_prefetch(indexed[staying++].line);

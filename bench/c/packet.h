@@ -1,6 +1,7 @@
 /*
  * Frames, packets, the keyed hash, checksums, rewriting and the digest: the C twin of
- * assembly/{packet,hash,checksum,rewrite,digest}.ts and assembly/wire/. Little-endian machines.
+ * assembly/{packet,hash,checksum,rewrite,digest}.ts and assembly/wire/; ipv4.h or ipv6.h has what
+ * the family makes different. Little-endian machines.
  */
 #ifndef PACKET_H
 #define PACKET_H
@@ -61,9 +62,12 @@ static inline void describe(struct frame *frame, uint8_t *bytes, uint32_t captur
 
 /* A tuple in canonical order: the smaller endpoint first, whoever sent. */
 struct tuple {
-  uint64_t addresses;
+  uint64_t addresses; /* IPv6: a keyed digest of them */
   uint64_t rest; /* low port, high port, protocol, zone */
   uint64_t hash;
+#ifdef TWIN_IPV6
+  const struct address_pair *ends; /* the addresses: in the packet, or those under construction */
+#endif
   uint8_t swapped; /* 1 when the source is the larger endpoint */
 };
 
@@ -75,7 +79,9 @@ struct flow;
 struct packet {
   struct tuple tuple;
   struct flow *candidate; /* probably holds the flow; NULL = none seen */
+#ifndef TWIN_IPV6
   uint8_t *network;
+#endif
   uint32_t transport_bytes; /* present */
   uint8_t header_bytes;     /* from the network header to the transport header */
   uint8_t kind;
@@ -152,10 +158,6 @@ static inline uint64_t hash_final(uint64_t sum) {
   return hash ^ hash >> 29;
 }
 
-static inline uint64_t hash_tuple(uint64_t addresses, uint64_t rest) {
-  return hash_final(hash_pair(addresses, 0) + hash_pair(rest, 2));
-}
-
 static inline uint64_t hash_word(uint64_t word) {
   return hash_final(hash_pair(word, 6) + (word ^ word >> 31));
 }
@@ -194,26 +196,12 @@ static inline uint16_t updated_transport(uint32_t checksum, uint32_t delta, bool
 
 /* ---- parsing ---- */
 
-enum { ETHERNET_BYTES = 14, TYPE_IPV4 = 0x0008 /* as loaded */ };
-enum { IPV4_FRAGMENT = 6, IPV4_PROTOCOL = 9, IPV4_CHECKSUM = 10, IPV4_SOURCE = 12 };
+enum { ETHERNET_BYTES = 14 };
 enum { TCP_DATA_OFFSET = 12, TCP_FLAGS = 13, TCP_CHECKSUM = 16, UDP_CHECKSUM = 6 };
-enum { FRAGMENT_MASK = 0xff3f /* more fragments and offset, as loaded */ };
 
 static inline void decide(struct packet *packet, uint8_t verdict) {
   packet->kind = PACKET_DECIDED;
   packet->verdict = verdict;
-}
-
-/* `addresses` is source | destination << 32, `ports` source | destination << 16, as loaded. */
-static inline void set_tuple(struct tuple *tuple, uint64_t addresses, uint32_t ports,
-                             uint32_t protocol_zone) {
-  uint64_t source = (addresses & 0xffffffff) << 16 | (ports & 0xffff);
-  uint64_t destination = addresses >> 32 << 16 | ports >> 16;
-  bool swapped = source > destination;
-  tuple->swapped = swapped;
-  tuple->addresses = pick(swapped, rotl64(addresses, 32), addresses);
-  tuple->rest = pick32(swapped, rotl32(ports, 16), ports) | (uint64_t)protocol_zone << 32;
-  tuple->hash = hash_tuple(tuple->addresses, tuple->rest);
 }
 
 /* The ports as the packet carries them. */
@@ -232,58 +220,17 @@ static inline uint8_t tcp_flags(const uint8_t *transport) {
   return (bits & 7) | (bits >> 1 & 8);
 }
 
-/* A TCP or UDP header that is not captured whole. */
-static void parse_cut(struct packet *packet, uint32_t present, uint32_t total, uint32_t zone) {
-  const uint8_t *transport = packet->network + packet->header_bytes;
-  bool is_tcp = packet->protocol == PROTOCOL_TCP;
-  packet->kind = PACKET_FLOW;
-  packet->transport_bytes = present;
-  if (total < (is_tcp ? 20u : 8u)) return decide(packet, VERDICT_DROP_MALFORMED);
-  if (present < 4) return decide(packet, VERDICT_DROP_TRUNCATED);
-  if (is_tcp && present > TCP_DATA_OFFSET && !is_tcp_header_sound(transport, total)) {
-    return decide(packet, VERDICT_DROP_MALFORMED);
-  }
-  if (is_tcp && present > TCP_FLAGS) packet->flags = tcp_flags(transport);
-  set_tuple(&packet->tuple, load64(packet->network + IPV4_SOURCE), load32(transport),
-            packet->protocol | zone << 8);
-}
-
-static inline void parse_ipv4(struct packet *packet, uint8_t *ip, uint32_t bytes, uint32_t zone) {
-  packet->flags = 0;
-  packet->candidate = NULL;
-  if (bytes < 20) return decide(packet, VERDICT_DROP_TRUNCATED);
-  uint32_t header_bytes = (ip[0] & 15) << 2;
-  uint32_t total_bytes = __builtin_bswap16(load16(ip + 2));
-  if (total_bytes == 0) total_bytes = bytes;
-  if (ip[0] >> 4 != 4 || header_bytes < 20 || total_bytes < header_bytes) {
-    return decide(packet, VERDICT_DROP_MALFORMED);
-  }
-  if (bytes < header_bytes) return decide(packet, VERDICT_DROP_TRUNCATED);
-  uint8_t protocol = ip[IPV4_PROTOCOL];
-  bool is_tcp = protocol == PROTOCOL_TCP;
-  if (load16(ip + IPV4_FRAGMENT) & FRAGMENT_MASK) return decide(packet, VERDICT_PASS);
-  if (!is_tcp & (protocol != PROTOCOL_UDP)) return decide(packet, VERDICT_PASS);
-  const uint8_t *transport = ip + header_bytes;
-  packet->network = ip;
-  packet->header_bytes = (uint8_t)header_bytes;
-  packet->protocol = protocol;
-  uint32_t total = total_bytes - header_bytes;
-  uint32_t present = (bytes < total_bytes ? bytes : total_bytes) - header_bytes;
-  if (present < pick32(is_tcp, 20, 8)) return parse_cut(packet, present, total, zone);
-  /* A UDP packet takes the same way over bytes of its own, which mean nothing. */
-  const uint8_t *tcp = transport - pick32(is_tcp, 0, 20);
-  if (is_tcp & !is_tcp_header_sound(tcp, total)) return decide(packet, VERDICT_DROP_MALFORMED);
-  packet->kind = PACKET_FAST;
-  packet->transport_bytes = present;
-  packet->flags = (uint8_t)pick32(is_tcp, tcp_flags(tcp), 0);
-  set_tuple(&packet->tuple, load64(ip + IPV4_SOURCE), load32(transport), protocol | zone << 8);
-}
+#ifdef TWIN_IPV6
+#include "ipv6.h"
+#else
+#include "ipv4.h"
+#endif
 
 static inline void parse_frame(const struct frame *frame, struct packet *packet, uint32_t zone) {
   uint32_t bytes = frame->captured_bytes;
   if (bytes < ETHERNET_BYTES) return decide(packet, VERDICT_DROP_TRUNCATED);
-  if (load16(frame->bytes + 12) != TYPE_IPV4) return decide(packet, VERDICT_PASS);
-  parse_ipv4(packet, frame->bytes + ETHERNET_BYTES, bytes - ETHERNET_BYTES, zone);
+  if (load16(frame->bytes + 12) != TYPE_IP) return decide(packet, VERDICT_PASS);
+  parse_ip(packet, frame->bytes + ETHERNET_BYTES, bytes - ETHERNET_BYTES, zone);
 }
 
 /* ---- digest: XXH64 of every frame that goes out, the hashes chained ---- */

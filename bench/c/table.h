@@ -62,8 +62,24 @@ struct flow {
       uint16_t service;
     };
   };
+#ifdef TWIN_IPV6
+  address_t ends[2][2]; /* of each side: the smaller endpoint's, then the larger one's */
+#endif
 };
+#ifdef TWIN_IPV6
+_Static_assert(sizeof(struct flow) == 128, "a flow is two cache lines");
+#else
 _Static_assert(sizeof(struct flow) == 64, "a flow is one cache line");
+#endif
+
+/* Asks for the lines of a record; it is going to be written. */
+__attribute__((always_inline))
+static inline void prefetch_record(const struct flow *flow) {
+  __builtin_prefetch(flow, 1);
+#ifdef TWIN_IPV6
+  __builtin_prefetch((const char *)flow + 64, 1);
+#endif
+}
 
 enum { GROUP_SLOTS = 16, BUCKET_CELLS = 16, FIRST_BUCKET_RESERVE = 6 };
 enum { SPILL_GROUPS_MAX = 64, SPILL_COUNT_MAX = 255, SLOT_COUNT_MAX = (1 << 26) - 1 };
@@ -100,7 +116,7 @@ enum { SERVICE_COUNT_MAX = 16, POOL_COUNT_MAX = 64, SERVICE_NONE = 0xffff };
 struct service {
   bool adopts; /* TCP flows may begin in mid-stream */
   uint32_t pool_count;
-  uint32_t pool_be[POOL_COUNT_MAX];
+  address_t pool[POOL_COUNT_MAX];
 };
 
 static struct service services[SERVICE_COUNT_MAX];
@@ -215,14 +231,23 @@ static inline uint32_t probe_bucket(const uint32_t *bucket, uint64_t hash) {
 
 /* ---- lookup ---- */
 
-static inline bool is_same(const struct key *key, const struct tuple *tuple) {
-  return ((key->addresses ^ tuple->addresses) | (key->rest ^ tuple->rest)) == 0;
+/* True when the tuple is the flow's tuple of `side`. */
+static inline bool is_same(const struct flow *flow, int side, const struct tuple *tuple) {
+  const struct key *key = &flow->sides[side];
+  bool is_same = ((key->addresses ^ tuple->addresses) | (key->rest ^ tuple->rest)) == 0;
+#ifdef TWIN_IPV6
+  if (!is_same) return false;
+  return is_address(&flow->ends[side][0], end_of(tuple, false)) &&
+         is_address(&flow->ends[side][1], end_of(tuple, true));
+#else
+  return is_same;
+#endif
 }
 
 static struct flow *search_bucket(const uint32_t *bucket, const struct tuple *tuple, int side) {
   for (uint32_t hits = probe_bucket(bucket, tuple->hash); hits; hits &= hits - 1) {
     struct flow *flow = flow_of_cell(bucket[__builtin_ctz(hits)]);
-    if (is_same(&flow->sides[side], tuple)) return flow;
+    if (is_same(flow, side, tuple)) return flow;
   }
   return NULL;
 }
@@ -237,7 +262,7 @@ static struct flow *find_by_client_side(const struct tuple *tuple) {
   uint32_t hits = tag_matches(group_tags(group), tag_of(tuple->hash));
   for (; hits; hits &= hits - 1) {
     struct flow *flow = table.records + (size_t)group * GROUP_SLOTS + __builtin_ctz(hits);
-    if (is_same(&flow->sides[SIDE_CLIENT], tuple)) return flow;
+    if (is_same(flow, SIDE_CLIENT, tuple)) return flow;
   }
   return table.spills[group] == 0 ? NULL : find_by_index(tuple, SIDE_CLIENT);
 }

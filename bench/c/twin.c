@@ -3,7 +3,7 @@
  * WebAssembly. Same hash, tables, staging, states, ageing and port allocation as in assembly/, so
  * it gives the same frames, verdicts and flow records; test/bench-twin.test.ts compares them.
  *
- *   gcc -O3 -march=native -o twin bench/c/twin.c
+ *   gcc -O3 -march=native [-DTWIN_IPV6] -o twin bench/c/twin.c
  *   twin memory FLOWS BATCH PASSES [established|new|constant] [staged|single] [64|imix|1514]
  *   twin file IN [OUT]
  *
@@ -11,7 +11,10 @@
  * with and without processing. `file` replays a pcap (classic, little-endian, us, Ethernet) through
  * source NAT as `flowplane replay` does with its default scenario.
  *
- * Left out: IPv6, ICMP, other protocols, fragments, VLANs and other links (all pass untouched),
+ * Compiled for IPv6 it has the records, digests and lookups of IPv6, and `memory` alone.
+ *
+ * Left out: ICMP, other protocols, fragments, VLANs and other links, the family that it is not
+ * compiled for, extension headers (all pass untouched),
  * destination NAT, zones but the first. What is there has all of its checks.
  */
 #include <errno.h>
@@ -81,6 +84,18 @@ static inline uint32_t imix_bytes(uint64_t draw) {
   return kind == 0 ? 64 : kind == 1 ? 594 : 1518;
 }
 
+/* What follows the ports. */
+static inline void write_transport(uint8_t *transport, bool is_udp, uint32_t flags,
+                                   uint32_t bytes) {
+  uint64_t udp = 0x0000000077770000 | __builtin_bswap16((uint16_t)bytes);
+  store64(transport + 4, pick(is_udp, udp, 0x0000000100000001));
+  store32(transport + 12, 0x00040050 | flags << 8);
+  store32(transport + 16, 0x00004321);
+}
+
+#ifndef TWIN_IPV6
+enum { FRAME_BYTES_MIN = 64 };
+
 static inline void write_frame(uint8_t *frame, uint32_t flow, bool is_reply, uint32_t flags,
                                uint32_t bytes) {
   const uint32_t nat_be = 0x017100cb;
@@ -99,11 +114,33 @@ static inline void write_frame(uint8_t *frame, uint32_t flow, bool is_reply, uin
   store64(frame + 26, pick(is_reply, reply, onward));
   uint32_t port_pair = port_be | 0xbb01u << 16;
   store32(frame + 34, pick32(is_reply, rotl32(port_pair, 16), port_pair));
-  uint64_t udp = 0x0000000077770000 | __builtin_bswap16((uint16_t)(bytes - 34));
-  store64(frame + 38, pick(is_udp, udp, 0x0000000100000001));
-  store32(frame + 46, 0x00040050 | flags << 8);
-  store32(frame + 50, 0x00004321);
+  write_transport(frame + 34, is_udp, flags, bytes - 34);
 }
+#else
+static const uint64_t NAT6_PREFIX = 0x0000ffffb80d0120;
+enum { FRAME_BYTES_MIN = 74 };
+
+/* Clients are fd00::flow, servers 2001:db8::server. */
+static inline void write_frame(uint8_t *frame, uint32_t flow, bool is_reply, uint32_t flags,
+                               uint32_t bytes) {
+  const uint64_t client_prefix = 0xfd, server_prefix = 0xb80d0120;
+  uint32_t server = flow / 60000;
+  uint32_t port_be = __builtin_bswap16((uint16_t)(1024 + (flow - server * 60000)));
+  bool is_udp = (flow & 7) == 7;
+  store64(frame, 0x0202020202020202);
+  store64(frame + 8, 0x0060dd8602020202);
+  store32(frame + 16, (uint32_t)__builtin_bswap16((uint16_t)(bytes - 54)) << 16);
+  store16(frame + 20, (uint16_t)pick32(is_udp, 0x4011, 0x4006));
+  uint8_t *near = frame + pick32(is_reply, 38, 22), *far = frame + pick32(is_reply, 22, 38);
+  store64(near, pick(is_reply, NAT6_PREFIX, client_prefix));
+  store64(near + 8, __builtin_bswap64(pick(is_reply, 1, flow)));
+  store64(far, server_prefix);
+  store64(far + 8, __builtin_bswap64(server));
+  uint32_t port_pair = port_be | 0xbb01u << 16;
+  store32(frame + 54, pick32(is_reply, rotl32(port_pair, 16), port_pair));
+  write_transport(frame + 54, is_udp, flags, bytes - 54);
+}
+#endif
 
 static void generate(uint32_t count, int mode, uint32_t first, uint32_t flow_count) {
   uint32_t stride = captured_bytes == 64 ? STRIDE_BYTES : STRIDE_LARGE_BYTES;
@@ -116,6 +153,7 @@ static void generate(uint32_t count, int mode, uint32_t first, uint32_t flow_cou
     else if (mode == MODE_CONSTANT) flow = first;
     bool is_reply = is_answer || (!is_new && (draw >> 7 & 1));
     uint32_t bytes = captured_bytes == 0 ? imix_bytes(draw >> 12) : captured_bytes;
+    if (bytes < FRAME_BYTES_MIN) bytes = FRAME_BYTES_MIN;
     write_frame(frame, flow, is_reply, is_new ? 0x02 : 0x10, bytes);
     if (++since_ms == 30000) {
       since_ms = 0;
@@ -144,7 +182,12 @@ static void create_gateway(uint32_t flow_count) {
   uint32_t capacity = (uint32_t)(((uint64_t)flow_count * 5 + 3) / 4);
   if (capacity < 1024) capacity = 1024;
   if (!create_engine(capacity, seed)) fail("FLOWS: too many for the memory");
-  services[0] = (struct service){.pool_count = 1, .pool_be = {0x017100cb}};
+#ifdef TWIN_IPV6
+  const address_t nat = {NAT6_PREFIX, __builtin_bswap64(1)};
+#else
+  const address_t nat = 0x017100cb;
+#endif
+  services[0] = (struct service){.pool_count = 1, .pool = {nat}};
   ports[0] = (struct port){.service = 0, .peer = 1, .sides = CARRIES_CLIENT_SIDE};
   ports[1] = (struct port){.service = SERVICE_NONE, .peer = 0, .sides = CARRIES_SERVICE_SIDE};
 }
@@ -203,6 +246,7 @@ static void run_memory(uint32_t flow_count, uint32_t batch, uint32_t passes, int
   free(alone);
 }
 
+#ifndef TWIN_IPV6
 /* ---- captures ---- */
 
 enum { CHUNK_BYTES = 256 * 1024, RECORD_HEADER_BYTES = 16, RECORD_BYTES_MAX = 262144 + 16 };
@@ -307,7 +351,7 @@ static void create_replay(int64_t file_bytes, uint32_t given) {
   if (flows > 1 << 20) flows = 1 << 20;
   if (!create_engine(given != 0 ? given : (uint32_t)flows, (const uint8_t *)"flowplane replay")) fail("no memory");
   services[0] = (struct service){.adopts = true, .pool_count = 8};
-  for (uint32_t at = 0; at < 8; at++) services[0].pool_be[at] = 0x007100cb | (at + 1) << 24;
+  for (uint32_t at = 0; at < 8; at++) services[0].pool[at] = 0x007100cb | (at + 1) << 24;
   ports[0] = (struct port){.service = 0, .peer = 0, .sides = CARRIES_CLIENT_SIDE};
 }
 
@@ -339,6 +383,7 @@ static void run_file(const char *in, const char *out, uint32_t flows) {
   free(replay.buffer);
   close(replay.input);
 }
+#endif
 
 /* ---- command line ---- */
 
@@ -372,11 +417,13 @@ int main(int count, char **values) {
   static const char *const lengths[] = {"imix", "64", "1514", NULL};
   static const uint32_t length_bytes[] = {0, 64, 1514};
   if (count < 3) usage_error();
+#ifndef TWIN_IPV6
   if (strcmp(values[1], "file") == 0 && count <= 5) {
     bool has_out = count >= 4 && strcmp(values[3], "-") != 0;
     run_file(values[2], has_out ? values[3] : NULL, count == 5 ? number(values[4], 48000000) : 0);
     return 0;
   }
+#endif
   if (strcmp(values[1], "memory") != 0 || count < 5 || count > 8) usage_error();
   int mode = count > 5 ? choice(values[5], modes) : MODE_ESTABLISHED;
   bool is_single = count > 6 && choice(values[6], ways) == 1;
