@@ -9,7 +9,7 @@ import type { AddressInfo } from "node:net";
 import { promisify } from "node:util";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { namespaceExists } from "../host/io/namespaces.ts";
-import { readState } from "../host/lab/state.ts";
+import { logFile, readState, STATE_FOLDER } from "../host/lab/state.ts";
 import type { LiveEvent } from "../host/live/events.ts";
 import { socketPath } from "../host/live/lab.ts";
 import { inside, requireLab, uniqueName, until } from "./lab-harness.ts";
@@ -310,8 +310,10 @@ describe("the command", { timeout: 240_000 }, () => {
       stderr: expect.stringContaining(`namespace ${one}-inside exists`),
     });
     expect(readState(third)).toBeUndefined();
+    expect(existsSync(logFile(STATE_FOLDER, third))).toBe(false);
     process.kill(readState(one)?.pid ?? 0, "SIGTERM");
     await until("SIGTERM removes it", () => readState(one) === undefined);
+    await until("and its log", () => !existsSync(logFile(STATE_FOLDER, one)));
     expect(namespaceExists(`${one}-inside`)).toBe(false);
     expect(namespaceExists(`${other}-inside`)).toBe(true);
   });

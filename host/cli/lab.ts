@@ -74,13 +74,17 @@ async function runForeground(config: NetworkConfig, file: string, flags: LabFlag
   const failure = await Promise.race([signal, live.failed]);
   await live.stop();
   if (failure) throw new FlowplaneError(failure.message, { cause: failure });
+  // What a lab in the background had to say; one that fails keeps it for whoever asks why.
+  rmSync(logFile(STATE_FOLDER, live.plan.name), { force: true });
 }
 
 /** The error that a lab's own process has written last. */
 function lastError(log: string, name: string): string {
   const lines = readFileSync(log, "utf8").trim().split("\n");
   const error = lines.findLast((line) => line.startsWith("flowplane: "));
-  return error?.slice("flowplane: ".length) ?? `lab ${name}: has ended; see ${log}`;
+  if (error === undefined) return `lab ${name}: has ended; see ${log}`;
+  rmSync(log, { force: true });
+  return error.slice("flowplane: ".length);
 }
 
 export async function runDown(lab: string, flags: LabFlags): Promise<void> {
