@@ -57,7 +57,6 @@ test("a server names the endpoint and the client, and streams keep every byte", 
   const name = uniqueName();
   const text = LAB.replace("name: privatelink", `name: ${name}`)
     .replace("prefix: pl-", `prefix: ${name}-`)
-    .replace("attributes: {", "attributes: { proxy_protocol_v2.enabled: true,")
     .replace("acceptance_required: true", "acceptance_required: false")
     .replace("interval_seconds: 5", "interval_seconds: 5, timeout_seconds: 2");
   const config = parseConfig(text, "lab.yaml");
