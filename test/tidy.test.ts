@@ -255,8 +255,6 @@ describe("the tree", () => {
     const uses = IMPORTS.map(({ to }) => to);
     const tools = ["dev-node", "typescript", "@biomejs/biome", "binaryen", "@types/node", "uplot"];
     tools.push("@types/dns-packet");
-    // Installed ahead of the modules that bring their use.
-    tools.push("ioredis", "proxy-protocol-js");
     const names = Object.keys({ ...manifest.dependencies, ...manifest.devDependencies });
     const isUsed = (name: string) => uses.some((to) => to === name || to.startsWith(`${name}/`));
     const unused = names.filter((name) => !tools.includes(name) && !isUsed(name));
