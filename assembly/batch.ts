@@ -125,7 +125,7 @@ export function processBatch(count: u32): bool {
  * most 2^30 bytes, so offsets and lengths have no bit above that; then the room behind a frame
  * cannot wrap, and its sign tells whether the frame ends in the arena.
  */
-function areInside(count: u32): bool {
+export function areInside(count: u32): bool {
   const none = i32x4.splat(0);
   const arena = i32x4.replace_lane(none, 0, load<i32>(layout, LAYOUT_ARENA));
   const size = i32x4.replace_lane(none, 0, load<i32>(config, CONFIG_ARENA_BYTES));

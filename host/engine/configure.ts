@@ -30,6 +30,8 @@ export interface Settings {
   warmUp: boolean;
   /** CONFIG_PP2_*. */
   proxyProtocol: number;
+  /** Of a compact table: its gateway's first address as a number, and how many follow each other. */
+  gateway?: { address: number; count: number };
 }
 
 const OPTIONS: OptionNames<EngineOptions> = {
@@ -114,4 +116,6 @@ export function configure(
   }
   set(abi.CONFIG_TUPLE_HOLD_MS, TUPLE_HOLD_MS);
   set(abi.CONFIG_PP2, settings.proxyProtocol);
+  set(abi.CONFIG_COMPACT_ADDRESS, settings.gateway?.address ?? 0);
+  set(abi.CONFIG_COMPACT_ADDRESS_COUNT, settings.gateway?.count ?? 0);
 }
