@@ -47,9 +47,8 @@ import {
   PROTOCOL_UDP,
   packetAt,
 } from "../packet";
+import { parseAll } from "../stages";
 import { IPV4_CHECKSUM, IPV4_DESTINATION, IPV4_SOURCE } from "../wire/ipv4";
-import { parseFrame } from "../wire/link";
-import { parsePlain } from "../wire/plain";
 import { TCP_CHECKSUM, UDP_CHECKSUM } from "../wire/transport";
 import {
   account,
@@ -97,6 +96,7 @@ export function processCompact(count: u32): bool {
   if (count == 0) return true;
   if (!areInside(count)) return false;
   parseAll(count);
+  listAll(count);
   touch(lookups + LOOKUP_TAGS, lookupsEnd, LOOKUP_BYTES);
   probe(false);
   touch(lookups + LOOKUP_TAGS, lookupsEnd, LOOKUP_BYTES);
@@ -118,18 +118,14 @@ function addLine(record: usize): void {
   linesEnd += LINE_BYTES;
 }
 
-/** Parses all frames; lists the records of packets from outside, and groups for those of clients. */
-function parseAll(count: u32): void {
+/** Lists the records of packets from outside, and groups for those of clients. */
+function listAll(count: u32): void {
   lookupsEnd = lookups;
   linesEnd = lines;
   let packet = packetAt(0);
   const end = frames + <usize>(count * FRAME_BYTES);
   for (let descriptor = frames; descriptor < end; descriptor += FRAME_BYTES) {
     const port = ports + <usize>load<u16>(descriptor, FRAME_PORT) * PORT_BYTES;
-    if (!parsePlain(descriptor, packet, port)) {
-      parseFrame(descriptor, packet);
-      packet.candidate = 0;
-    }
     if (isCarried(packet, port)) {
       if (load<u8>(port, PORT_SIDES) & PORT_SIDE_SERVICE) {
         const record = namedRecord(packet);

@@ -300,7 +300,7 @@ function benchCommand(): Command {
     .addOption(
       new Option(
         "--part <name...>",
-        "measure only these: the engine, scaling with workers, latency, as many flows as fit, in the compact table as well",
+        "measure only these: the engine, workers, latency, as many flows as fit, compact flows",
       ).choices(["engine", "workers", "latency", "flows", "compact"]),
     )
     .addOption(

@@ -7,6 +7,8 @@ import type { Engine } from "./engine.ts";
 
 export const DECISION_BYTES = abi.DECIDED_BYTES;
 export const SIDE_BYTES = abi.DECIDED_SIDE_BYTES;
+/** What decisions fill of that; zeros follow. */
+export const DECIDED_END_BYTES = abi.DECIDED_SERVICE + 2;
 
 /** Which tuple of a flow: as clients see it, or as targets and remote servers do. */
 export type SideName = "client" | "service";

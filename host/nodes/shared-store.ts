@@ -14,9 +14,13 @@
  * last eight bytes, which are zero in every decision.
  */
 
-import * as abi from "../../assembly/abi.ts";
 import { wholeNumber } from "../engine/check.ts";
-import { DECISION_BYTES, SIDE_BYTES, type SideName } from "../engine/decision.ts";
+import {
+  DECIDED_END_BYTES,
+  DECISION_BYTES,
+  SIDE_BYTES,
+  type SideName,
+} from "../engine/decision.ts";
 import { type FlowStore, type Found, lifetimeMs, type StoreTimes } from "./store.ts";
 
 const REGION_SLOTS = 256;
