@@ -52,5 +52,5 @@ export function inMidStream(decision: Uint8Array): Uint8Array {
  */
 export function adoptDecision(engine: Engine, decision: Uint8Array, nowMs: number): number {
   engine.bytes.set(decision, engine.exports.decisionAddress() >>> 0);
-  return engine.exports.adoptFlow(nowMs >>> 0) >>> 0;
+  return engine.exports.adoptFlow(engine.clock.at(Math.trunc(nowMs))) >>> 0;
 }
