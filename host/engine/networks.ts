@@ -65,6 +65,7 @@ export class Networks {
     this.#madeBefore = this.#made;
     this.#made = new Map();
     try {
+      for (const id of tables.numbering ?? []) this.#numberFor(id);
       const address = this.#current === region.address ? region.address + half : region.address;
       this.#staging ??= new Uint8Array(half);
       for (let start = 0; start < half; start += SLICE_BYTES) {
@@ -207,7 +208,7 @@ export class Networks {
 
   /** Names that are left out are nobody's from here on; their numbers rest. */
   #forget(tables: NetworkTables): void {
-    const kept = new Set(tables.services.map(({ id }) => id));
+    const kept = new Set([...(tables.numbering ?? []), ...tables.services.map(({ id }) => id)]);
     for (const id of this.#numbers.keys()) if (!kept.has(id)) this.#numbers.delete(id);
   }
 }
