@@ -102,7 +102,11 @@ describe("layers", () => {
   });
 
   test("reports are pure: data in, text out", () => {
-    const isPure = (one: Import) => one.isType || under("host/report/", "host/replay/result")(one);
+    const isPure = (one: Import) =>
+      one.isType ||
+      under("host/report/", "host/replay/result", "host/page/document", "host/page/browser")(one);
+    expect(broken("host/page/document", under("host/page/browser"))).toEqual([]);
+    expect(broken("host/page/browser", () => false)).toEqual([]);
     expect(broken("host/report/", isPure)).toEqual([]);
     const leaves = under("host/control/", "host/cidr.ts", "host/address.ts");
     expect(broken("host/control/", (one) => one.isType || leaves(one))).toEqual([]);
