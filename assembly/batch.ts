@@ -271,7 +271,7 @@ function pass(
     rememberFragment(packet, record, handle, side, direction, nowMs);
   }
   if (packet.flags & TCP_SYN) clampSegments(packet, serviceOf(record));
-  if (packet.kind == PACKET_FAST) rewriteFast(packet, record, side, direction, 0);
+  if (packet.kind == PACKET_FAST) rewriteFast(packet, record, side, direction);
   else rewritePacket(packet, record, side, direction);
   // Before the stream is looked at: a header leaves on the port of the frame that causes it.
   if (load<u8>(port, PORT_SIDES) & PORT_SIDE_ROUTED) routeOut(descriptor, record, side);
