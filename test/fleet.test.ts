@@ -4,7 +4,7 @@
  */
 import type { ChildProcess } from "node:child_process";
 import { createInterface } from "node:readline";
-import { beforeEach, describe, expect, test } from "vitest";
+import { afterAll, beforeEach, describe, expect, test } from "vitest";
 import type { Fleet } from "../host/lab/fleet.ts";
 import type { LabPlan } from "../host/lab/plan.ts";
 import {
@@ -17,9 +17,11 @@ import {
   uniqueName,
   until,
 } from "./lab-harness.ts";
+import { endServers, killServer, startCluster } from "./redis-servers.ts";
 import { requireTool } from "./setup/tools.ts";
 
 beforeEach(({ skip }) => requireLab(skip));
+afterAll(endServers);
 
 const LISTENER = "10.0.1.50";
 
@@ -162,6 +164,51 @@ describe("three nodes", { timeout: 240_000 }, () => {
       expect(error).toBeUndefined();
       expect(end.sum_received.seconds).toBeGreaterThan(7);
       expect(fresh.length).toBeGreaterThan(10);
+      expect(fresh.filter((line) => !/^\d+$/.test(line))).toEqual([]);
+    });
+  });
+});
+
+/** Rounds before a master dies, before a node dies after that, and in all. */
+const MASTER_ROUNDS = 3;
+const NODE_ROUNDS = 14;
+const REDIS_ROUNDS = 22;
+/**
+ * A server of the cluster counts as dead after a second, and an election takes another one. Within
+ * this, a SYN that is sent again opens its connection.
+ */
+const FAILOVER_SECONDS = 20;
+
+describe("three nodes and a Redis cluster", { timeout: 300_000 }, () => {
+  test("lose a master and then a node, and no connection", async ({ skip }) => {
+    const python = requireTool("python3", skip);
+    requireTool("iperf3", skip);
+    const cluster = await startCluster(requireTool("redis-server", skip));
+    await scene(async (s) => {
+      const redis = { servers: cluster.servers, timeoutMs: 2000 };
+      const { name, fleet } = await fleetWith(s, { count: 3, perResource: 3, redis }, python);
+      const client = `${name}-c`;
+      const words = [LISTENER, `${CONNECTIONS}`, `${REDIS_ROUNDS}`, `${ECHO_SECONDS}`];
+      const echoes = linesOf(s.start(client, [python, "-c", ECHO_CLIENT, ...words]));
+      await until("all connections are open", () => echoes[0] === "open", 90_000);
+      const stream = inside(client, ["iperf3", "-c", LISTENER, "-t", "10", "-J"], 60_000);
+      await until("rounds are over", () => echoes.length > MASTER_ROUNDS, 60_000);
+      const fresh = linesOf(
+        s.start(client, [python, "-c", NEW_CLIENT, LISTENER, `${FAILOVER_SECONDS}`]),
+      );
+      await until("new connections come about", () => fresh.length > 5, 30_000);
+      killServer(cluster.aMaster());
+      await until("rounds are over", () => echoes.length > NODE_ROUNDS, 90_000);
+      const count = fresh.length;
+      await until("new connections come about", () => fresh.length > count + 20, 60_000);
+      process.kill(fleet.nodes[1]?.pid ?? 0, "SIGKILL");
+      await until("all rounds are over", () => echoes.length > REDIS_ROUNDS, 200_000);
+      const left = echoes.slice(1).map((line) => line.split(" ")[0]);
+      expect(left).toEqual(Array.from({ length: REDIS_ROUNDS }, () => `${CONNECTIONS}`));
+      expect(await adopted(fleet)).toBeGreaterThan(CONNECTIONS / 10);
+      const { error, end } = JSON.parse((await stream).stdout);
+      expect(error).toBeUndefined();
+      expect(end.sum_received.seconds).toBeGreaterThan(9);
       expect(fresh.filter((line) => !/^\d+$/.test(line))).toEqual([]);
     });
   });
