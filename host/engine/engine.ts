@@ -142,7 +142,8 @@ export class Engine {
     };
     const headers = () => new ServiceHeaders(exports, settings.proxyProtocol);
     const services = this.#layout(abi.LAYOUT_SERVICES);
-    this.#services = new ServiceTables(this.#view, services, tables, headers());
+    const usage = this.#layout(abi.LAYOUT_USAGE);
+    this.#services = new ServiceTables(this.#view, services, usage, tables, headers());
     const images = {
       address: this.#layout(abi.LAYOUT_NETWORK),
       bytes: settings.networkBytes * 2,
@@ -151,7 +152,7 @@ export class Engine {
       exports,
       bytes: this.bytes,
       view: this.#view,
-      usage: this.#layout(abi.LAYOUT_USAGE),
+      usage,
       capacities: this.#layout(abi.LAYOUT_CAPACITIES),
       capacityChanges: this.#layout(abi.LAYOUT_CAPACITY_CHANGES),
       region: images,
