@@ -131,6 +131,11 @@ export const FLOW_STATE_TERMINATED: u32 = 8; //   ended by the control plane: it
 export const FLOW_STATE_PROPOSED: u32 = 9; //     not yet decided: its packets wait (flow/decision.ts)
 export const FLOW_STATE_COUNT: u32 = 10;
 export const FLOW_TIMEOUT_COUNT: u32 = 8; //      those before it have a configured timeout
+export const TIMEOUT_SECONDS_MAX: u32 = 536870; // longest timeout but "never": below CLOCK_WINDOW_MS
+
+// The clock counts ms in 32 bits and is compared by signed difference (assembly/clock.ts).
+export const CLOCK_WINDOW_MS: u32 = 0x20000000; // 6.2 days: ages are brought into range once in that
+export const CLOCK_STEP_MS_MAX: u32 = 0x40000000; // 12.4 days: the longest step, and the greatest age
 
 // Compact record: half a cache line. The translation is not in it, the slot is the translation
 // (compact/table.ts). Addresses and ports as the packet of the client carries them.
@@ -245,6 +250,8 @@ export const SERVICE_CAPACITY: u32 = 78; //       2  number of its CAPACITY reco
 export const SERVICE_RULES_ENDPOINT: u32 = 80; // 4  address of RULES, 0 = everything passes
 export const SERVICE_RULES_INBOUND: u32 = 84; //  4
 export const SERVICE_RULES_OUTBOUND: u32 = 88; // 4
+export const SERVICE_PP2_SUM: u32 = 92; //        2  folded sum of the template's words, its CRC taken as zero
+export const SERVICE_PP2_SUM6: u32 = 94; //       2
 export const SERVICE_BYTES: u32 = 128;
 export const SERVICE_COUNT_MAX: u32 = 16384;
 export const SERVICE_NONE: u32 = 0xffff;
@@ -339,8 +346,8 @@ export const USAGE_OCTETS_CLIENT: u32 = 16;
 export const USAGE_OCTETS_SERVICE: u32 = 24;
 export const USAGE_FLOWS_CREATED: u32 = 32;
 export const USAGE_FLOWS_ACTIVE: u32 = 40;
-export const USAGE_PORTS_EXHAUSTED: u32 = 48; //  flows refused for want of a source port
-export const USAGE_POLICED: u32 = 56; //          1 = every packet is held against its capacity
+export const USAGE_POLICED: u32 = 48; //          1 = every packet is held against its capacity
+export const USAGE_PP2_SHIFTS: u32 = 56; //       two SHIFT_*, by side: what the header adds to numbers of IPv4 flows
 // The first line is what packets touch; the rest is what flows touch.
 export const USAGE_FLOWS_TCP: u32 = 64; //        created
 export const USAGE_FLOWS_UDP: u32 = 72;
@@ -357,7 +364,11 @@ export const USAGE_UNINTENDED: u32 = 152; //      packets that no listener takes
 export const USAGE_BLOCKED: u32 = 160; //         six cells: security groups, inbound then outbound; TCP, UDP, other
 export const USAGE_BLOCKED_ENDPOINT: u32 = 208; // flows that the endpoint's security group has blocked
 export const USAGE_DROPPED: u32 = 216; //         packets dropped for any reason that names the service
+export const USAGE_PORTS_EXHAUSTED: u32 = 224; // flows refused for want of a source port
 export const USAGE_BYTES: u32 = 320; //           an odd number of lines: hot ones spread over the cache
+export const SHIFT_DELTA: u32 = 0; //             2  one's complement, for the checksum
+export const SHIFT_AMOUNT: u32 = 2; //            2  signed
+export const SHIFT_BYTES: u32 = 4;
 // Capacity of a resource, shared by its services. Record 0 is nobody's.
 export const CAPACITY_IS_DROPPING: u32 = 0; //    4  1 = what is over is dropped
 export const CAPACITY_UNITS: u32 = 4; //          4  as they are now
@@ -436,6 +447,8 @@ export const WALK_BASE_NS: u32 = 72; //           8  instant of the first record
 export const WALK_EARLIEST_NS: u32 = 80; //       8
 export const WALK_LATEST_NS: u32 = 88; //         8
 export const WALK_LAST_NS: u32 = 96; //           8  instant of the last record walked
+export const WALK_ELAPSED_MS: u32 = 104; //       8  ms from the first record to the last one walked
+export const WALK_CLOCK_MS: u32 = 112; //         4  virtual clock of the last record walked
 export const WALK_BYTES: u32 = 128;
 
 export const WALK_STOP_FULL: u32 = 0; //          as many descriptors as asked for

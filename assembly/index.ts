@@ -40,7 +40,9 @@ import {
   SERVICE_NONE,
   USAGE_BYTES,
 } from "./abi";
-import { prepareSweep } from "./compact/flow";
+import { resetSelection } from "./capture/select";
+import { moveClock, resetClock } from "./clock";
+import { forgetAll, prepareSweep } from "./compact/flow";
 import { recordOf, reserveCompact, slotCount } from "./compact/table";
 import { departures, reserveDevices } from "./depart";
 import { emits, reserveEmits } from "./emit";
@@ -76,7 +78,6 @@ export { writeRecord } from "./capture/record";
 export { selectFrames } from "./capture/select";
 export * from "./capture/walk";
 export { processCompact } from "./compact/batch";
-export { forgetAll as expireCompact } from "./compact/flow";
 export { decisionsAddress, digestDecisions, listDecisions } from "./decision";
 export { listDepartures, placeAddress } from "./depart";
 export { digestFrames, xxh64 } from "./digest";
@@ -154,6 +155,8 @@ export function create(): u32 {
   prepareStates();
   forgetExhausted();
   prepareSweep();
+  resetClock();
+  resetSelection();
   return 0;
 }
 
@@ -198,6 +201,12 @@ export function compactAfter(handle: u32): u32 {
     if (load<u8>(recordOf(slot), COMPACT_STATE) != 0) return slot + 1;
   }
   return 0;
+}
+
+/** Forgets every flow of the compact table whose port nobody may miss at `nowMs`; returns how many. */
+export function expireCompact(nowMs: u32): u32 {
+  moveClock(nowMs);
+  return forgetAll(nowMs);
 }
 
 /** Address of the compact record that a handle names, 0 when no flow lives there. */
@@ -254,11 +263,13 @@ export function terminate(service: u32, address: usize, addressBytes: u32, portB
 
 /** Forgets every flow that is over at `nowMs`; returns how many. */
 export function expire(nowMs: u32): u32 {
+  moveClock(nowMs);
   return forgetExpired(flowTable(0), nowMs) + forgetExpired(flowTable(1), nowMs);
 }
 
 /** Takes every flow that is over at `nowMs` out of the active ones, as the sweep does in time. */
 export function sweepAll(nowMs: u32): void {
+  moveClock(nowMs);
   sweepGroups(flowTable(0), nowMs, flowTable(0).groupCount);
   sweepGroups(flowTable(1), nowMs, flowTable(1).groupCount);
 }

@@ -47,7 +47,7 @@ export interface Setup {
 }
 
 /** What takes batches: an engine, or the compact one, which makes no frames of its own. */
-export type Batched = Pick<Engine, "arena" | "bytes" | "descriptors" | "process"> &
+export type Batched = Pick<Engine, "arena" | "bytes" | "clock" | "descriptors" | "process"> &
   Partial<Pick<Engine, "emits" | "emitCount">>;
 
 const SEED = Uint8Array.from({ length: 16 }, (_, i) => i);
@@ -108,7 +108,7 @@ function sendBatch(engine: Batched, arrivals: readonly Arrival[]): Departure[] {
     bytes.set(frame, next);
     starts.push(next);
     const port = arrivals[i]?.port ?? 0;
-    const timeMs = (arrivals[i]?.timeMs ?? 0) >>> 0;
+    const timeMs = engine.clock.at(arrivals[i]?.timeMs ?? 0);
     descriptors.set([next, frame.length, timeMs, port, 0, 0, 0, frame.length], i * 8);
     next += frame.length + CANARY_BYTES;
   });

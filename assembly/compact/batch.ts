@@ -34,6 +34,7 @@ import {
 } from "../abi";
 import { areInside } from "../batch";
 import { deltaOf, updated, updatedUdp } from "../checksum";
+import { isInWindow, moveClock } from "../clock";
 import { countUp } from "../counters";
 import { countUsage, forward } from "../established";
 import { nextState, STATE_REOPEN } from "../flow/state";
@@ -185,13 +186,15 @@ function finishAll(count: u32): void {
     const descriptor = frames + <usize>(index * FRAME_BYTES);
     const packet = packetAt(index);
     const port = ports + <usize>load<u16>(descriptor, FRAME_PORT) * PORT_BYTES;
+    const nowMs = load<u32>(descriptor, FRAME_TIME_MS);
+    if (!isInWindow(nowMs)) moveClock(nowMs);
     store<u16>(descriptor, load<u16>(port, PORT_PEER), FRAME_PORT_OUT);
     const isOutside = (load<u8>(port, PORT_SIDES) & PORT_SIDE_SERVICE) != 0;
     if (packet.kind == PACKET_DECIDED) giveVerdict(descriptor, packet.verdict);
     else if (!isCarried(packet, port)) giveVerdict(descriptor, VERDICT_DROP_UNINTENDED);
     else if (isOutside) finishFromService(descriptor, packet);
     else finishFromClient(descriptor, packet);
-    sweep(load<u32>(descriptor, FRAME_TIME_MS));
+    sweep(nowMs);
   }
 }
 

@@ -25,7 +25,7 @@ import {
   USAGE_PORTS_EXHAUSTED,
 } from "../abi";
 import { countDown, countUp } from "../counters";
-import { firstState, holdMsOf, timeoutMsOf } from "../flow/state";
+import { firstState, holdMsOf, inRange, timeoutMsOf } from "../flow/state";
 import { tagMatches } from "../flow/table";
 import { counters, usage } from "../memory";
 import { Packet, PROTOCOL_UDP, TCP_ACK, TCP_RST, TCP_SYN } from "../packet";
@@ -194,6 +194,20 @@ export function sweep(nowMs: u32): void {
   dueGroups--;
   if (sweepGroup >= groupCount()) sweepGroup = 0;
   forgetIn(groupTags(sweepGroup++), nowMs);
+}
+
+/** Brings the ages of all flows into range; each lies within range of `agedMs` (clock.ts). */
+export function ageCompact(agedMs: u32, nowMs: u32): void {
+  for (let group: u32 = 0; group < groupCount(); group++) {
+    const groupAt = groupTags(group);
+    let live = ~tagMatches(groupAt, 0) & 0xffff;
+    while (live) {
+      const record = recordOf(slotOfTags(groupAt) + ctz(live));
+      live &= live - 1;
+      const seenMs = inRange(load<u32>(record, COMPACT_LAST_SEEN_MS), agedMs, nowMs);
+      store<u32>(record, seenMs, COMPACT_LAST_SEEN_MS);
+    }
+  }
 }
 
 /** Forgets every flow that may be forgotten at `nowMs`; returns how many. */

@@ -11,6 +11,7 @@
  */
 import * as abi from "../../assembly/abi.ts";
 import { addressBytes, addressText } from "../address.ts";
+import { Clock } from "../clock.ts";
 import { EngineError } from "../errors.ts";
 import type { Counters, EngineOptions, Flow, LinkKind, Region, Usage } from "./api.ts";
 import {
@@ -68,6 +69,8 @@ export class CompactEngine {
   /** Descriptors of the batch, as `Engine.descriptors`. */
   readonly descriptors: Uint32Array<ArrayBuffer>;
   readonly exports: EngineExports;
+  /** Makes times of descriptors of those of the host. */
+  readonly clock: Clock = new Clock();
   /** Flows that the table has slots for. */
   readonly slotCount: number;
   /** Memory of the table in bytes. */
@@ -159,7 +162,7 @@ export class CompactEngine {
 
   /** Forgets every flow whose port nobody may miss at `nowMs`; returns how many. */
   expire(nowMs: number): number {
-    return this.exports.expireCompact(nowMs) >>> 0;
+    return this.exports.expireCompact(this.clock.at(nowMs)) >>> 0;
   }
 
   #read(handle: number, record: number): Flow {

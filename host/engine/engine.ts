@@ -6,6 +6,7 @@
  */
 import * as abi from "../../assembly/abi.ts";
 import { addressBytes } from "../address.ts";
+import { Clock } from "../clock.ts";
 import { EngineError } from "../errors.ts";
 import type {
   Counters,
@@ -74,6 +75,8 @@ export class Engine {
   readonly flowTableBytes: number;
   readonly flow6TableBytes: number;
   readonly exports: EngineExports;
+  /** What makes times of descriptors of the host's, where pauses may be longer than 12 days. */
+  readonly clock: Clock = new Clock();
   /** @internal Address of the list of departures. */
   readonly departuresAddress: number;
   readonly #view: DataView<ArrayBuffer>;
@@ -119,7 +122,8 @@ export class Engine {
     };
     const headers = () => new ServiceHeaders(exports, settings.proxyProtocol);
     const services = this.#layout(abi.LAYOUT_SERVICES);
-    this.#services = new ServiceTables(this.#view, services, tables, headers());
+    const usage = this.#layout(abi.LAYOUT_USAGE);
+    this.#services = new ServiceTables(this.#view, services, usage, tables, headers());
     const images = {
       address: this.#layout(abi.LAYOUT_NETWORK),
       bytes: settings.networkBytes * 2,
@@ -128,7 +132,7 @@ export class Engine {
       exports,
       bytes: this.bytes,
       view: this.#view,
-      usage: this.#layout(abi.LAYOUT_USAGE),
+      usage,
       capacities: this.#layout(abi.LAYOUT_CAPACITIES),
       capacityChanges: this.#layout(abi.LAYOUT_CAPACITY_CHANGES),
       region: images,
@@ -405,11 +409,12 @@ export class Engine {
   }
 
   /**
-   * Forgets every flow that is over at `nowMs`, by default the clock of the last packet; returns
-   * how many.
+   * Forgets every flow that is over at `nowMs` of the host's clock (a whole number), by default at
+   * the time of the last packet; returns how many.
    */
-  expire(nowMs = this.#lastMs): number {
-    return this.#run(() => (nowMs === undefined ? 0 : this.exports.expire(nowMs) >>> 0));
+  expire(nowMs?: number): number {
+    const word = nowMs === undefined ? this.#lastMs : this.clock.at(nowMs);
+    return this.#run(() => (word === undefined ? 0 : this.exports.expire(word) >>> 0));
   }
 }
 

@@ -10,7 +10,7 @@ import { NetworkImage } from "./image.ts";
 import type { EngineExports } from "./module.ts";
 import type { CapacityChange, CapacityState, NetworkTables } from "./network.ts";
 import { packNetwork } from "./pack.ts";
-import type { ServiceHeaders } from "./proxy.ts";
+import { putShifts, type ServiceHeaders } from "./proxy.ts";
 
 /** What a step of a load does: packs (the more the tables say, the longer), or clears and copies. */
 export type LoadStep = "pack" | "copy";
@@ -65,6 +65,7 @@ export class Networks {
     this.#madeBefore = this.#made;
     this.#made = new Map();
     try {
+      for (const id of tables.numbering ?? []) this.#numberFor(id);
       const address = this.#current === region.address ? region.address + half : region.address;
       this.#staging ??= new Uint8Array(half);
       for (let start = 0; start < half; start += SLICE_BYTES) {
@@ -142,7 +143,7 @@ export class Networks {
 
   /** Sets the limits of capacities, new ones full and at their least; what they have counted stays. */
   #police({ capacities = {}, services }: NetworkTables): void {
-    const { view, usage } = this.#memory;
+    const { view, usage, headers } = this.#memory;
     for (const [name, { units = 1, unitsMax = units, mode = "report" }] of Object.entries(
       capacities,
     )) {
@@ -155,8 +156,10 @@ export class Networks {
       put(abi.CAPACITY_UNITS, Math.min(Math.max(now, units), unitsMax));
     }
     for (const { id, capacity } of services) {
-      const block = usage + this.#numberFor(id) * abi.USAGE_BYTES;
+      const number = this.#numberFor(id);
+      const block = usage + number * abi.USAGE_BYTES;
       view.setUint32(block + abi.USAGE_POLICED, Number(capacity !== undefined), true);
+      putShifts(view, block, headers.get(number));
     }
   }
 
@@ -207,7 +210,7 @@ export class Networks {
 
   /** Names that are left out are nobody's from here on; their numbers rest. */
   #forget(tables: NetworkTables): void {
-    const kept = new Set(tables.services.map(({ id }) => id));
+    const kept = new Set([...(tables.numbering ?? []), ...tables.services.map(({ id }) => id)]);
     for (const id of this.#numbers.keys()) if (!kept.has(id)) this.#numbers.delete(id);
   }
 }

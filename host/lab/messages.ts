@@ -4,7 +4,9 @@
  * request changes takes effect between two batches, at once.
  */
 import type { Counters, Flow, PortOptions, ServiceOptions, Usage } from "../engine/api.ts";
+import type { DecidedFlow } from "../engine/decision.ts";
 import type { NetworkTables } from "../engine/network.ts";
+import type { Answers, NodeCounters, Questions } from "../nodes/undecided.ts";
 import type { DeviceCounts, LoopDevice } from "./loop.ts";
 
 /** What a worker can be asked; each method answers with its result. */
@@ -28,6 +30,14 @@ export interface WorkerApi {
   flows(most: number): { flows: Flow[]; total: number };
   /** Time that the worker's thread has spent, in microseconds. */
   cpu(): { userMicros: number; systemMicros: number };
+  /** What was found out about the frames that wait; nothing when nobody could be asked. */
+  answer(answers: Answers | undefined): void;
+  /** What became of frames that had to wait; nothing where flows begin without asking. */
+  decisions(): NodeCounters | undefined;
+  /** Some of the decided flows, and the handle to go on behind; see `decidedAfter`. */
+  decided(after: number): { flows: DecidedFlow[]; last: number };
+  /** Ends those of the flows that are still the same. */
+  end(flows: readonly DecidedFlow[]): void;
   stop(): void;
 }
 
@@ -45,7 +55,8 @@ export type Message =
   | { id: number; error: string }
   | { id: 0; event: "ready" }
   | { id: 0; event: "gone"; device: string }
-  | { id: 0; event: "capture-ended"; reason: string };
+  | { id: 0; event: "capture-ended"; reason: string }
+  | { id: 0; event: "ask"; questions: Questions; nowMs: number };
 
 /** What a worker starts with. */
 export interface WorkerStart {
@@ -67,6 +78,8 @@ export interface WorkerStart {
   merges: boolean;
   spinMs: number;
   busyPollMs: number;
+  /** Frames that may wait until their flow is decided; undefined: flows begin without asking. */
+  undecidedMax?: number | undefined;
   /** pcapng that everything is written to, begun already. */
   captureFile: string | undefined;
 }

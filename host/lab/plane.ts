@@ -5,19 +5,50 @@
 import { MessageChannel, type MessagePort, Worker } from "node:worker_threads";
 import { FlowplaneError } from "../errors.ts";
 import { loadSyscalls, type Syscalls, type Window } from "../io/syscalls.ts";
+import type { Answers, Questions } from "../nodes/undecided.ts";
 import type { Message, Method, Request, WorkerApi, WorkerStart } from "./messages.ts";
 
 const START_MS_MAX = 30_000;
 const STOP_MS_MAX = 5000;
 
-type Result<M extends Method> = ReturnType<WorkerApi[M]>;
+export type Result<M extends Method> = ReturnType<WorkerApi[M]>;
 
 interface Waiting {
   resolve(value: unknown): void;
   reject(error: Error): void;
 }
 
-type PlaneEvent = Extract<Message, { event: "gone" | "capture-ended" }>;
+type PlaneEvent = Extract<Message, { id: 0 }>;
+
+export interface NodeState {
+  node: number;
+  /** 0 while it is down. */
+  pid: number;
+  isUp: boolean;
+  /** How often it has been started anew. */
+  restarts: number;
+  /** Names of the resources that it serves. */
+  resources: string[];
+}
+
+/** What moves a lab's packets, as whoever directs it sees it. */
+export interface Plane {
+  readonly workerCount: number;
+  /** Processes that share the work; none where this one does it all. */
+  readonly nodes: readonly NodeState[];
+  /** Called when a node has come up or has gone down. */
+  onNode: (node: NodeState) => void;
+  /** Called with the name of a device that has gone away. */
+  onGone: (device: string) => void;
+  /** Called when a capture could not be written any further; the lab goes on. */
+  onCaptureEnded: (reason: string) => void;
+  /** Asks all workers; answers in their order. */
+  all<M extends Method>(method: M, ...words: Parameters<WorkerApi[M]>): Promise<Result<M>[]>;
+  /** Stops all workers after their batch, and ends those by force that do not. */
+  stop(): Promise<void>;
+  /** Resolves when packets are moved no longer although nobody has stopped it, with the reason. */
+  readonly failed: Promise<Error>;
+}
 
 /** One worker. */
 class PlaneWorker {
@@ -99,15 +130,18 @@ export type PlaneStart = Omit<WorkerStart, "index" | "wakeFd" | "devices"> & {
   queues: WorkerStart["devices"][];
 };
 
-export class DataPlane {
+export class DataPlane implements Plane {
   readonly #system: Syscalls;
   readonly #workers: PlaneWorker[] = [];
   readonly #wakeFds: number[] = [];
   readonly #one: Window;
-  /** Called with the name of a device that has gone away. */
+  readonly nodes = [];
+  onNode: (node: NodeState) => void = () => undefined;
   onGone: (device: string) => void = () => undefined;
-  /** Called when a capture could not be written any further; the lab goes on. */
   onCaptureEnded: (reason: string) => void = () => undefined;
+  /** Answers what a worker asks about frames that wait; nothing when nobody can be asked. */
+  onAsk: (questions: Questions, nowMs: number) => Promise<Answers | undefined> = async () =>
+    undefined;
 
   private constructor(system: Syscalls) {
     this.#system = system;
@@ -142,21 +176,26 @@ export class DataPlane {
     };
     const happened = (event: PlaneEvent) => {
       if (event.event === "gone") this.onGone(event.device);
-      else this.onCaptureEnded(event.reason);
+      else if (event.event === "capture-ended") this.onCaptureEnded(event.reason);
+      else if (event.event === "ask") void this.#ask(worker, event.questions, event.nowMs);
     };
-    this.#workers.push(new PlaneWorker({ ...start, wakeFd }, wake, happened));
+    const worker = new PlaneWorker({ ...start, wakeFd }, wake, happened);
+    this.#workers.push(worker);
+  }
+
+  async #ask(worker: PlaneWorker, questions: Questions, nowMs: number): Promise<void> {
+    const answers = await this.onAsk(questions, nowMs).catch(() => undefined);
+    await worker.call("answer", [answers]).catch(() => undefined);
   }
 
   get workerCount(): number {
     return this.#workers.length;
   }
 
-  /** Asks all workers; answers in their order. */
   all<M extends Method>(method: M, ...words: Parameters<WorkerApi[M]>): Promise<Result<M>[]> {
     return Promise.all(this.#workers.map((worker) => worker.call(method, words)));
   }
 
-  /** Stops all workers after their batch, and ends those by force that do not. */
   async stop(): Promise<void> {
     for (const worker of this.#workers) worker.call("stop", []).catch(() => undefined);
     const late = Promise.withResolvers<void>();
@@ -167,7 +206,7 @@ export class DataPlane {
     for (const fd of this.#wakeFds.splice(0)) this.#system.close(fd);
   }
 
-  /** Resolves when a worker has ended by itself, with the reason. */
+  /** As soon as one worker has ended by itself. */
   get failed(): Promise<Error> {
     const ends = this.#workers.map(async (worker) => {
       await worker.ended;

@@ -31,8 +31,7 @@ const SLOT_WORDS = 2 * LINE_WORDS;
 export const DECISION_WORDS = DECISION_BYTES / 4;
 const KEPT_WORDS = SLOT_WORDS - HEAD_WORDS;
 const SIDE_WORDS = SIDE_BYTES / 4;
-if (4 * KEPT_WORDS < abi.DECIDED_SERVICE + 2)
-  throw new Error("decisions have outgrown their slots");
+if (4 * KEPT_WORDS < DECIDED_END_BYTES) throw new Error("decisions have outgrown their slots");
 /** Decisions that are hashed and touched before the first is looked at. */
 const TOUCH_COUNT = 64;
 /** Spins after which a lock counts as left behind by a thread that died. */

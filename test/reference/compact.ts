@@ -20,6 +20,8 @@ export interface CompactTwinFlow {
 
 export interface CompactOutcome {
   verdict: VerdictName;
+  /** An ICMP error: what it quotes may be cut or broken, and is not looked at here. */
+  quotes?: boolean;
   frame: Uint8Array;
 }
 
@@ -45,7 +47,9 @@ export class CompactTwin {
   ): CompactOutcome {
     const parsed = parseFrame(frame, "ethernet", 0);
     if ("verdict" in parsed) return { verdict: parsed.verdict, frame };
-    if (!isCarried(parsed)) return { verdict: "drop.unintended", frame };
+    if (!isCarried(parsed)) {
+      return { verdict: "drop.unintended", frame, quotes: parsed.namedBy === "error" };
+    }
     return fromClient
       ? this.#fromClient(frame, parsed, nowMs, leaving)
       : this.#fromService(frame, parsed, nowMs);
