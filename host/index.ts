@@ -27,7 +27,7 @@ export type { FrameExplanation } from "./engine/explain.ts";
 export { type Departure, Frames } from "./engine/frames.ts";
 export type { EngineExports } from "./engine/module.ts";
 export type * from "./engine/network.ts";
-export type { LoadStep } from "./engine/networks.ts";
+export { createTablePacker, type PackedTables, type TablePacker } from "./engine/packer.ts";
 export { CaptureError, EngineError, FlowplaneError, HeaderError } from "./errors.ts";
 export {
   createHeaderCodec,

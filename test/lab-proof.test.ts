@@ -233,7 +233,7 @@ describe("the ports of a NAT gateway", () => {
         networkBytes: 1 << 20,
         timeouts: { udp: 600 },
       });
-      await lab.plane.all("setTables", {
+      await lab.plane.setTables({
         vpcs: [
           { vpc: 1, port: 0, routeTables: [[{ to: "0.0.0.0/0", service: "nat" }]] },
           { vpc: 0, port: 1 },
@@ -246,7 +246,7 @@ describe("the ports of a NAT gateway", () => {
       });
       const words = [python, "-c", MANY_CLIENTS, "198.51.100.1"];
       const { stdout } = await inside(`${name}-c`, words, 280_000);
-      const [usage] = await lab.plane.all("usages", ["nat"]);
+      const [usage] = await lab.plane.usages(["nat"]);
       // Answers may be lost on a machine with other work; none too many comes through.
       expect(Number(stdout)).toBeLessThanOrEqual(55_000);
       expect(Number(stdout)).toBeGreaterThan(50_000);

@@ -3,8 +3,8 @@
  * and has no event loop: it takes requests between batches, when the eventfd has woken it. So what a
  * request changes takes effect between two batches, at once.
  */
-import type { Counters, Flow, PortOptions, ServiceOptions, Usage } from "../engine/api.ts";
-import type { NetworkTables } from "../engine/network.ts";
+import type { Counters, Flow, PortOptions, Region, ServiceOptions, Usage } from "../engine/api.ts";
+import type { PackedTables } from "../engine/packer.ts";
 import type { DeviceCounts, LoopDevice } from "./loop.ts";
 
 /** What a worker can be asked; each method answers with its result. */
@@ -17,13 +17,13 @@ export interface WorkerApi {
   devices(): DeviceCounts[];
   usage(service: number): Usage;
   /** Loads the tables that routed ports resolve new flows by. */
-  setTables(tables: NetworkTables): void;
+  loadTables(packed: PackedTables): void;
   /** Ends flows of a service, to a target, or both; returns how many there were. */
-  terminate(flows: { service?: string; address?: string; port?: number }): number;
-  /** Usage of services of the tables by their id; those that there are not are left out. */
-  usages(ids: string[]): Record<string, Usage>;
-  /** Numbers of services of the tables by their id, as `madeBy` of flows has them. */
-  serviceNumbers(ids: string[]): Record<string, number>;
+  terminate(flows: { service?: number; address?: string; port?: number }): number;
+  /** Usage of services, in the order of their numbers here. */
+  usages(services: number[]): Usage[];
+  /** Those of some services that have flows. */
+  living(services: number[]): number[];
   /** Live flows, as many as `most`, and how many there are. */
   flows(most: number): { flows: Flow[]; total: number };
   /** Time that the worker's thread has spent, in microseconds. */
@@ -43,7 +43,7 @@ export interface Request {
 export type Message =
   | { id: number; value: unknown }
   | { id: number; error: string }
-  | { id: 0; event: "ready" }
+  | { id: 0; event: "ready"; network: Region }
   | { id: 0; event: "gone"; device: string }
   | { id: 0; event: "capture-ended"; reason: string };
 

@@ -3,6 +3,9 @@
  * its own. Requests go to the workers as messages (messages.ts) and are answered between batches.
  */
 import { MessageChannel, type MessagePort, Worker } from "node:worker_threads";
+import type { Region, Usage } from "../engine/api.ts";
+import type { NetworkTables } from "../engine/network.ts";
+import { createTablePacker, type TablePacker } from "../engine/packer.ts";
 import { FlowplaneError } from "../errors.ts";
 import { loadSyscalls, type Syscalls, type Window } from "../io/syscalls.ts";
 import type { Message, Method, Request, WorkerApi, WorkerStart } from "./messages.ts";
@@ -25,7 +28,8 @@ class PlaneWorker {
   readonly #port: MessagePort;
   readonly #wake: () => void;
   readonly #waiting = new Map<number, Waiting>();
-  readonly ready: Promise<void>;
+  /** The network region of its engine, once it runs. */
+  readonly ready: Promise<Region>;
   readonly ended: Promise<void>;
   #nextId = 1;
   #failure: Error | undefined;
@@ -42,7 +46,7 @@ class PlaneWorker {
       // What the process was started with (--eval, --input-type) is not for its workers.
       execArgv: [],
     });
-    const ready = Promise.withResolvers<void>();
+    const ready = Promise.withResolvers<Region>();
     const ended = Promise.withResolvers<void>();
     this.ready = ready.promise;
     this.ended = ended.promise;
@@ -50,7 +54,7 @@ class PlaneWorker {
     port1.on("message", (message: Message) => {
       if (message.id !== 0) this.#settle(message as Exclude<Message, { id: 0; event: unknown }>);
       else if (!("event" in message)) return;
-      else if (message.event === "ready") ready.resolve();
+      else if (message.event === "ready") ready.resolve(message.network);
       else happened(message);
     });
     this.#thread.on("error", (error: Error) => {
@@ -104,6 +108,10 @@ export class DataPlane {
   readonly #workers: PlaneWorker[] = [];
   readonly #wakeFds: number[] = [];
   readonly #one: Window;
+  /** Packs tables once for all workers, whose engines are laid out alike. */
+  #packer: TablePacker | undefined;
+  /** What changes tables and flows happens in order, one after the other. */
+  #changes: Promise<unknown> = Promise.resolve();
   /** Called with the name of a device that has gone away. */
   onGone: (device: string) => void = () => undefined;
   /** Called when a capture could not be written any further; the lab goes on. */
@@ -125,7 +133,9 @@ export class DataPlane {
       setTimeout(late, START_MS_MAX).unref();
     });
     try {
-      await Promise.race([Promise.all(plane.#workers.map(({ ready }) => ready)), timeout]);
+      const ready = Promise.all(plane.#workers.map((worker) => worker.ready));
+      const [region] = await Promise.race([ready, timeout]);
+      if (region !== undefined) plane.#packer = await createTablePacker(region, options);
     } catch (error) {
       await plane.stop();
       throw error;
@@ -154,6 +164,60 @@ export class DataPlane {
   /** Asks all workers; answers in their order. */
   all<M extends Method>(method: M, ...words: Parameters<WorkerApi[M]>): Promise<Result<M>[]> {
     return Promise.all(this.#workers.map((worker) => worker.call(method, words)));
+  }
+
+  /** Loads the tables that routed ports resolve new flows by. @throws TypeError, RangeError */
+  setTables(tables: NetworkTables): Promise<void> {
+    return this.#inOrder(async (packer) => {
+      const living = new Set((await this.all("living", packer.left)).flat());
+      await this.all(
+        "loadTables",
+        packer.pack(tables, (service) => living.has(service)),
+      );
+    });
+  }
+
+  /** Ends flows of a service of the tables, to a target, or both. */
+  terminate(flows: { service?: string; address?: string; port?: number }): Promise<void> {
+    return this.#inOrder(async (packer) => {
+      const { service: id, ...target } = flows;
+      if (id === undefined) {
+        await this.all("terminate", target);
+        return;
+      }
+      const service = packer.numberOf(id);
+      if (service === undefined) throw new TypeError(`service: the tables have no ${id}`);
+      await this.all("terminate", { ...target, service });
+    });
+  }
+
+  /** Usage of services of the tables by their id, for each worker; those that there are not are left out. */
+  async usages(ids: readonly string[]): Promise<Record<string, Usage>[]> {
+    const numbers = Object.entries(this.serviceNumbers(ids));
+    const all = await this.all(
+      "usages",
+      numbers.map(([, number]) => number),
+    );
+    return all.map((usages) => {
+      return Object.fromEntries(numbers.map(([id], at) => [id, usages[at] as Usage]));
+    });
+  }
+
+  /** Numbers of services of the tables by their id, as `madeBy` of flows has them. */
+  serviceNumbers(ids: readonly string[]): Record<string, number> {
+    const numbers: Record<string, number> = {};
+    for (const id of ids) {
+      const number = this.#packer?.numberOf(id);
+      if (number !== undefined) numbers[id] = number;
+    }
+    return numbers;
+  }
+
+  /** Whatever became of the changes before, this one comes after them. */
+  #inOrder(change: (packer: TablePacker) => Promise<void>): Promise<void> {
+    const next = this.#changes.then(() => change(this.#packer as TablePacker));
+    this.#changes = next.catch(() => undefined);
+    return next;
   }
 
   /** Stops all workers after their batch, and ends those by force that do not. */

@@ -1,7 +1,7 @@
 /** The thread of one worker of the data plane: makes its engine and runs the loop. */
 import { type MessagePort, receiveMessageOnPort, workerData } from "node:worker_threads";
 import { createEngine, type Engine } from "../engine/engine.ts";
-import type { NetworkTables } from "../engine/network.ts";
+import type { PackedTables } from "../engine/packer.ts";
 import { TRANSIT_BYTES, Transit } from "../engine/transit.ts";
 import { loadSyscalls } from "../io/syscalls.ts";
 import { Loop } from "./loop.ts";
@@ -65,7 +65,7 @@ start.ports.forEach((options, number) => {
 for (const { port: number, address, device } of start.addresses) {
   transit.placeAddress(number, address, device);
 }
-say({ id: 0, event: "ready" });
+say({ id: 0, event: "ready", network: engine.networkRegion });
 loop.run();
 tap?.close();
 port.close();
@@ -86,8 +86,8 @@ function answerAll(): void {
     const received = receiveMessageOnPort(port);
     if (received === undefined) return;
     const { id, method, words } = received.message as Request;
-    if (method === "setTables") {
-      load = { id, steps: engine.loadTables(words[0] as NetworkTables) };
+    if (method === "loadTables") {
+      load = { id, steps: engine.loadTables(words[0] as PackedTables) };
       continue;
     }
     answer(id, () => (api[method] as (...words: unknown[]) => unknown)(...words));
@@ -117,7 +117,7 @@ function answer(id: number, run: () => unknown): void {
   }
 }
 
-function workerApi(of: Engine, through: Transit, inside: Loop): Omit<WorkerApi, "setTables"> {
+function workerApi(of: Engine, through: Transit, inside: Loop): Omit<WorkerApi, "loadTables"> {
   return {
     setService: (service, options) => of.setService(service, options),
     setPort: (number, options) => of.setPort(number, options),
@@ -129,11 +129,8 @@ function workerApi(of: Engine, through: Transit, inside: Loop): Omit<WorkerApi, 
     devices: () => inside.counts,
     usage: (service) => of.usage(service),
     terminate: (flows) => of.terminate(flows),
-    usages(ids) {
-      const found = Object.entries(numbersOf(of, ids));
-      return Object.fromEntries(found.map(([id, number]) => [id, of.usage(number)]));
-    },
-    serviceNumbers: (ids) => numbersOf(of, ids),
+    usages: (services) => services.map((service) => of.usage(service)),
+    living: (services) => services.filter((service) => of.hasFlows(service)),
     flows(most) {
       of.expire(Math.floor(clock()));
       const total = of.counters().flows.active;
@@ -146,12 +143,4 @@ function workerApi(of: Engine, through: Transit, inside: Loop): Omit<WorkerApi, 
     },
     stop: () => inside.stop(),
   };
-}
-
-function numbersOf(of: Engine, ids: string[]): Record<string, number> {
-  const numbers = ids.map((id) => [id, of.serviceNumber(id)] as const);
-  return Object.fromEntries(numbers.filter(([, number]) => number !== undefined)) as Record<
-    string,
-    number
-  >;
 }

@@ -125,8 +125,8 @@ export class LiveLab {
       onEvent: (event) => this.#tell(event),
       ...(onPolicy && { onPolicy }),
       sink: {
-        setTables: (tables) => this.#say((plane) => plane.all("setTables", this.#placed(tables))),
-        terminate: (flows) => this.#say((plane) => plane.all("terminate", flows)),
+        setTables: (tables) => this.#say((plane) => plane.setTables(this.#placed(tables))),
+        terminate: (flows) => this.#say((plane) => plane.terminate(flows)),
       },
     });
     await this.#loaded;

@@ -36,12 +36,12 @@ export interface ViewSources {
 export async function snapshotOf(sources: ViewSources): Promise<LiveSnapshot> {
   const { plane, compiled, state } = sources;
   const ids = compiled.tables.services.map(({ id }) => id);
-  const [counters, devices, cpus, usages, numbers, flows] = await Promise.all([
+  const numbers = plane.serviceNumbers(ids);
+  const [counters, devices, cpus, usages, flows] = await Promise.all([
     plane.all("counters"),
     plane.all("devices"),
     plane.all("cpu"),
-    plane.all("usages", ids),
-    plane.all("serviceNumbers", ids),
+    plane.usages(ids),
     plane.all("flows", FLOWS_MAX),
   ]);
   const read = devices.flat();
@@ -66,7 +66,7 @@ export async function snapshotOf(sources: ViewSources): Promise<LiveSnapshot> {
     targets: targetsOf(state, sources.results),
     endpoints: endpointsOf(state),
     talks: talksOf(
-      flows.map((one, at) => ({ ...one, numbers: numbers[at] ?? {} })),
+      flows.map((one) => ({ ...one, numbers })),
       sources,
     ),
     dns: sources.dns.map(
