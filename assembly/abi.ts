@@ -228,6 +228,8 @@ export const SERVICE_CAPACITY: u32 = 78; //       2  number of its CAPACITY reco
 export const SERVICE_RULES_ENDPOINT: u32 = 80; // 4  address of RULES, 0 = everything passes
 export const SERVICE_RULES_INBOUND: u32 = 84; //  4
 export const SERVICE_RULES_OUTBOUND: u32 = 88; // 4
+export const SERVICE_PP2_SUM: u32 = 92; //        2  folded sum of the template's words, its CRC taken as zero
+export const SERVICE_PP2_SUM6: u32 = 94; //       2
 export const SERVICE_BYTES: u32 = 128;
 export const SERVICE_COUNT_MAX: u32 = 16384;
 export const SERVICE_NONE: u32 = 0xffff;
@@ -322,8 +324,8 @@ export const USAGE_OCTETS_CLIENT: u32 = 16;
 export const USAGE_OCTETS_SERVICE: u32 = 24;
 export const USAGE_FLOWS_CREATED: u32 = 32;
 export const USAGE_FLOWS_ACTIVE: u32 = 40;
-export const USAGE_PORTS_EXHAUSTED: u32 = 48; //  flows refused for want of a source port
-export const USAGE_POLICED: u32 = 56; //          1 = every packet is held against its capacity
+export const USAGE_POLICED: u32 = 48; //          1 = every packet is held against its capacity
+export const USAGE_PP2_SHIFTS: u32 = 56; //       two SHIFT_*, by side: what the header adds to numbers of IPv4 flows
 // The first line is what packets touch; the rest is what flows touch.
 export const USAGE_FLOWS_TCP: u32 = 64; //        created
 export const USAGE_FLOWS_UDP: u32 = 72;
@@ -340,7 +342,11 @@ export const USAGE_UNINTENDED: u32 = 152; //      packets that no listener takes
 export const USAGE_BLOCKED: u32 = 160; //         six cells: security groups, inbound then outbound; TCP, UDP, other
 export const USAGE_BLOCKED_ENDPOINT: u32 = 208; // flows that the endpoint's security group has blocked
 export const USAGE_DROPPED: u32 = 216; //         packets dropped for any reason that names the service
+export const USAGE_PORTS_EXHAUSTED: u32 = 224; // flows refused for want of a source port
 export const USAGE_BYTES: u32 = 320; //           an odd number of lines: hot ones spread over the cache
+export const SHIFT_DELTA: u32 = 0; //             2  one's complement, for the checksum
+export const SHIFT_AMOUNT: u32 = 2; //            2  signed
+export const SHIFT_BYTES: u32 = 4;
 // Capacity of a resource, shared by its services. Record 0 is nobody's.
 export const CAPACITY_IS_DROPPING: u32 = 0; //    4  1 = what is over is dropped
 export const CAPACITY_UNITS: u32 = 4; //          4  as they are now

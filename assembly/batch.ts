@@ -92,8 +92,11 @@ import {
   PACKET_FAST,
   PACKET_LATER,
   Packet,
+  PROTOCOL_TCP,
   packetAt,
   quotedScratch,
+  TCP_ACK,
+  TCP_RST,
   TCP_SYN,
 } from "./packet";
 import { passStream, streamFlags } from "./pp2/stream";
@@ -224,7 +227,7 @@ function finishNew(
   }
   const record = begin(table, packet, port, nowMs);
   if (record == 0) {
-    if (asksFirst && refusal == VERDICT_DROP_NO_FLOW) return hold(descriptor, 0);
+    if (asksFirst && mayGoOn(packet)) return hold(descriptor, 0);
     return refuse(descriptor, packet, refusedBy, refusal);
   }
   if (asksFirst) {
@@ -237,6 +240,12 @@ function finishNew(
     return refuse(descriptor, packet, service, VERDICT_DROP_CAPACITY);
   }
   pass(descriptor, packet, port, table, record, SIDE_CLIENT, DIRECTION_FROM_CLIENT, nowMs);
+}
+
+/** Whether a packet that begins no flow here may belong to one that another node knows. */
+function mayGoOn(packet: Packet): bool {
+  if (packet.protocol != PROTOCOL_TCP) return true;
+  return (packet.flags & (TCP_SYN | TCP_ACK | TCP_RST)) != TCP_SYN;
 }
 
 /** Nobody knows yet what becomes of the frame: its flow is proposed, or may be known elsewhere. */
@@ -262,7 +271,7 @@ function pass(
     rememberFragment(packet, record, handle, side, direction, nowMs);
   }
   if (packet.flags & TCP_SYN) clampSegments(packet, serviceOf(record));
-  if (packet.kind == PACKET_FAST) rewriteFast(packet, record, side, direction, 0);
+  if (packet.kind == PACKET_FAST) rewriteFast(packet, record, side, direction);
   else rewritePacket(packet, record, side, direction);
   // Before the stream is looked at: a header leaves on the port of the frame that causes it.
   if (load<u8>(port, PORT_SIDES) & PORT_SIDE_ROUTED) routeOut(descriptor, record, side);

@@ -4,6 +4,17 @@
  * text, so they may use nothing but each other.
  */
 
+import type {
+  drawAgain as DrawAgain,
+  PageDocument,
+  PageElement,
+  PageWindow,
+  short as Short,
+} from "../host/page/browser.ts";
+
+declare const short: typeof Short;
+declare const drawAgain: typeof DrawAgain;
+
 /** Lines over a common axis; null where a series has no figure. */
 export interface LineChart {
   id: string;
@@ -13,43 +24,13 @@ export interface LineChart {
   series: { label: string; values: (number | null)[] }[];
 }
 
-// The little of a browser that the page needs; the project compiles without its DOM types.
-interface PageElement {
-  textContent: string | null;
-  clientWidth: number;
-  replaceChildren(): void;
-}
-
-interface PageDocument {
-  querySelector(selector: string): PageElement | null;
-  documentElement: PageElement;
-}
-
-interface PageWindow {
-  addEventListener(type: string, listener: () => void): void;
-  matchMedia(query: string): { addEventListener(type: string, listener: () => void): void };
-  getComputedStyle(element: PageElement): { getPropertyValue(name: string): string };
-}
-
 type UPlot = new (options: object, columns: unknown[], target: PageElement) => unknown;
 
-const FUNCTIONS = [short, colorAt, lineOptions, drawAll];
+const FUNCTIONS = [colorAt, lineOptions, drawAll];
 
 /** The script that draws every chart of the page that it stands in. */
 export function chartScript(): string {
   return `${FUNCTIONS.map(String).join("\n")}\ndrawAll(document, window, uPlot);`;
-}
-
-/** A number for an axis or a legend: 1.5M, 250k, 0.04. */
-function short(value: number | null): string {
-  if (value === null || value === undefined) return "";
-  const units: [number, string][] = [
-    [1e9, "G"],
-    [1e6, "M"],
-    [1e3, "k"],
-  ];
-  const [least, unit] = units.find(([least]) => Math.abs(value) >= least) ?? [1, ""];
-  return `${+(value / least).toPrecision(3)}${unit}`;
 }
 
 function colorAt(index: number): string {
@@ -103,7 +84,5 @@ function drawAll(page: PageDocument, view: PageWindow, uPlot: UPlot): void {
       new uPlot(options, [chart.x.values, ...chart.series.map(({ values }) => values)], place);
     }
   };
-  draw();
-  view.addEventListener("resize", draw);
-  view.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+  drawAgain(view, draw);
 }

@@ -2,18 +2,16 @@
  * The benchmark's results as one self-contained page: charts, tables, machine and versions. Pure
  * but for `writePage`; the style and the way of inlining are those of the replay's report.
  */
-import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import { writeText } from "../host/cli/files.ts";
 import {
   type ChartLibrary,
   chart,
-  embedded,
   escaped,
-  inlined,
-  STYLE,
+  pageDocument,
+  REPORT_STYLE,
   tableHtml,
-} from "../host/report/html.ts";
+} from "../host/page/document.ts";
+import { readChartLibrary } from "../host/page/library.ts";
 import { count, memorySize, significant } from "../host/report/units.ts";
 import { chartScript, type LineChart } from "./page-script.ts";
 import { partsReport } from "./parts.ts";
@@ -26,10 +24,7 @@ export type PageResult = Pick<BenchResult, "mode" | "machine"> & {
 };
 
 export function writePage(file: string, result: PageResult): void {
-  const require = createRequire(import.meta.url);
-  const text = (name: string) => readFileSync(require.resolve(`uplot/dist/${name}`), "utf8");
-  const library = { js: text("uPlot.iife.min.js"), css: text("uPlot.min.css") };
-  writeText(file, benchPage(result, library));
+  writeText(file, benchPage(result, readChartLibrary()));
 }
 
 /** The page, complete with doctype. */
@@ -43,22 +38,8 @@ export function benchPage(result: PageResult, library: ChartLibrary): string {
     ...(result.flows ? [benchReport(result as BenchResult)] : []),
     ...partsReport(result as PartsResult),
   ];
-  return `<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>Flowplane ${escaped(machine.flowplane)}: benchmark</title>
-<style>
-${library.css}
-${STYLE}
-#table-goals, #table-many-flows { grid-column: 1 / -1; }
-</style>
-</head>
-<body>
-<main>
-<h1>Flowplane ${escaped(machine.flowplane)}: benchmark</h1>
+  const title = `Flowplane ${machine.flowplane}: benchmark`;
+  const main = `<h1>${escaped(title)}</h1>
 <p class="sub">${escaped(sub)}</p>
 <section class="charts">
 ${drawn.map(({ id, title }) => chart(id, title)).join("\n")}
@@ -66,14 +47,10 @@ ${drawn.map(({ id, title }) => chart(id, title)).join("\n")}
 <section class="tables">
 ${tablesOf(result).join("\n")}
 </section>
-<details><summary>Text report</summary><pre>${escaped(texts.join("\n\n"))}</pre></details>
-</main>
-<script type="application/json" id="data">${embedded(drawn)}</script>
-<script>${inlined(library.js)}</script>
-<script>${inlined(chartScript())}</script>
-</body>
-</html>
-`;
+<details><summary>Text report</summary><pre>${escaped(texts.join("\n\n"))}</pre></details>`;
+  const style = `${REPORT_STYLE}#table-goals, #table-many-flows { grid-column: 1 / -1; }`;
+  const drawing = { library, script: chartScript(), data: drawn };
+  return pageDocument({ title, style, main, drawing });
 }
 
 /** Every chart that the result has figures for. */

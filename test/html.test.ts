@@ -1,7 +1,7 @@
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { createRequire } from "node:module";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { type Browser, chromium } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { readChartLibrary } from "../host/page/library.ts";
 import { htmlReport } from "../host/report/html.ts";
 import { chromiumOptions } from "./chromium.ts";
 import { sampleResult, sampleTimeline } from "./sample.ts";
@@ -21,11 +21,7 @@ beforeAll(async () => {
 afterAll(() => browser?.close());
 
 function samplePage(): URL {
-  const require = createRequire(import.meta.url);
-  const page = htmlReport(sampleResult(), sampleTimeline(), {
-    js: readFileSync(require.resolve("uplot/dist/uPlot.iife.min.js"), "utf8"),
-    css: readFileSync(require.resolve("uplot/dist/uPlot.min.css"), "utf8"),
-  });
+  const page = htmlReport(sampleResult(), sampleTimeline(), readChartLibrary());
   mkdirSync(BUILD, { recursive: true });
   const file = new URL("report.html", BUILD);
   writeFileSync(file, page);

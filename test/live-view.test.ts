@@ -159,7 +159,7 @@ describe("the page in a browser", () => {
       page.on("request", (asked) => requests.add(new URL(asked.url()).pathname));
       await page.goto(url("/"));
       await page.waitForFunction('document.querySelector("#status").textContent === "live"');
-      await expect.poll(() => page.textContent("#figure-rate")).toBe("10Mbit/s");
+      await expect.poll(() => page.textContent("#figure-rate")).toBe("10 Mbit/s");
       expect(await page.textContent("#figure-targets")).toBe("1 of 2");
       expect(await page.textContent("#table-targets")).toContain("Request timed out <script>");
       expect(await page.textContent("#table-endpoints")).toContain("vpce-0a1b2c3d4e5f60718");

@@ -21,7 +21,7 @@ const FAST_OPEN_EXPERIMENT: u16 = 0x89f9;
 export const TIMESTAMPS_BYTES: u32 = 10;
 const SACK_BLOCK_BYTES: u32 = 8;
 /** NOP, NOP, timestamps of 10 bytes and nothing else, as nearly all segments have it. */
-const TIMESTAMPS_ALONE: u32 = 0x0a080101;
+export const TIMESTAMPS_ALONE: u32 = 0x0a080101;
 
 /** Whether options of 12 bytes are timestamps and nothing else. */
 export function hasTimestampsAlone(segment: usize): bool {
@@ -46,7 +46,9 @@ function lengthAt(at: usize, end: usize): u32 {
 /** Address of the timestamps option, 0 when there is none. */
 export function findTimestamps(packet: Packet): usize {
   const end = optionsEnd(packet);
-  let at = <usize>(packet.transport + TCP_BYTES_MIN);
+  const first = <usize>(packet.transport + TCP_BYTES_MIN);
+  if (end == first + 12 && hasTimestampsAlone(<usize>packet.transport)) return first + 2;
+  let at = first;
   for (let length = lengthAt(at, end); length != 0; length = lengthAt(at, end)) {
     if (load<u8>(at) == OPTION_TIMESTAMPS && length == TIMESTAMPS_BYTES) return at;
     at += <usize>length;

@@ -12,7 +12,7 @@
  *   stage    flags          until                        numbers
  *   silent   OPEN           the header is caused         as they are: the target knows of no header
  *   sent     HEADER, OPEN   the target acknowledges it   with the ISN at hand, see below
- *   done     HEADER         the end                      H and nothing else (established.ts)
+ *   done     HEADER         the end                      H and nothing else (fast.ts)
  *
  * What causes the header: the first segment of the client that takes sequence space beyond its SYN
  * (payload or FIN, so never a pure ACK), or, as the service wants it, the first one after the
@@ -47,11 +47,9 @@ import {
   SERVICE_FLAG_PP2_FIRST_ACK,
   SERVICE_FLAG_PP2_UDP,
   SERVICE_FLAGS,
-  SERVICE_PP2_BYTES,
   SIDE_CLIENT,
   VERDICT_FORWARD,
 } from "../abi";
-import { deltaOf } from "../checksum";
 import { countUp } from "../counters";
 import { flowTable, slotOf } from "../flow/table";
 import { config, counters, reserve } from "../memory";
@@ -70,11 +68,10 @@ import {
   payloadBytesOf,
   replaceWord,
   TCP_ACKNOWLEDGEMENT,
-  TCP_DATA_OFFSET,
   TCP_SEQUENCE,
 } from "../wire/segment";
 import { prependToDatagram } from "./datagram";
-import { behindHeader, hasTimestampsAlone, mapSacks } from "./options";
+import { behindHeader, mapSacks } from "./options";
 import { emitHeader, headerBytesFor, serviceOf } from "./segment";
 import { cutSyn } from "./syn";
 
@@ -183,30 +180,6 @@ export function shiftSegment(packet: Packet, record: usize, side: u32, direction
   const acknowledged = loadBe32(<usize>packet.transport + TCP_ACKNOWLEDGEMENT);
   replaceWord(packet, TCP_ACKNOWLEDGEMENT, acknowledged + amount);
   mapSacks(packet, amount, 0, false);
-}
-
-/**
- * The same for whole IPv4 segments with ACK, but for their checksum, whose delta is returned. Nothing
- * here branches on the direction, which has no pattern. Adding H to a number adds H to the sum of its
- * words, unless the number wraps.
- */
-export function shiftFast(packet: Packet, record: usize, side: u32, direction: u32): u32 {
-  const segment = <usize>packet.transport;
-  const bytes = <u32>load<u16>(serviceOf(record), SERVICE_PP2_BYTES);
-  const amount = (bytes ^ (0 - side)) + side;
-  const at = segment + TCP_SEQUENCE + <usize>(direction << 2);
-  const before = bswap<u32>(load<u32>(at));
-  const after = before + amount;
-  const hasWrapped = i32(after < before) ^ side;
-  store<u32>(at, bswap<u32>(after));
-  // No options or timestamps alone: one predictable look, whoever sent them.
-  const header = load<u8>(segment, TCP_DATA_OFFSET);
-  if (header >= 0x60 && (header >> 4 != 8 || !hasTimestampsAlone(segment))) {
-    if (direction != DIRECTION_FROM_CLIENT) mapSacks(packet, amount, 0, false);
-  }
-  if (hasWrapped) return deltaOf(bswap<u32>(before), bswap<u32>(after));
-  const delta = <u32>bswap<u16>(<u16>bytes);
-  return select<u32>(delta ^ 0xffff, delta, side);
 }
 
 /** SYNs and SYN-ACKs tell where the header will begin. */

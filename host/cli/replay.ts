@@ -1,7 +1,6 @@
 /** `flowplane replay`: files and flags in, the replay's report out. */
 
-import { readFileSync, statSync } from "node:fs";
-import { createRequire } from "node:module";
+import { statSync } from "node:fs";
 import { cpus } from "node:os";
 import { createCapture, openCapture } from "../capture/file.ts";
 import type { CaptureReader } from "../capture/reader.ts";
@@ -60,7 +59,8 @@ export async function runReplay(capture: string, flags: ReplayFlags): Promise<vo
   const { result, timeline, failure } = await replay(options);
   if (html !== undefined && timeline) {
     const { htmlReport } = await import("../report/html.ts");
-    writeText(html, htmlReport(result, timeline, chartLibrary()));
+    const { readChartLibrary } = await import("../page/library.ts");
+    writeText(html, htmlReport(result, timeline, readChartLibrary()));
   }
   for (const line of written(flags, result)) terminal.note(line);
   terminal.result(flags.json ? jsonReport(result) : textReport(result));
@@ -146,11 +146,4 @@ function machine(): ReplayResult["machine"] {
     v8: process.versions.v8,
     flowplane: packageVersion(),
   };
-}
-
-/** uPlot as it is installed: the page carries it. */
-function chartLibrary(): { js: string; css: string } {
-  const require = createRequire(import.meta.url);
-  const text = (file: string) => readFileSync(require.resolve(`uplot/dist/${file}`), "utf8");
-  return { js: text("uPlot.iife.min.js"), css: text("uPlot.min.css") };
 }

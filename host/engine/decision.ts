@@ -46,6 +46,12 @@ export function inMidStream(decision: Uint8Array): Uint8Array {
   return copy;
 }
 
+/** The same for a node that has proposed another decision: its packet may have been the first. */
+export function besideProposal(decision: Uint8Array, proposal: Uint8Array): Uint8Array {
+  const isFirst = proposal[abi.DECIDED_STATE] === abi.FLOW_STATE_HALF_OPEN;
+  return isFirst ? decision : inMidStream(decision);
+}
+
 /**
  * Takes over a decision: decides the engine's own proposal, or replaces it, or makes the flow known.
  * Returns the flow's handle, 0 when there is no room or its tuples are in use here.
@@ -53,4 +59,33 @@ export function inMidStream(decision: Uint8Array): Uint8Array {
 export function adoptDecision(engine: Engine, decision: Uint8Array, nowMs: number): number {
   engine.bytes.set(decision, engine.exports.decisionAddress() >>> 0);
   return engine.exports.adoptFlow(nowMs >>> 0) >>> 0;
+}
+
+/** A flow and what was decided of it. */
+export interface DecidedFlow {
+  handle: number;
+  decision: Uint8Array;
+}
+
+/**
+ * Decided flows behind a handle (0: from the first on), of at most `most` that are looked at, and
+ * the handle to go on behind; 0: there are no more.
+ */
+export function decidedAfter(
+  engine: Engine,
+  handle: number,
+  most: number,
+): { flows: DecidedFlow[]; last: number } {
+  const flows: DecidedFlow[] = [];
+  let last = handle;
+  for (let step = 0; step < most; step++) {
+    const isIpv6 = (last & abi.HANDLE_IPV6) !== 0;
+    let next = engine.exports.flowAfter(last) >>> 0;
+    if (next === 0 && !isIpv6) next = engine.exports.flowAfter(abi.HANDLE_IPV6) >>> 0;
+    if (next === 0) return { flows, last: 0 };
+    last = next;
+    const decision = readDecision(engine, next);
+    if (decision && engine.flow(next)?.state !== "proposed") flows.push({ handle: next, decision });
+  }
+  return { flows, last };
 }

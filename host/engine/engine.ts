@@ -145,7 +145,8 @@ export class Engine {
     const codec = new HeaderCodec(exports);
     const headers = () => new ServiceHeaders(codec, settings.proxyProtocol);
     const services = this.#layout(abi.LAYOUT_SERVICES);
-    this.#services = new ServiceTables(this.#view, services, tables, headers());
+    const usage = this.#layout(abi.LAYOUT_USAGE);
+    this.#services = new ServiceTables(this.#view, services, usage, tables, headers());
     this.networkRegion = {
       address: this.#layout(abi.LAYOUT_NETWORK),
       bytes: settings.networkBytes * 2,
@@ -155,7 +156,7 @@ export class Engine {
       exports,
       bytes: this.bytes,
       view: this.#view,
-      usage: this.#layout(abi.LAYOUT_USAGE),
+      usage,
       capacities: this.#layout(abi.LAYOUT_CAPACITIES),
       capacityChanges: this.#layout(abi.LAYOUT_CAPACITY_CHANGES),
       region: this.networkRegion,

@@ -8,6 +8,7 @@ import type { Region } from "./api.ts";
 import type { EngineExports } from "./module.ts";
 import type { CapacityChange, CapacityState } from "./network.ts";
 import type { PackedTables } from "./packer.ts";
+import { putShifts } from "./proxy.ts";
 
 /** Copied at memory speed in some 20 us. */
 const SLICE_BYTES = 1 << 18;
@@ -73,12 +74,16 @@ export class Networks {
     }
   }
 
-  #prepare({ vpcs, fresh, policed }: PackedTables, first: number, end: number): void {
-    const { exports, bytes, usage } = this.#memory;
+  #prepare(packed: PackedTables, first: number, end: number): void {
+    const { exports, bytes, view, usage } = this.#memory;
+    const { vpcs, fresh, policed, headers } = packed;
     for (const vpc of vpcs.subarray(first, end)) exports.zoneOf(vpc, 0, 0);
     for (const number of fresh.subarray(first, end)) {
       const block = usage + number * abi.USAGE_BYTES;
       bytes.fill(0, block, block + abi.USAGE_BYTES);
+    }
+    for (const word of headers.subarray(first, end)) {
+      putShifts(view, usage + (word & 0xffff) * abi.USAGE_BYTES, word >>> 16);
     }
     this.#mark(policed.subarray(first, end), 1);
   }

@@ -17,7 +17,7 @@ import type {
   NetworkVpc,
 } from "./network.ts";
 import { PrefixSets, prefixOf } from "./prefixes.ts";
-import { type HeaderTemplates, headerFlags, type ServiceHeaders } from "./proxy.ts";
+import { type HeaderTemplates, headerFields, headerFlags, type ServiceHeaders } from "./proxy.ts";
 
 /** A NAT address has 55,000 ports a destination: the upper ones, where clients' own mostly are. */
 const PORT_MIN_LIMITED = 65536 - 55_000;
@@ -185,9 +185,9 @@ class Packing {
     this.#image.bytes.set(v4, place);
     this.#image.bytes.set(v6, place + v4.length);
     const address = this.#image.addressOf(place);
-    this.#image.put(record + abi.SERVICE_PP2_TEMPLATE, address);
-    this.#image.put(record + abi.SERVICE_PP2_TEMPLATE6, address + v4.length);
-    this.#image.put(record + abi.SERVICE_PP2_BYTES, v4.length | (v6.length << 16));
+    for (const [field, value] of headerFields(templates, address, address + v4.length)) {
+      this.#image.put(record + field, value);
+    }
   }
 
   /** The shortest idle timeout and the smallest MTU are what the packet path compares with first. */

@@ -32,6 +32,8 @@ export interface PackedTables {
   /** Numbers of services whose packets are held against a capacity, and of those that are not. */
   policed: Uint16Array;
   unpoliced: Uint16Array;
+  /** Numbers of services with PROXY headers | bytes of those of IPv4 << 16. */
+  headers: Uint32Array;
   /** Four words a capacity: its number, units at least and at most, 1 if what is over is dropped. */
   capacities: Uint32Array;
 }
@@ -54,6 +56,8 @@ export class TablePacker {
   /** Records of the services of the last tables, by number. */
   #records = new Uint8Array(0);
   readonly #numbers = new Map<string, number>();
+  /** Those of the last tables. */
+  #current = new Map<string, number>();
   readonly #capacities = new Map<string, number>();
   readonly #leftovers = new Map<number, Leftover>();
   readonly #fresh = new Set<number>();
@@ -111,8 +115,10 @@ export class TablePacker {
     for (const [number, { isRecent }] of this.#leftovers) {
       if (!isRecent && !hasFlows(number)) this.#leftovers.delete(number);
     }
+    for (const id of tables.numbering ?? []) this.#numberFor(id);
     const leaving = this.#leaving(tables);
     const kept = new Map([...this.#leftovers, ...leaving]);
+    for (const { id } of tables.services) kept.delete(this.#numbers.get(id) ?? -1);
     this.#madeBefore = this.#made;
     this.#made = new Map();
     packNetwork(image, tables, {
@@ -123,24 +129,29 @@ export class TablePacker {
       headers: this.#headers,
     });
     this.#records = image.services();
-    this.#settle(tables, leaving);
-    const numbers = (isPoliced: boolean) =>
-      Uint16Array.from(
-        tables.services
-          .filter(({ capacity }) => (capacity !== undefined) === isPoliced)
-          .map(({ id }) => this.#numberFor(id)),
-      );
+    this.#settle(tables, kept, leaving);
+    return { image: this.#bytes, address, capacities, ...this.#lists(tables) };
+  }
+
+  #lists(tables: NetworkTables) {
+    const own = tables.services.map((one) => ({ ...one, number: this.#numberFor(one.id) }));
+    const policed = (isPoliced: boolean) => {
+      const list = own.filter(({ capacity }) => (capacity !== undefined) === isPoliced);
+      return Uint16Array.from(list, ({ number }) => number);
+    };
     const fresh = Uint16Array.from(this.#fresh);
     this.#fresh.clear();
+    const headers = own.flatMap(({ number }) => {
+      const bytes = this.#headers.get(number)?.v4.length;
+      return bytes === undefined ? [] : [number | (bytes << 16)];
+    });
     const vpcs = new Set([...tables.vpcs, ...tables.services].map(({ vpc }) => vpc));
     return {
-      image: this.#bytes,
-      address,
       vpcs: Uint16Array.from(vpcs),
       fresh,
-      policed: numbers(true),
-      unpoliced: numbers(false),
-      capacities,
+      policed: policed(true),
+      unpoliced: policed(false),
+      headers: Uint32Array.from(headers),
     };
   }
 
@@ -148,9 +159,8 @@ export class TablePacker {
   #leaving(tables: NetworkTables): Map<number, Leftover> {
     const kept = new Set(tables.services.map(({ id }) => id));
     const leaving = new Map<number, Leftover>();
-    for (const [id, number] of this.#numbers) {
-      // A number may also be from tables that were refused: then nothing has ever used it.
-      if (kept.has(id) || this.#fresh.has(number)) continue;
+    for (const [id, number] of this.#current) {
+      if (kept.has(id)) continue;
       const start = number * abi.SERVICE_BYTES;
       const record = this.#records.slice(start, start + abi.SERVICE_BYTES);
       leaving.set(number, { record, headers: this.#headers.get(number), isRecent: true });
@@ -159,12 +169,19 @@ export class TablePacker {
   }
 
   /** These tables are the ones before from here on. */
-  #settle(tables: NetworkTables, leaving: ReadonlyMap<number, Leftover>): void {
+  #settle(
+    tables: NetworkTables,
+    kept: ReadonlyMap<number, Leftover>,
+    leaving: ReadonlyMap<number, Leftover>,
+  ): void {
+    for (const number of this.#leftovers.keys())
+      if (!kept.has(number)) this.#leftovers.delete(number);
     for (const leftover of this.#leftovers.values()) leftover.isRecent = false;
     for (const [number, leftover] of leaving) this.#leftovers.set(number, leftover);
-    const kept = new Set(tables.services.map(({ id }) => id));
+    this.#current = new Map(tables.services.map(({ id }) => [id, this.#numberFor(id)]));
+    const named = new Set([...(tables.numbering ?? []), ...this.#current.keys()]);
     for (const [id, number] of this.#numbers) {
-      if (kept.has(id)) continue;
+      if (named.has(id)) continue;
       this.#numbers.delete(id);
       this.#fresh.delete(number);
     }

@@ -13,6 +13,53 @@ export interface HeaderTemplates {
   v6: Uint8Array;
 }
 
+/** Where the CRC32C, the first TLV, stands in a template. */
+const CRC_AT = { v4: 16 + 12 + 3, v6: 16 + 36 + 3 } as const;
+
+/** What a service record says of its headers, as words by their field; 0 where it has none. */
+export function headerFields(
+  templates: HeaderTemplates | undefined,
+  address: number,
+  address6: number,
+): [field: number, value: number][] {
+  const bytes = templates ? templates.v4.length | (templates.v6.length << 16) : 0;
+  const sums = templates ? sumOf(templates, "v4") | (sumOf(templates, "v6") << 16) : 0;
+  return [
+    [abi.SERVICE_PP2_TEMPLATE, address],
+    [abi.SERVICE_PP2_TEMPLATE6, address6],
+    [abi.SERVICE_PP2_BYTES, bytes],
+    [abi.SERVICE_PP2_SUM, sums],
+  ];
+}
+
+/** Writes the SHIFT_* of a service's usage for headers of `bytes` of IPv4: up for what arrives on the client side, else down. */
+export function putShifts(view: DataView, usage: number, bytes: number): void {
+  const delta = ((bytes & 0xff) << 8) | (bytes >> 8);
+  const shifts =
+    bytes === 0
+      ? []
+      : [
+          [bytes, delta],
+          [-bytes, delta ^ 0xffff],
+        ];
+  for (const [side, [amount = 0, sum = 0]] of shifts.entries()) {
+    const at = usage + abi.USAGE_PP2_SHIFTS + side * abi.SHIFT_BYTES;
+    view.setInt16(at + abi.SHIFT_AMOUNT, amount, true);
+    view.setUint16(at + abi.SHIFT_DELTA, sum, true);
+  }
+}
+
+/** One's complement sum of a template's words as a little-endian machine loads them (RFC 1071). */
+function sumOf(templates: HeaderTemplates, family: "v4" | "v6"): number {
+  const template = templates[family];
+  let sum = 0;
+  for (let at = 0; at < template.length; at++) {
+    const isCrc = at >= CRC_AT[family] && at < CRC_AT[family] + 4;
+    if (!isCrc) sum += (template[at] ?? 0) << ((at & 1) << 3);
+  }
+  return sum === 0 ? 0 : ((sum - 1) % 0xffff) + 1;
+}
+
 /** @throws TypeError or RangeError naming the option under `proxyProtocol` */
 type TemplateMaker = (options: ProxyProtocolOptions) => HeaderTemplates;
 

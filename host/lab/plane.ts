@@ -3,24 +3,63 @@
  * its own. Requests go to the workers as messages (messages.ts) and are answered between batches.
  */
 import { MessageChannel, type MessagePort, Worker } from "node:worker_threads";
-import type { Region, Usage } from "../engine/api.ts";
-import type { NetworkTables } from "../engine/network.ts";
-import { createTablePacker, type TablePacker } from "../engine/packer.ts";
+import type { Region } from "../engine/api.ts";
+import { createTablePacker } from "../engine/packer.ts";
 import { FlowplaneError } from "../errors.ts";
 import { loadSyscalls, type Syscalls, type Window } from "../io/syscalls.ts";
-import type { Message, Method, Request, WorkerApi, WorkerStart } from "./messages.ts";
+import type { Answers, Questions } from "../nodes/undecided.ts";
+import type {
+  Message,
+  Method,
+  NamedMethod,
+  Request,
+  ThreadApi,
+  WorkerApi,
+  WorkerStart,
+} from "./messages.ts";
+import { type AskThreads, Naming } from "./naming.ts";
 
 const START_MS_MAX = 30_000;
 const STOP_MS_MAX = 5000;
 
-type Result<M extends Method> = ReturnType<WorkerApi[M]>;
+export type Result<M extends Method> = ReturnType<WorkerApi[M]>;
 
 interface Waiting {
   resolve(value: unknown): void;
   reject(error: Error): void;
 }
 
-type PlaneEvent = Extract<Message, { event: "gone" | "capture-ended" }>;
+type PlaneEvent = Extract<Message, { id: 0 }>;
+
+export interface NodeState {
+  node: number;
+  /** 0 while it is down. */
+  pid: number;
+  isUp: boolean;
+  /** How often it has been started anew. */
+  restarts: number;
+  /** Names of the resources that it serves. */
+  resources: string[];
+}
+
+/** What moves a lab's packets, as whoever directs it sees it. */
+export interface Plane {
+  readonly workerCount: number;
+  /** Processes that share the work; none where this one does it all. */
+  readonly nodes: readonly NodeState[];
+  /** Called when a node has come up or has gone down. */
+  onNode: (node: NodeState) => void;
+  /** Called with the name of a device that has gone away. */
+  onGone: (device: string) => void;
+  /** Called when a capture could not be written any further; the lab goes on. */
+  onCaptureEnded: (reason: string) => void;
+  /** Asks all workers; answers in their order. */
+  all<M extends Method>(method: M, ...words: Parameters<WorkerApi[M]>): Promise<Result<M>[]>;
+  /** Stops all workers after their batch, and ends those by force that do not. */
+  stop(): Promise<void>;
+  /** Resolves when packets are moved no longer although nobody has stopped it, with the reason. */
+  readonly failed: Promise<Error>;
+}
 
 /** One worker. */
 class PlaneWorker {
@@ -76,10 +115,13 @@ class PlaneWorker {
     return this.#failure;
   }
 
-  call<M extends Method>(method: M, words: Parameters<WorkerApi[M]>): Promise<Result<M>> {
+  call<M extends keyof ThreadApi>(
+    method: M,
+    words: Parameters<ThreadApi[M]>,
+  ): Promise<ReturnType<ThreadApi[M]>> {
     if (this.#failure) return Promise.reject(this.#failure);
     const id = this.#nextId++;
-    const { promise, resolve, reject } = Promise.withResolvers<Result<M>>();
+    const { promise, resolve, reject } = Promise.withResolvers<ReturnType<ThreadApi[M]>>();
     this.#waiting.set(id, { resolve: resolve as (value: unknown) => void, reject });
     this.#port.postMessage({ id, method, words } satisfies Request);
     this.#wake();
@@ -103,19 +145,19 @@ export type PlaneStart = Omit<WorkerStart, "index" | "wakeFd" | "devices"> & {
   queues: WorkerStart["devices"][];
 };
 
-export class DataPlane {
+export class DataPlane implements Plane {
   readonly #system: Syscalls;
   readonly #workers: PlaneWorker[] = [];
   readonly #wakeFds: number[] = [];
   readonly #one: Window;
-  /** Packs tables once for all workers, whose engines are laid out alike. */
-  #packer: TablePacker | undefined;
-  /** What changes tables and flows happens in order, one after the other. */
-  #changes: Promise<unknown> = Promise.resolve();
-  /** Called with the name of a device that has gone away. */
+  #naming: Naming | undefined;
+  readonly nodes = [];
+  onNode: (node: NodeState) => void = () => undefined;
   onGone: (device: string) => void = () => undefined;
-  /** Called when a capture could not be written any further; the lab goes on. */
   onCaptureEnded: (reason: string) => void = () => undefined;
+  /** Answers what a worker asks about frames that wait; nothing when nobody can be asked. */
+  onAsk: (questions: Questions, nowMs: number) => Promise<Answers | undefined> = async () =>
+    undefined;
 
   private constructor(system: Syscalls) {
     this.#system = system;
@@ -135,7 +177,7 @@ export class DataPlane {
     try {
       const ready = Promise.all(plane.#workers.map((worker) => worker.ready));
       const [region] = await Promise.race([ready, timeout]);
-      if (region !== undefined) plane.#packer = await createTablePacker(region, options);
+      await plane.#packFor(region as Region, options);
     } catch (error) {
       await plane.stop();
       throw error;
@@ -152,75 +194,40 @@ export class DataPlane {
     };
     const happened = (event: PlaneEvent) => {
       if (event.event === "gone") this.onGone(event.device);
-      else this.onCaptureEnded(event.reason);
+      else if (event.event === "capture-ended") this.onCaptureEnded(event.reason);
+      else if (event.event === "ask") void this.#ask(worker, event.questions, event.nowMs);
     };
-    this.#workers.push(new PlaneWorker({ ...start, wakeFd }, wake, happened));
+    const worker = new PlaneWorker({ ...start, wakeFd }, wake, happened);
+    this.#workers.push(worker);
+  }
+
+  async #ask(worker: PlaneWorker, questions: Questions, nowMs: number): Promise<void> {
+    const answers = await this.onAsk(questions, nowMs).catch(() => undefined);
+    await worker.call("answer", [answers]).catch(() => undefined);
   }
 
   get workerCount(): number {
     return this.#workers.length;
   }
 
-  /** Asks all workers; answers in their order. */
   all<M extends Method>(method: M, ...words: Parameters<WorkerApi[M]>): Promise<Result<M>[]> {
+    const naming = this.#naming as Naming;
+    const offered = method in naming ? naming : undefined;
+    const ask = offered?.[method as NamedMethod] as ((...words: unknown[]) => unknown) | undefined;
+    if (ask) return ask.apply(naming, words) as Promise<Result<M>[]>;
+    return this.#threads(method as keyof ThreadApi, ...(words as never)) as Promise<Result<M>[]>;
+  }
+
+  #threads: AskThreads = (method, ...words) => {
     return Promise.all(this.#workers.map((worker) => worker.call(method, words)));
+  };
+
+  /** Packs tables for all workers, whose engines are laid out alike. */
+  async #packFor(region: Region, { proxyProtocol }: PlaneStart): Promise<void> {
+    const packer = await createTablePacker(region, { proxyProtocol });
+    this.#naming = new Naming(packer, this.#workers.length, this.#threads);
   }
 
-  /** Loads the tables that routed ports resolve new flows by. @throws TypeError, RangeError */
-  setTables(tables: NetworkTables): Promise<void> {
-    return this.#inOrder(async (packer) => {
-      const living = new Set((await this.all("living", packer.left)).flat());
-      await this.all(
-        "loadTables",
-        packer.pack(tables, (service) => living.has(service)),
-      );
-    });
-  }
-
-  /** Ends flows of a service of the tables, to a target, or both. */
-  terminate(flows: { service?: string; address?: string; port?: number }): Promise<void> {
-    return this.#inOrder(async (packer) => {
-      const { service: id, ...target } = flows;
-      if (id === undefined) {
-        await this.all("terminate", target);
-        return;
-      }
-      const service = packer.numberOf(id);
-      if (service === undefined) throw new TypeError(`service: the tables have no ${id}`);
-      await this.all("terminate", { ...target, service });
-    });
-  }
-
-  /** Usage of services of the tables by their id, for each worker; those that there are not are left out. */
-  async usages(ids: readonly string[]): Promise<Record<string, Usage>[]> {
-    const numbers = Object.entries(this.serviceNumbers(ids));
-    const all = await this.all(
-      "usages",
-      numbers.map(([, number]) => number),
-    );
-    return all.map((usages) => {
-      return Object.fromEntries(numbers.map(([id], at) => [id, usages[at] as Usage]));
-    });
-  }
-
-  /** Numbers of services of the tables by their id, as `madeBy` of flows has them. */
-  serviceNumbers(ids: readonly string[]): Record<string, number> {
-    const numbers: Record<string, number> = {};
-    for (const id of ids) {
-      const number = this.#packer?.numberOf(id);
-      if (number !== undefined) numbers[id] = number;
-    }
-    return numbers;
-  }
-
-  /** Whatever became of the changes before, this one comes after them. */
-  #inOrder(change: (packer: TablePacker) => Promise<void>): Promise<void> {
-    const next = this.#changes.then(() => change(this.#packer as TablePacker));
-    this.#changes = next.catch(() => undefined);
-    return next;
-  }
-
-  /** Stops all workers after their batch, and ends those by force that do not. */
   async stop(): Promise<void> {
     for (const worker of this.#workers) worker.call("stop", []).catch(() => undefined);
     const late = Promise.withResolvers<void>();
@@ -231,7 +238,7 @@ export class DataPlane {
     for (const fd of this.#wakeFds.splice(0)) this.#system.close(fd);
   }
 
-  /** Resolves when a worker has ended by itself, with the reason. */
+  /** As soon as one worker has ended by itself. */
   get failed(): Promise<Error> {
     const ends = this.#workers.map(async (worker) => {
       await worker.ended;

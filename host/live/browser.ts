@@ -4,8 +4,11 @@
  * constants from outside. Every text of the lab gets into the page as text, never as markup.
  */
 
+import type { PageWindow, short as Short } from "../page/browser.ts";
 import type { LiveEvent } from "./events.ts";
 import type { LiveSnapshot, Sample, Talk } from "./snapshot.ts";
+
+declare const short: typeof Short;
 
 // The little of a browser that the page needs; the project compiles without its DOM types.
 interface Element {
@@ -24,12 +27,6 @@ interface Document {
   documentElement: Element;
 }
 
-interface Window {
-  addEventListener(type: string, listener: () => void): void;
-  matchMedia(query: string): { addEventListener(type: string, listener: () => void): void };
-  getComputedStyle(element: Element): { getPropertyValue(name: string): string };
-}
-
 interface Source {
   addEventListener(type: string, listener: (message: { data: string }) => void): void;
   onerror: (() => void) | null;
@@ -43,7 +40,7 @@ interface Chart {
 
 interface Browser {
   document: Document;
-  window: Window;
+  window: PageWindow;
   EventSource: new (url: string) => Source;
   uPlot: new (options: object, columns: unknown[], target: Element) => Chart;
 }
@@ -61,7 +58,7 @@ interface State {
 }
 
 const FUNCTIONS = [
-  short,
+  amount,
   age,
   table,
   figures,
@@ -79,17 +76,9 @@ export function liveScript(): string {
   return `${FUNCTIONS.map(String).join("\n")}\nstartPage({ document, window, EventSource, uPlot });`;
 }
 
-/** A number for people: 1.5M, 250k, 0.04. */
-function short(value: number | null | undefined): string {
-  if (value === null || value === undefined) return "";
-  const units: [number, string][] = [
-    [1e12, "T"],
-    [1e9, "G"],
-    [1e6, "M"],
-    [1e3, "k"],
-  ];
-  const [least, unit] = units.find(([least]) => Math.abs(value) >= least) ?? [1, ""];
-  return `${+(value / least).toPrecision(3)}${unit}`;
+/** A number with a unit: 10 Mbit/s. */
+function amount(value: number, unit: string): string {
+  return short(value).replace(/[A-Z]?$/i, (prefix) => ` ${prefix}${unit}`);
 }
 
 function age(ms: number): string {
@@ -130,7 +119,7 @@ function figures(document: Document, snapshot: LiveSnapshot, sample: Sample | un
     .filter(([name]) => name.startsWith("drop."))
     .reduce((sum, [, count]) => sum + count, 0);
   const values: Record<string, string> = {
-    rate: `${short(sample?.bitsPerSecond ?? 0)}bit/s`,
+    rate: amount(sample?.bitsPerSecond ?? 0, "bit/s"),
     packets: `${short(sample?.packetsPerSecond ?? 0)}/s`,
     flows: short(snapshot.flows.active),
     drops: short(drops),
@@ -179,7 +168,7 @@ function tables(document: Document, snapshot: LiveSnapshot): void {
       one.kind,
       one.vpc,
       short(one.packetsFromClient + one.packetsFromService),
-      `${short(one.bytesFromClient + one.bytesFromService)}B`,
+      amount(one.bytesFromClient + one.bytesFromService, "B"),
       short(one.flowsActive),
       short(one.flowsCreated),
     ]),

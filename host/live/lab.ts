@@ -125,8 +125,8 @@ export class LiveLab {
       onEvent: (event) => this.#tell(event),
       ...(onPolicy && { onPolicy }),
       sink: {
-        setTables: (tables) => this.#say((plane) => plane.setTables(this.#placed(tables))),
-        terminate: (flows) => this.#say((plane) => plane.terminate(flows)),
+        setTables: (tables) => this.#say((plane) => plane.all("setTables", this.#placed(tables))),
+        terminate: (flows) => this.#say((plane) => plane.all("terminate", flows)),
       },
     });
     await this.#loaded;
@@ -142,7 +142,9 @@ export class LiveLab {
     });
     await this.#addWeb();
     this.#lab.plane.onGone = (device) => this.events.add("lab.device-gone", { device });
-    this.#lab.plane.onGone = (device) => this.events.add("lab.device-gone", { device });
+    this.#lab.plane.onNode = ({ node, pid, isUp }) => {
+      this.events.add("node.state", { node, pid, isUp });
+    };
     this.#lab.plane.onCaptureEnded = (reason) => this.events.add("lab.capture-ended", { reason });
     void this.#lab.plane.failed.then((error) => {
       if (!this.#stopping) this.events.add("lab.failed", { reason: error.message });

@@ -5,7 +5,7 @@ import type { ControlState } from "../control/state.ts";
 import type { DnsCounters } from "../dns/server.ts";
 import type { Counters, Flow, Usage } from "../engine/api.ts";
 import type { CheckResult } from "../health/probe.ts";
-import type { DataPlane } from "../lab/plane.ts";
+import type { Plane } from "../lab/plane.ts";
 import type {
   LiveDns,
   LiveEndpoint,
@@ -24,7 +24,7 @@ export interface ViewSources {
   lab: string;
   startedMs: number;
   nowMs: number;
-  plane: DataPlane;
+  plane: Plane;
   state: ControlState;
   compiled: Compiled;
   /** Latest results of health checks by key. */
@@ -36,12 +36,12 @@ export interface ViewSources {
 export async function snapshotOf(sources: ViewSources): Promise<LiveSnapshot> {
   const { plane, compiled, state } = sources;
   const ids = compiled.tables.services.map(({ id }) => id);
-  const numbers = plane.serviceNumbers(ids);
-  const [counters, devices, cpus, usages, flows] = await Promise.all([
+  const [counters, devices, cpus, usages, numbers, flows] = await Promise.all([
     plane.all("counters"),
     plane.all("devices"),
     plane.all("cpu"),
-    plane.usages(ids),
+    plane.all("usages", ids),
+    plane.all("serviceNumbers", ids),
     plane.all("flows", FLOWS_MAX),
   ]);
   const read = devices.flat();
@@ -54,6 +54,7 @@ export async function snapshotOf(sources: ViewSources): Promise<LiveSnapshot> {
     bytes: sum(read, ({ readBytes }) => readBytes),
     verdicts: sumVerdicts(counters),
     flows: sumFlows(counters),
+    ...(plane.nodes.length > 0 && { nodes: [...plane.nodes] }),
     cpu: {
       userMicros: sum(cpus, ({ userMicros }) => userMicros),
       systemMicros: sum(cpus, ({ systemMicros }) => systemMicros),
@@ -66,7 +67,7 @@ export async function snapshotOf(sources: ViewSources): Promise<LiveSnapshot> {
     targets: targetsOf(state, sources.results),
     endpoints: endpointsOf(state),
     talks: talksOf(
-      flows.map((one) => ({ ...one, numbers })),
+      flows.map((one, at) => ({ ...one, numbers: numbers[at] ?? {} })),
       sources,
     ),
     dns: sources.dns.map(

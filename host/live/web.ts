@@ -7,10 +7,9 @@
  * that resolves here. Bounded: 32 pages at once; a page that does not read is cut off at 1 MiB.
  */
 
-import { readFileSync } from "node:fs";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import { createRequire } from "node:module";
 import { FlowplaneError } from "../errors.ts";
+import { readChartLibrary } from "../page/library.ts";
 import type { EventLog } from "./events.ts";
 import type { Scrape } from "./metrics.ts";
 import { livePage } from "./page.ts";
@@ -102,7 +101,7 @@ export class WebServer {
     switch (pathname) {
       case "/":
         response.setHeader("content-security-policy", CONTENT_POLICY);
-        return send(200, "text/html; charset=utf-8", livePage(chartLibrary()));
+        return send(200, "text/html; charset=utf-8", page());
       case "/metrics": {
         const { contentType, text } = await this.#options.scrape();
         return send(200, contentType, text);
@@ -151,12 +150,10 @@ const CONTENT_POLICY =
   "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; " +
   "img-src data:";
 
-let library: { js: string; css: string } | undefined;
+let made: string | undefined;
 
-/** uPlot as it is published, read once. */
-function chartLibrary(): { js: string; css: string } {
-  const require = createRequire(import.meta.url);
-  const read = (name: string) => readFileSync(require.resolve(`uplot/dist/${name}`), "utf8");
-  library ??= { js: read("uPlot.iife.min.js"), css: read("uPlot.min.css") };
-  return library;
+/** The page is the same for everyone, and made once. */
+function page(): string {
+  made ??= livePage(readChartLibrary());
+  return made;
 }

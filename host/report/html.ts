@@ -5,16 +5,18 @@
  * it still shows every number: charts repeat what the tables say.
  */
 
+import {
+  type ChartLibrary,
+  chart,
+  escaped,
+  pageDocument,
+  REPORT_STYLE,
+  tableHtml,
+} from "../page/document.ts";
 import type { ReplayResult, Timeline } from "../replay/result.ts";
 import { type PageData, pageScript } from "./page.ts";
 import { targetName, textReport } from "./text.ts";
 import { bitRate, count, dataSize, duration, packetRate, share, significant } from "./units.ts";
-
-/** The charting library as text: uPlot's `iife` build and its style sheet. */
-export interface ChartLibrary {
-  js: string;
-  css: string;
-}
 
 /** The page, complete with doctype. */
 export function htmlReport(
@@ -23,21 +25,7 @@ export function htmlReport(
   library: ChartLibrary,
 ): string {
   const title = `Flowplane replay of ${result.capture.file}`;
-  return `<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>${escaped(title)}</title>
-<style>
-${library.css}
-${STYLE}
-</style>
-</head>
-<body>
-<main>
-<h1>${escaped(result.capture.file)}</h1>
+  const main = `<h1>${escaped(result.capture.file)}</h1>
 <p class="sub">${escaped(subtitle(result))}</p>
 ${result.notes.map((note) => `<p class="note">${escaped(note)}</p>`).join("\n")}
 <section class="figures">
@@ -55,14 +43,11 @@ ${resourceTable(result)}
 ${verdictTable(result)}
 ${capacityTable(result)}
 </section>
-<details><summary>Text report</summary><pre>${escaped(textReport(result))}</pre></details>
-</main>
-<script type="application/json" id="data">${embedded(pageData(result, timeline))}</script>
-<script>${inlined(library.js)}</script>
-<script>${inlined(pageScript())}</script>
-</body>
-</html>
-`;
+<details><summary>Text report</summary><pre>${escaped(textReport(result))}</pre></details>`;
+  const data = pageData(result, timeline);
+  const drawing = { library, script: pageScript(), data };
+  const style = `${REPORT_STYLE}#chart-throughput, #table-resources { grid-column: 1 / -1; }`;
+  return pageDocument({ title, style, main, drawing });
 }
 
 /** What the charts draw: parallel arrays, seconds, bit/s and counts. */
@@ -116,10 +101,6 @@ function figures(result: ReplayResult): string {
     .join("\n");
 }
 
-export function chart(id: string, title: string): string {
-  return `<figure id="chart-${id}"><figcaption>${title}</figcaption><div></div></figure>`;
-}
-
 function verdictTable(result: ReplayResult): string {
   const rows = Object.entries(result.verdicts)
     .filter(([, packets]) => packets > 0)
@@ -149,78 +130,3 @@ function capacityTable(result: ReplayResult): string {
   ]);
   return tableHtml("Capacity", ["target", "cores", "reached in this run"], rows);
 }
-
-export function tableHtml(caption: string, titles: string[], rows: string[][]): string {
-  const line = (cells: string[], tag: string) =>
-    `<tr>${cells.map((cell) => `<${tag}>${escaped(cell)}</${tag}>`).join("")}</tr>`;
-  return (
-    `<div id="table-${caption.toLowerCase().replaceAll(" ", "-")}"><table><caption>${caption}</caption>` +
-    `<thead>${line(titles, "th")}</thead>` +
-    `<tbody>${rows.map((row) => line(row, "td")).join("")}</tbody></table></div>`
-  );
-}
-
-/** Text for element content and attributes. */
-export function escaped(text: string): string {
-  const entities: Record<string, string> = {
-    "&": "&amp;",
-    "<": "&lt;",
-    ">": "&gt;",
-    '"': "&quot;",
-    "'": "&#39;",
-  };
-  return text.replace(/[&<>"']/g, (character) => entities[character] ?? "");
-}
-
-/** JSON for a script element, where only "<" could end it early. */
-export function embedded(data: unknown): string {
-  return JSON.stringify(data).replace(/</g, "\\u003c");
-}
-
-/** Code for a script element: "</script" can stand in its strings only, where "\/" is "/". */
-export function inlined(code: string): string {
-  return code.replace(/<\/script/gi, "<\\/script");
-}
-
-/** The look of every page: light and dark. */
-export const STYLE = `
-:root { --ink: #1a1f26; --dim: #5c6670; --line: #d8dde3; --page: #f6f7f9; --card: #ffffff;
-  --first: #1f6feb; --second: #c2410c; --warn: #fff4d6; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e6e9ee; --dim: #97a1ad; --line: #323943; --page: #12161b; --card: #1b2027;
-    --first: #6ea8fe; --second: #ff9e64; --warn: #3a3113; }
-}
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--page); color: var(--ink);
-  font: 15px/1.45 system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
-main { max-width: 1180px; margin: 0 auto; padding: 24px 16px 48px; }
-h1 { font-size: 24px; margin: 0; overflow-wrap: anywhere; }
-.sub { color: var(--dim); margin: 4px 0 16px; }
-.note { background: var(--warn); border-radius: 6px; padding: 8px 12px; margin: 0 0 12px; }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(160px, 1fr)); gap: 12px;
-  margin: 0 0 16px; }
-.figures div, figure, .tables > div, details { background: var(--card);
-  border: 1px solid var(--line); border-radius: 8px; }
-.figures div { padding: 10px 14px; }
-.figures span, .figures em { display: block; color: var(--dim); font-style: normal;
-  font-size: 13px; }
-.figures strong { font-size: 22px; font-weight: 600; }
-.charts { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 16px; }
-#chart-throughput { grid-column: 1 / -1; }
-figure { margin: 0; padding: 12px 14px 6px; min-width: 0; }
-figcaption, caption { font-weight: 600; text-align: left; margin-bottom: 6px; }
-.tables { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 16px;
-  margin: 16px 0; align-items: start; }
-.tables > div { padding: 10px 14px; overflow-x: auto; }
-#table-resources { grid-column: 1 / -1; }
-.tables table { border-spacing: 0; width: 100%; font-variant-numeric: tabular-nums; }
-.tables th, .tables td { text-align: right; padding: 3px 0 3px 12px; white-space: nowrap;
-  border-bottom: 1px solid var(--line); }
-.tables th { color: var(--dim); font-weight: 400; }
-.tables tr > :first-child { text-align: left; padding-left: 0; }
-.tables tbody tr:last-child td { border-bottom: 0; }
-details { padding: 10px 14px; }
-pre { overflow-x: auto; font-size: 12.5px; }
-.u-legend { font-size: 13px; color: var(--dim); }
-@media (max-width: 760px) { .charts, .tables { grid-template-columns: minmax(0, 1fr); } }
-`;

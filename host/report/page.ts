@@ -4,6 +4,17 @@
  * constants from outside. `startPage` is called with the browser's document, window and uPlot.
  */
 
+import type {
+  drawAgain as DrawAgain,
+  PageDocument,
+  PageElement,
+  PageWindow,
+  short as Short,
+} from "../page/browser.ts";
+
+declare const short: typeof Short;
+declare const drawAgain: typeof DrawAgain;
+
 /** What the page draws; all arrays of one chart run in parallel. */
 export interface PageData {
   seconds: number[];
@@ -18,24 +29,6 @@ export interface PageData {
   targetNames: string[];
   targetCores: number[];
   cores: number;
-}
-
-// The little of a browser that the page needs; the project compiles without its DOM types.
-interface PageElement {
-  textContent: string | null;
-  clientWidth: number;
-  replaceChildren(): void;
-}
-
-interface PageDocument {
-  querySelector(selector: string): PageElement | null;
-  documentElement: PageElement;
-}
-
-interface PageWindow {
-  addEventListener(type: string, listener: () => void): void;
-  matchMedia(query: string): { addEventListener(type: string, listener: () => void): void };
-  getComputedStyle(element: PageElement): { getPropertyValue(name: string): string };
 }
 
 interface UPlot {
@@ -59,24 +52,11 @@ interface Series {
 
 type Chart = [options: object, columns: unknown[]];
 
-const FUNCTIONS = [short, axis, course, bars, barScale, charts, startPage];
+const FUNCTIONS = [axis, course, bars, barScale, charts, startPage];
 
 /** The script that draws every chart of the page that it stands in. */
 export function pageScript(): string {
   return `${FUNCTIONS.map(String).join("\n")}\nstartPage(document, window, uPlot);`;
-}
-
-/** A number for an axis or a legend: 1.5M, 250k, 0.04. */
-function short(value: number | null): string {
-  if (value === null || value === undefined) return "";
-  const units: [number, string][] = [
-    [1e12, "T"],
-    [1e9, "G"],
-    [1e6, "M"],
-    [1e3, "k"],
-  ];
-  const [least, unit] = units.find(([least]) => Math.abs(value) >= least) ?? [1, ""];
-  return `${+(value / least).toPrecision(4)}${unit}`;
 }
 
 function axis(colors: Colors, more: object): object {
@@ -262,7 +242,5 @@ function startPage(page: PageDocument, view: PageWindow, uPlot: UPlot): void {
       new uPlot(options, columns, place);
     }
   };
-  draw();
-  view.addEventListener("resize", draw);
-  view.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+  drawAgain(view, draw);
 }

@@ -2,8 +2,9 @@
  * The sharding calculator's page: the fleet with the nodes of some tenants, the overlap table and
  * the blast radius, drawn as SVG without any script. Pure: a result goes in, the page comes out.
  */
+
+import { escaped, pageDocument } from "../page/document.ts";
 import type { ShardResult } from "../shard/result.ts";
-import { escaped, STYLE } from "./html.ts";
 import { fleetLine, PLACEMENTS, shardReport } from "./shard.ts";
 import { share } from "./units.ts";
 
@@ -14,36 +15,24 @@ const CELL = 22;
 
 export function shardPage(result: ShardResult): string {
   const title = `Shuffle sharding: ${fleetLine(result)}`;
-  return `<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>${escaped(title)}</title>
-<style>
-${STYLE}
-svg { max-width: 100%; height: auto; }
-svg text { font: 11px system-ui, sans-serif; fill: var(--ink); }
-.node { fill: var(--page); stroke: var(--line); } .bar { fill: var(--first); }
-.lost { fill: var(--second); } .some { fill: #d9a441; } .whole { fill: var(--first); }
-</style>
-</head>
-<body>
-<main>
-<h1>Shuffle sharding</h1>
+  const main = `<h1>Shuffle sharding</h1>
 <p class="sub">${escaped(fleetLine(result))}</p>
 <section class="charts">
 ${figure("fleet", "Nodes of each tenant", fleet(result))}
 ${figure("overlap", "Overlap with another tenant", overlaps(result))}
 ${figure("blast", "Other tenants when one poisons its nodes", blasts(result))}
 </section>
-<details open><summary>Text report</summary><pre>${escaped(shardReport(result))}</pre></details>
-</main>
-</body>
-</html>
-`;
+<details open><summary>Text report</summary><pre>${escaped(shardReport(result))}</pre></details>`;
+  return pageDocument({ title, style: STYLE, main });
 }
+
+const STYLE = `
+svg { max-width: 100%; height: auto; }
+svg text { font: 11px system-ui, sans-serif; fill: var(--ink); }
+.node { fill: var(--page); stroke: var(--line); } .bar { fill: var(--first); }
+.lost { fill: var(--second); } .some { fill: #d9a441; } .whole { fill: var(--first); }
+.charts { margin: 0 0 16px; }
+`;
 
 function figure(id: string, title: string, drawing: string): string {
   return `<figure id="chart-${id}"><figcaption>${title}</figcaption>${drawing}</figure>`;
