@@ -10,7 +10,7 @@
  */
 
 /** Bumped on any change of this file; checked by the host at load. */
-export const ABI_VERSION: u32 = 6;
+export const ABI_VERSION: u32 = 7;
 
 // Descriptor: one frame of a batch. The host or the record walk fills the first part, the
 // engine the second. Frames stay where they are and are rewritten in place.
@@ -131,6 +131,11 @@ export const FLOW_STATE_TERMINATED: u32 = 8; //   ended by the control plane: it
 export const FLOW_STATE_PROPOSED: u32 = 9; //     not yet decided: its packets wait (flow/decision.ts)
 export const FLOW_STATE_COUNT: u32 = 10;
 export const FLOW_TIMEOUT_COUNT: u32 = 8; //      those before it have a configured timeout
+export const TIMEOUT_SECONDS_MAX: u32 = 536870; // longest timeout but "never": below CLOCK_WINDOW_MS
+
+// The clock counts ms in 32 bits and is compared by signed difference (assembly/clock.ts).
+export const CLOCK_WINDOW_MS: u32 = 0x20000000; // 6.2 days: ages are brought into range once in that
+export const CLOCK_STEP_MS_MAX: u32 = 0x40000000; // 12.4 days: the longest step, and the greatest age
 
 // Decided flow: what nodes tell each other of a flow. Nothing in it depends on the node: zones are spelt
 // out, hashes left out. Two sides, each in canonical order.
@@ -422,6 +427,8 @@ export const WALK_BASE_NS: u32 = 72; //           8  instant of the first record
 export const WALK_EARLIEST_NS: u32 = 80; //       8
 export const WALK_LATEST_NS: u32 = 88; //         8
 export const WALK_LAST_NS: u32 = 96; //           8  instant of the last record walked
+export const WALK_ELAPSED_MS: u32 = 104; //       8  ms from the first record to the last one walked
+export const WALK_CLOCK_MS: u32 = 112; //         4  virtual clock of the last record walked
 export const WALK_BYTES: u32 = 128;
 
 export const WALK_STOP_FULL: u32 = 0; //          as many descriptors as asked for

@@ -38,6 +38,8 @@ import {
   SERVICE_NONE,
   USAGE_BYTES,
 } from "./abi";
+import { resetSelection } from "./capture/select";
+import { moveClock, resetClock } from "./clock";
 import { departures, reserveDevices } from "./depart";
 import { emits, reserveEmits } from "./emit";
 import { forgetExpired, sweepGroups, terminateIn } from "./flow/expiry";
@@ -145,6 +147,8 @@ export function create(): u32 {
   seedHash();
   prepareStates();
   forgetExhausted();
+  resetClock();
+  resetSelection();
   return 0;
 }
 
@@ -230,11 +234,13 @@ export function terminate(service: u32, address: usize, addressBytes: u32, portB
 
 /** Forgets every flow that is over at `nowMs`; returns how many. */
 export function expire(nowMs: u32): u32 {
+  moveClock(nowMs);
   return forgetExpired(flowTable(0), nowMs) + forgetExpired(flowTable(1), nowMs);
 }
 
 /** Takes every flow that is over at `nowMs` out of the active ones, as the sweep does in time. */
 export function sweepAll(nowMs: u32): void {
+  moveClock(nowMs);
   sweepGroups(flowTable(0), nowMs, flowTable(0).groupCount);
   sweepGroups(flowTable(1), nowMs, flowTable(1).groupCount);
 }

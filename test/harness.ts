@@ -104,7 +104,7 @@ function sendBatch(engine: Engine, arrivals: readonly Arrival[]): Departure[] {
     bytes.set(frame, next);
     starts.push(next);
     const port = arrivals[i]?.port ?? 0;
-    const timeMs = (arrivals[i]?.timeMs ?? 0) >>> 0;
+    const timeMs = engine.clock.at(arrivals[i]?.timeMs ?? 0);
     descriptors.set([next, frame.length, timeMs, port, 0, 0, 0, frame.length], i * 8);
     next += frame.length + CANARY_BYTES;
   });

@@ -16,7 +16,7 @@ export const TIMEOUTS_DEFAULT: Readonly<Timeouts> = {
 const SEED_BYTES = 16;
 /** A service-side tuple rests this long after its flow, so that late packets meet nobody else. */
 const TUPLE_HOLD_MS = 60_000;
-const TIMEOUT_SECONDS_MAX = 2_000_000;
+const { TIMEOUT_SECONDS_MAX } = abi;
 
 /** Options with every default filled in, all of them checked. */
 export interface Settings {

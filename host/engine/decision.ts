@@ -58,7 +58,7 @@ export function besideProposal(decision: Uint8Array, proposal: Uint8Array): Uint
  */
 export function adoptDecision(engine: Engine, decision: Uint8Array, nowMs: number): number {
   engine.bytes.set(decision, engine.exports.decisionAddress() >>> 0);
-  return engine.exports.adoptFlow(nowMs >>> 0) >>> 0;
+  return engine.exports.adoptFlow(engine.clock.at(Math.trunc(nowMs))) >>> 0;
 }
 
 /** A flow and what was decided of it. */

@@ -6,6 +6,7 @@
  */
 import * as abi from "../../assembly/abi.ts";
 import { addressBytes } from "../address.ts";
+import { Clock } from "../clock.ts";
 import { EngineError } from "../errors.ts";
 import { HeaderCodec } from "../pp2/codec.ts";
 import type {
@@ -98,6 +99,8 @@ export class Engine {
   readonly exports: EngineExports;
   /** Region for network tables, for a `TablePacker` on another thread. */
   readonly networkRegion: Region;
+  /** What makes times of descriptors of the host's, where pauses may be longer than 12 days. */
+  readonly clock: Clock = new Clock();
   /** @internal Address of the list of departures. */
   readonly departuresAddress: number;
   readonly #view: DataView<ArrayBuffer>;
@@ -131,17 +134,11 @@ export class Engine {
     this.descriptors = new Uint32Array(buffer, this.descriptorsAddress, words);
     const emits = this.#layout(abi.LAYOUT_EMITS);
     this.emits = new Uint32Array(buffer, emits, words * abi.EMIT_PER_FRAME_MAX);
-    this.arena = {
-      address: this.#layout(abi.LAYOUT_ARENA),
-      bytes: settings.arenaBytes,
-    };
+    this.arena = { address: this.#layout(abi.LAYOUT_ARENA), bytes: settings.arenaBytes };
     this.departuresAddress = this.#layout(abi.LAYOUT_DEPARTURES);
     this.flowTableBytes = this.#layout(abi.LAYOUT_FLOW_TABLE_BYTES);
     this.flow6TableBytes = this.#layout(abi.LAYOUT_FLOW6_TABLE_BYTES);
-    const tables = {
-      address: this.#layout(abi.LAYOUT_TABLES),
-      bytes: settings.tablesBytes,
-    };
+    const tables = { address: this.#layout(abi.LAYOUT_TABLES), bytes: settings.tablesBytes };
     const codec = new HeaderCodec(exports);
     const headers = () => new ServiceHeaders(codec, settings.proxyProtocol);
     const services = this.#layout(abi.LAYOUT_SERVICES);
@@ -477,11 +474,12 @@ export class Engine {
   }
 
   /**
-   * Forgets every flow that is over at `nowMs`, by default the clock of the last packet; returns
-   * how many.
+   * Forgets every flow that is over at `nowMs` of the host's clock (a whole number), by default at
+   * the time of the last packet; returns how many.
    */
-  expire(nowMs = this.#lastMs): number {
-    return this.#run(() => (nowMs === undefined ? 0 : this.exports.expire(nowMs) >>> 0));
+  expire(nowMs?: number): number {
+    const word = nowMs === undefined ? this.#lastMs : this.clock.at(nowMs);
+    return this.#run(() => (word === undefined ? 0 : this.exports.expire(word) >>> 0));
   }
 }
 

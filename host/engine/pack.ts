@@ -403,7 +403,7 @@ function isIpv6Text(address: unknown): boolean {
 function idleMs(path: string, seconds: number | undefined): number {
   if (seconds === undefined) return 0;
   if (seconds === 0) return NEVER_MS;
-  return wholeNumber(path, seconds, 1, 2_000_000) * 1000;
+  return wholeNumber(path, seconds, 1, abi.TIMEOUT_SECONDS_MAX) * 1000;
 }
 
 interface CheckedTarget extends RingTarget {

@@ -32,7 +32,10 @@ export function headerFields(
   ];
 }
 
-/** Writes the SHIFT_* of a service's usage for headers of `bytes` of IPv4: up for what arrives on the client side, else down. */
+/**
+ * Writes the SHIFT_* of a service's usage, for headers of `bytes` of IPv4: up for what arrives on the
+ * client side, else down.
+ */
 export function putShifts(view: DataView, usage: number, bytes: number): void {
   const delta = ((bytes & 0xff) << 8) | (bytes >> 8);
   const shifts =
