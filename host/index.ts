@@ -4,6 +4,7 @@
  *
  * @packageDocumentation
  */
+
 export { MemoryOutput, openBytes } from "./capture/memory.ts";
 export { CaptureReader, type ReaderOptions } from "./capture/reader.ts";
 export type {
@@ -20,6 +21,7 @@ export type {
   WalkExports,
 } from "./capture/source.ts";
 export { CaptureWriter } from "./capture/writer.ts";
+export type { Clock } from "./clock.ts";
 export type * from "./engine/api.ts";
 export { TIMEOUTS_DEFAULT } from "./engine/configure.ts";
 export { createEngine, EMIT_NAMES, type Engine, VERDICT_NAMES } from "./engine/engine.ts";
