@@ -59,19 +59,3 @@ export function options<T extends object>(path: string, value: T, names: OptionN
   }
   return value;
 }
-
-/** Tables above this size are made only where there is memory for all of it. */
-const CHECKED_BYTES = 256 << 20;
-
-/**
- * Memory is had when it is first written, and a system that has none left by then ends the process:
- * so a large table is held against what is free before the first packet. Browsers do not tell.
- */
-export function requireMemory(options: string, bytes: number): void {
-  const { process: node } = globalThis as { process?: { availableMemory?(): number } };
-  const free = node?.availableMemory?.();
-  if (free === undefined || bytes <= CHECKED_BYTES || bytes <= free) return;
-  throw new RangeError(
-    `${options}: tables of ${bytes} bytes, and ${free} bytes of memory are free`,
-  );
-}

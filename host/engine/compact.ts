@@ -14,20 +14,14 @@ import { addressBytes, addressText } from "../address.ts";
 import { Clock } from "../clock.ts";
 import { EngineError } from "../errors.ts";
 import type { Counters, EngineOptions, Flow, LinkKind, Region, Usage } from "./api.ts";
-import {
-  options as checkOptions,
-  type OptionNames,
-  oneOf,
-  requireMemory,
-  wholeNumber,
-} from "./check.ts";
-import { configure, type Settings, settingsOf } from "./configure.ts";
+import { options as checkOptions, type OptionNames, oneOf, wholeNumber } from "./check.ts";
+import { configure, requireMemory, type Settings, settingsOf } from "./configure.ts";
 import { refusedBatch } from "./descriptors.ts";
 import { type EngineExports, loadEngine } from "./module.ts";
 import { LINKS } from "./names.ts";
 import { readCounters, readUsage, STATES } from "./records.ts";
 
-/** Flows that an address has room for; a table is best filled to nine tenths of that. */
+/** Flows that an address has room for; a table takes six sevenths of that before it refuses one. */
 export const COMPACT_FLOWS_PER_ADDRESS = 64_512;
 /** Addresses that 4 GiB have room for, with 128 MiB for all else. */
 const ADDRESS_COUNT_MAX = 1_950;

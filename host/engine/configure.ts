@@ -63,7 +63,8 @@ export function settingsOf(options: EngineOptions): Settings {
   };
 }
 
-function proxyProtocolOf(option: boolean | "udp"): number {
+/** CONFIG_PP2_*. @throws TypeError */
+export function proxyProtocolOf(option: boolean | "udp"): number {
   if (option === "udp") return abi.CONFIG_PP2_TCP | abi.CONFIG_PP2_UDP;
   if (typeof option === "boolean") return option ? abi.CONFIG_PP2_TCP : 0;
   throw new TypeError(`proxyProtocol: ${shown(option)} is not true, false or "udp"`);
@@ -118,4 +119,20 @@ export function configure(
   set(abi.CONFIG_PP2, settings.proxyProtocol);
   set(abi.CONFIG_COMPACT_ADDRESS, settings.gateway?.address ?? 0);
   set(abi.CONFIG_COMPACT_ADDRESS_COUNT, settings.gateway?.count ?? 0);
+}
+
+/** Tables above this size are made only where there is memory for all of it. */
+const CHECKED_BYTES = 256 << 20;
+
+/**
+ * Memory is had when it is first written, and a system that has none left by then ends the process:
+ * so a large table is held against what is free before the first packet. Browsers do not tell.
+ */
+export function requireMemory(options: string, bytes: number): void {
+  const { process: node } = globalThis as { process?: { availableMemory?(): number } };
+  const free = node?.availableMemory?.();
+  if (free === undefined || bytes <= CHECKED_BYTES || bytes <= free) return;
+  throw new RangeError(
+    `${options}: tables of ${bytes} bytes, and ${free} bytes of memory are free`,
+  );
 }
