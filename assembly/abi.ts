@@ -10,7 +10,7 @@
  */
 
 /** Bumped on any change of this file; checked by the host at load. */
-export const ABI_VERSION: u32 = 6;
+export const ABI_VERSION: u32 = 7;
 
 // Descriptor: one frame of a batch. The host or the record walk fills the first part, the
 // engine the second. Frames stay where they are and are rewritten in place.
@@ -139,7 +139,12 @@ export const DECIDED_SERVICE_SIDE: u32 = 48; //    48
 export const DECIDED_FLAGS: u32 = 96; //            1  FLOW_FLAG_CLIENT_HIGH and _SERVICE_HIGH
 export const DECIDED_STATE: u32 = 97; //            1  FLOW_STATE_*
 export const DECIDED_SERVICE: u32 = 98; //          2  the service's number, the same on all nodes
+export const DECIDED_STREAM: u32 = 100; //           1  DECIDED_STREAM_*: whether a PROXY header belongs in the flow
+export const DECIDED_BEGINS: u32 = 101; //           1  1 = by the first packet of a stream: newer than what was known of it
+export const DECIDED_FIRST: u32 = 104; //            4  where the header begins: the client's ISN + 1
 export const DECIDED_BYTES: u32 = 128;
+export const DECIDED_STREAM_NONE: u32 = 0;
+export const DECIDED_STREAM_HEADER: u32 = 1; //      once in a TCP stream, or in each datagram
 export const DECIDED_SIDE_LOW: u32 = 0; //         16  address, network order; IPv4 in the first four
 export const DECIDED_SIDE_HIGH: u32 = 16; //       16
 export const DECIDED_SIDE_PORTS: u32 = 32; //       4  low and high port, network order

@@ -78,12 +78,12 @@ export { emitCount } from "./emit";
 export { explainFrame } from "./explain";
 export {
   adoptFlow,
-  askFirst,
   decisionAddress,
   forgetFlow,
   writeDecision,
   writeTuple,
 } from "./flow/decision";
+export { askFirst } from "./memory";
 export * from "./pp2/codec";
 export { joinZone, zoneInner, zoneOf, zoneVpcAndOuter } from "./zone";
 

@@ -12,7 +12,7 @@
  */
 
 import { wholeNumber } from "../engine/check.ts";
-import { DECISION_BYTES, SIDE_BYTES, type SideName } from "../engine/decision.ts";
+import { DECISION_BYTES, isOfBeginning, SIDE_BYTES, type SideName } from "../engine/decision.ts";
 import { type FlowStore, type Found, lifetimeMs, type StoreTimes } from "./store.ts";
 
 const REGION_SLOTS = 256;
@@ -85,9 +85,9 @@ export class SharedStore implements FlowStore {
     try {
       const slot = this.#search(region, hash, first, nowMs);
       if (slot >= 0) {
-        // What was decided stays as it was written.
         if (!this.#matches(slot, 0, 2 * SIDE_WORDS)) return this.#read(slot);
-        if (refreshes) this.#words[slot + 1] = this.#endMs(side, nowMs);
+        if (refreshes && isOfBeginning(decision)) this.#write(slot, hash, side, nowMs);
+        else if (refreshes) this.#words[slot + 1] = this.#endMs(side, nowMs);
         return decision;
       }
       if (slot === NO_ROOM) return undefined;
