@@ -13,7 +13,13 @@ import { DECISION_BYTES, sideOf } from "../host/engine/decision.ts";
 import { Frames } from "../host/engine/frames.ts";
 import { agree, lookUp, renew } from "../host/nodes/agreement.ts";
 import { FleetNode, type NodeOptions } from "../host/nodes/node.ts";
-import { SharedStore } from "../host/nodes/shared-store.ts";
+import {
+  CLAIM_EARLIER,
+  CLAIM_OWN,
+  DECISION_WORDS,
+  SharedStore,
+} from "../host/nodes/shared-store.ts";
+import { isSameDecision } from "../host/nodes/store.ts";
 import { CLIENT, CLIENT6, NAT, NAT6, nat, SERVER, SERVER6 } from "./cases.ts";
 import { type Arrival, bytesOf, type Setup, smallEngine } from "./harness.ts";
 import { readCapture } from "./reference/capture.ts";
@@ -59,6 +65,30 @@ describe("the shared store", () => {
       }
     },
   );
+
+  property.prop([fc.array(fc.tuple(fc.nat(60), fc.nat(60)), { minLength: 1, maxLength: 200 })], {
+    numRuns: 200,
+  })("does the same with packed batches, where a flow may be several times", async (wanted) => {
+    const times = { ttlMs: 1000, holdMs: 0 };
+    const store = new SharedStore({ entries: 256, ...times });
+    const twin = new MapStore(times);
+    for (const refreshes of [false, true]) {
+      const side = refreshes ? "client" : "service";
+      const batch = wanted.map(([client, service]) => decisionOf(client, service));
+      const packed = new Int32Array(batch.length * DECISION_WORDS);
+      const bytes = new Uint8Array(packed.buffer);
+      for (const [at, decision] of batch.entries()) bytes.set(decision, at * DECISION_BYTES);
+      const outcomes = new Uint8Array(batch.length);
+      store.claimPacked(side, packed, batch.length, 7, outcomes, refreshes);
+      const expected = await twin[refreshes ? "refresh" : "claim"](side, batch, 7);
+      for (const [at, found] of expected.entries()) {
+        const start = at * DECISION_BYTES;
+        expect(bytes.slice(start, start + DECISION_BYTES)).toEqual(found);
+        const isOwn = isSameDecision(found as Uint8Array, batch[at] as Uint8Array);
+        expect(outcomes[at]).toBe(isOwn ? CLAIM_OWN : CLAIM_EARLIER);
+      }
+    }
+  });
 
   test("refuses when it is full, and has room again when time is over", async () => {
     const store = new SharedStore({ entries: 128, ttlMs: 1000, holdMs: 0 });

@@ -44,6 +44,7 @@ import {
   SIDE_CLIENT,
   SIDE_SERVICE,
 } from "../abi";
+import { moveClock } from "../clock";
 import { PACKET_DECIDED, PACKET_LATER, Packet, packetAt, TCP_SYN } from "../packet";
 import { firstOf, noteOpening, resumeStream, streamFlags } from "../pp2/stream";
 import { addressOf } from "../rewrite";
@@ -178,6 +179,7 @@ function readSide(from: usize, tuple: Packet, clientIsHigh: bool): bool {
  * there is no room, or when one of its tuples belongs to another flow that is alive here.
  */
 export function adoptFlow(nowMs: u32): u32 {
+  moveClock(nowMs);
   const flags = load<u8>(decision, DECIDED_FLAGS);
   const packet = changetype<Packet>(adopted);
   const tuple = outside();

@@ -7,6 +7,8 @@ import type { Engine } from "./engine.ts";
 
 export const DECISION_BYTES = abi.DECIDED_BYTES;
 export const SIDE_BYTES = abi.DECIDED_SIDE_BYTES;
+/** What decisions fill of that; zeros follow. */
+export const DECIDED_END_BYTES = abi.DECIDED_FIRST + 4;
 
 /** Which tuple of a flow: as clients see it, or as targets and remote servers do. */
 export type SideName = "client" | "service";
@@ -65,6 +67,12 @@ export function isOfBeginning(decision: Uint8Array): boolean {
   return decision[abi.DECIDED_BEGINS] === 1;
 }
 
+/** The same for one of several that stand as words from `at` on. */
+export function isOfBeginningAt(words: Int32Array, at: number): boolean {
+  const word = words[at + (abi.DECIDED_BEGINS >> 2)] as number;
+  return ((word >> (8 * (abi.DECIDED_BEGINS & 3))) & 0xff) === 1;
+}
+
 /** A decision with what the first packet of a new stream between the same ends has told. */
 export function begunAnew(decision: Uint8Array, proposal: Uint8Array): Uint8Array {
   if (!isOfBeginning(proposal)) return decision;
@@ -87,7 +95,7 @@ export function asKnown(decision: Uint8Array): Uint8Array {
  */
 export function adoptDecision(engine: Engine, decision: Uint8Array, nowMs: number): number {
   engine.bytes.set(decision, engine.exports.decisionAddress() >>> 0);
-  return engine.exports.adoptFlow(nowMs >>> 0) >>> 0;
+  return engine.exports.adoptFlow(engine.clock.at(Math.trunc(nowMs))) >>> 0;
 }
 
 /** A flow and what was decided of it. */

@@ -82,7 +82,7 @@ export class Transit {
     const length = bytes - abi.VNET_BYTES;
     descriptors[at] = this.nextAddress + abi.VNET_BYTES;
     descriptors[at + 1] = length;
-    descriptors[at + 2] = timeMs;
+    descriptors[at + 2] = this.#engine.clock.at(timeMs);
     descriptors[at + 3] = port;
     descriptors[at + 6] = 0;
     descriptors[at + 7] = length;

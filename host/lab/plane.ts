@@ -3,10 +3,21 @@
  * its own. Requests go to the workers as messages (messages.ts) and are answered between batches.
  */
 import { MessageChannel, type MessagePort, Worker } from "node:worker_threads";
+import type { Region } from "../engine/api.ts";
+import { createTablePacker } from "../engine/packer.ts";
 import { FlowplaneError } from "../errors.ts";
 import { loadSyscalls, type Syscalls, type Window } from "../io/syscalls.ts";
 import type { Answers, Questions } from "../nodes/undecided.ts";
-import type { Message, Method, Request, WorkerApi, WorkerStart } from "./messages.ts";
+import type {
+  Message,
+  Method,
+  NamedMethod,
+  Request,
+  ThreadApi,
+  WorkerApi,
+  WorkerStart,
+} from "./messages.ts";
+import { type AskThreads, Naming } from "./naming.ts";
 
 const START_MS_MAX = 30_000;
 const STOP_MS_MAX = 5000;
@@ -56,7 +67,8 @@ class PlaneWorker {
   readonly #port: MessagePort;
   readonly #wake: () => void;
   readonly #waiting = new Map<number, Waiting>();
-  readonly ready: Promise<void>;
+  /** The network region of its engine, once it runs. */
+  readonly ready: Promise<Region>;
   readonly ended: Promise<void>;
   #nextId = 1;
   #failure: Error | undefined;
@@ -73,7 +85,7 @@ class PlaneWorker {
       // What the process was started with (--eval, --input-type) is not for its workers.
       execArgv: [],
     });
-    const ready = Promise.withResolvers<void>();
+    const ready = Promise.withResolvers<Region>();
     const ended = Promise.withResolvers<void>();
     this.ready = ready.promise;
     this.ended = ended.promise;
@@ -81,7 +93,7 @@ class PlaneWorker {
     port1.on("message", (message: Message) => {
       if (message.id !== 0) this.#settle(message as Exclude<Message, { id: 0; event: unknown }>);
       else if (!("event" in message)) return;
-      else if (message.event === "ready") ready.resolve();
+      else if (message.event === "ready") ready.resolve(message.network);
       else happened(message);
     });
     this.#thread.on("error", (error: Error) => {
@@ -103,10 +115,13 @@ class PlaneWorker {
     return this.#failure;
   }
 
-  call<M extends Method>(method: M, words: Parameters<WorkerApi[M]>): Promise<Result<M>> {
+  call<M extends keyof ThreadApi>(
+    method: M,
+    words: Parameters<ThreadApi[M]>,
+  ): Promise<ReturnType<ThreadApi[M]>> {
     if (this.#failure) return Promise.reject(this.#failure);
     const id = this.#nextId++;
-    const { promise, resolve, reject } = Promise.withResolvers<Result<M>>();
+    const { promise, resolve, reject } = Promise.withResolvers<ReturnType<ThreadApi[M]>>();
     this.#waiting.set(id, { resolve: resolve as (value: unknown) => void, reject });
     this.#port.postMessage({ id, method, words } satisfies Request);
     this.#wake();
@@ -135,6 +150,7 @@ export class DataPlane implements Plane {
   readonly #workers: PlaneWorker[] = [];
   readonly #wakeFds: number[] = [];
   readonly #one: Window;
+  #naming: Naming | undefined;
   readonly nodes = [];
   onNode: (node: NodeState) => void = () => undefined;
   onGone: (device: string) => void = () => undefined;
@@ -159,7 +175,9 @@ export class DataPlane implements Plane {
       setTimeout(late, START_MS_MAX).unref();
     });
     try {
-      await Promise.race([Promise.all(plane.#workers.map(({ ready }) => ready)), timeout]);
+      const ready = Promise.all(plane.#workers.map((worker) => worker.ready));
+      const [region] = await Promise.race([ready, timeout]);
+      await plane.#packFor(region as Region, options);
     } catch (error) {
       await plane.stop();
       throw error;
@@ -193,7 +211,21 @@ export class DataPlane implements Plane {
   }
 
   all<M extends Method>(method: M, ...words: Parameters<WorkerApi[M]>): Promise<Result<M>[]> {
+    const naming = this.#naming as Naming;
+    const offered = method in naming ? naming : undefined;
+    const ask = offered?.[method as NamedMethod] as ((...words: unknown[]) => unknown) | undefined;
+    if (ask) return ask.apply(naming, words) as Promise<Result<M>[]>;
+    return this.#threads(method as keyof ThreadApi, ...(words as never)) as Promise<Result<M>[]>;
+  }
+
+  #threads: AskThreads = (method, ...words) => {
     return Promise.all(this.#workers.map((worker) => worker.call(method, words)));
+  };
+
+  /** Packs tables for all workers, whose engines are laid out alike. */
+  async #packFor(region: Region, { proxyProtocol }: PlaneStart): Promise<void> {
+    const packer = await createTablePacker(region, { proxyProtocol });
+    this.#naming = new Naming(packer, this.#workers.length, this.#threads);
   }
 
   async stop(): Promise<void> {

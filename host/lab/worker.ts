@@ -2,12 +2,12 @@
 import { type MessagePort, receiveMessageOnPort, workerData } from "node:worker_threads";
 import { decidedAfter, type SideName } from "../engine/decision.ts";
 import { createEngine, type Engine } from "../engine/engine.ts";
-import type { NetworkTables } from "../engine/network.ts";
+import type { PackedTables } from "../engine/packer.ts";
 import { TRANSIT_BYTES, Transit } from "../engine/transit.ts";
 import { loadSyscalls } from "../io/syscalls.ts";
 import { Asking } from "./asking.ts";
 import { Loop } from "./loop.ts";
-import type { Message, Request, WorkerApi, WorkerStart } from "./messages.ts";
+import type { Message, Request, ThreadApi, WorkerStart } from "./messages.ts";
 import { CAPTURE_BYTES, CaptureTap } from "./tap.ts";
 
 const SCRATCH_BYTES = 64;
@@ -76,7 +76,7 @@ start.ports.forEach((options, number) => {
 for (const { port: number, address, device } of start.addresses) {
   transit.placeAddress(number, address, device);
 }
-say({ id: 0, event: "ready" });
+say({ id: 0, event: "ready", network: engine.networkRegion });
 loop.run();
 tap?.close();
 port.close();
@@ -111,8 +111,8 @@ function answerAll(): void {
     const received = receiveMessageOnPort(port);
     if (received === undefined) return;
     const { id, method, words } = received.message as Request;
-    if (method === "setTables") {
-      load = { id, steps: engine.loadTables(words[0] as NetworkTables) };
+    if (method === "loadTables") {
+      load = { id, steps: engine.loadTables(words[0] as PackedTables) };
       continue;
     }
     answer(id, () => (api[method] as (...words: unknown[]) => unknown)(...words));
@@ -142,7 +142,7 @@ function answer(id: number, run: () => unknown): void {
   }
 }
 
-function workerApi(of: Engine, through: Transit, inside: Loop): Omit<WorkerApi, "setTables"> {
+function workerApi(of: Engine, through: Transit, inside: Loop): Omit<ThreadApi, "loadTables"> {
   return {
     setService: (service, options) => of.setService(service, options),
     setPort: (number, options) => of.setPort(number, options),
@@ -154,11 +154,8 @@ function workerApi(of: Engine, through: Transit, inside: Loop): Omit<WorkerApi, 
     devices: () => inside.counts,
     usage: (service) => of.usage(service),
     terminate: (flows) => of.terminate(flows),
-    usages(ids) {
-      const found = Object.entries(numbersOf(of, ids));
-      return Object.fromEntries(found.map(([id, number]) => [id, of.usage(number)]));
-    },
-    serviceNumbers: (ids) => numbersOf(of, ids),
+    usages: (services) => services.map((service) => of.usage(service)),
+    living: (services) => services.filter((service) => of.hasFlows(service)),
     flows(most) {
       of.expire(Math.floor(clock()));
       const total = of.counters().flows.active;
@@ -175,12 +172,4 @@ function workerApi(of: Engine, through: Transit, inside: Loop): Omit<WorkerApi, 
     end: (flows) => asking?.end(flows),
     stop: () => inside.stop(),
   };
-}
-
-function numbersOf(of: Engine, ids: string[]): Record<string, number> {
-  const numbers = ids.map((id) => [id, of.serviceNumber(id)] as const);
-  return Object.fromEntries(numbers.filter(([, number]) => number !== undefined)) as Record<
-    string,
-    number
-  >;
 }
