@@ -161,8 +161,8 @@ export const DECIDED_SERVICE_SIDE: u32 = 48; //    48
 export const DECIDED_FLAGS: u32 = 96; //            1  FLOW_FLAG_CLIENT_HIGH and _SERVICE_HIGH
 export const DECIDED_STATE: u32 = 97; //            1  FLOW_STATE_*
 export const DECIDED_SERVICE: u32 = 98; //          2  the service's number, the same on all nodes
-export const DECIDED_STREAM: u32 = 100; //           1  DECIDED_STREAM_*: whether a PROXY header belongs in the flow
-export const DECIDED_BEGINS: u32 = 101; //           1  1 = by the first packet of a stream: newer than what was known of it
+export const DECIDED_STREAM: u32 = 100; //           1  DECIDED_STREAM_*: whether there is a PROXY header
+export const DECIDED_BEGINS: u32 = 101; //           1  1 = by a stream's first packet: replaces what was known
 export const DECIDED_FIRST: u32 = 104; //            4  where the header begins: the client's ISN + 1
 export const DECIDED_BYTES: u32 = 128;
 export const DECIDED_STREAM_NONE: u32 = 0;

@@ -31,8 +31,8 @@
  * a header too many is a repetition to the target, and what nobody has sent shows as unsent.
  *
  * Invariants: (1) the ISN of a flow is right from its first SYN on until it is done; (2) a flow that
- * is met in mid-stream, and that no decision tells of, has no flag and is never shifted; (3) H does not change while a service
- * lives. Cost when done: one number, its checksum, and a look at the options of what comes back.
+ * is met in mid-stream, and that no decision tells of, has no flag and is never shifted; (3) H does not
+ * change while a service lives. Cost when done: one number, its checksum, and a look at the options of what comes back.
  */
 import {
   CONFIG_PP2,
