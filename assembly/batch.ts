@@ -13,12 +13,15 @@
  */
 import {
   BATCH_COUNT_MAX,
+  CLOCK_WINDOW_MS,
   CONFIG_ARENA_BYTES,
   COUNTER_VERDICTS,
   DIRECTION_FROM_CLIENT,
   FLOW_PACKETS_CLIENT,
   FLOW_SERVICE,
   FLOW_STATE,
+  FLOW_STATE_ESTABLISHED,
+  FLOW_STATE_HALF_OPEN,
   FLOW_STATE_PROPOSED,
   FRAME_ADDRESS,
   FRAME_BYTES,
@@ -58,11 +61,12 @@ import {
   VERDICT_FORWARD,
   VERDICT_HOLD_UNDECIDED,
 } from "./abi";
+import { baseMs, isInWindow, moveClock } from "./clock";
 import { countBy, countUp } from "./counters";
 import { clearEmits } from "./emit";
 import { account, countUsage, finishFast, forward, routeOut } from "./established";
 import { findInOtherZones } from "./flow/asymmetric";
-import { asksFirst, propose } from "./flow/decision";
+import { propose } from "./flow/decision";
 import { forget, forgetIfGone, sweep } from "./flow/expiry";
 import {
   begin,
@@ -78,7 +82,17 @@ import { isExpired, nextState, STATE_REOPEN } from "./flow/state";
 import { FlowTable, findByClientSide, findByIndex, flowTable, handleOf } from "./flow/table";
 import { findFragment, foundDirection, foundSide, rememberFragment } from "./fragment";
 import { parseQuote, rewriteError } from "./icmp";
-import { config, counters, frames, hasCrossings, layout, ports, services, usage } from "./memory";
+import {
+  asksFirst,
+  config,
+  counters,
+  frames,
+  hasCrossings,
+  layout,
+  ports,
+  services,
+  usage,
+} from "./memory";
 import { hindranceOf, takesError } from "./network/admission";
 import { hasCapacity } from "./network/capacity";
 import { clampSegments, tellMtu } from "./network/mtu";
@@ -92,11 +106,14 @@ import {
   PACKET_FAST,
   PACKET_LATER,
   Packet,
+  PROTOCOL_TCP,
   packetAt,
   quotedScratch,
+  TCP_ACK,
+  TCP_RST,
   TCP_SYN,
 } from "./packet";
-import { passStream, streamFlags } from "./pp2/stream";
+import { isOtherStream, passStream, streamFlags } from "./pp2/stream";
 import { resetStray } from "./reset";
 import { directionOf, rewriteAddresses, rewritePacket, rewriteWhole } from "./rewrite";
 import { findCandidates } from "./stages";
@@ -111,23 +128,28 @@ export function processBatch(count: u32): bool {
   if (!areInside(count)) return false;
   clearEmits();
   findCandidates(count);
-  finishAll(count);
+  finishInTime(count);
   const nowMs = load<u32>(frames + <usize>((count - 1) * FRAME_BYTES), FRAME_TIME_MS);
   sweep(flowTable(0), nowMs, count);
   sweep(flowTable(1), nowMs, count);
   return true;
 }
 
+/** Whether a frame of the batch may lie outside the clock's window. */
+let leavesWindow: bool = false;
+
 /**
- * Whether all frames lie in the arena and come from a port: what is parsed later is trusted.
+ * Whether all frames lie in the arena and come from a port: what is parsed later is trusted. Also
+ * sets `leavesWindow`.
  *
  * Takes four words of a descriptor at once: address, captured bytes, time, ports. An arena has at
  * most 2^30 bytes, so offsets and lengths have no bit above that; then the room behind a frame
  * cannot wrap, and its sign tells whether the frame ends in the arena.
  */
-function areInside(count: u32): bool {
+export function areInside(count: u32): bool {
   const none = i32x4.splat(0);
-  const arena = i32x4.replace_lane(none, 0, load<i32>(layout, LAYOUT_ARENA));
+  const start = i32x4.replace_lane(none, 0, load<i32>(layout, LAYOUT_ARENA));
+  const arena = i32x4.replace_lane(start, 2, <i32>baseMs);
   const size = i32x4.replace_lane(none, 0, load<i32>(config, CONFIG_ARENA_BYTES));
   let words = none;
   let rooms = none;
@@ -140,14 +162,39 @@ function areInside(count: u32): bool {
   }
   const high = <u32>(i32x4.extract_lane(words, 0) | i32x4.extract_lane(words, 1)) >> 30;
   const portBits = <u32>i32x4.extract_lane(words, 3) & 0xffff;
+  leavesWindow = <u32>i32x4.extract_lane(words, 2) >= CLOCK_WINDOW_MS;
   return high == 0 && i32x4.extract_lane(rooms, 0) >= 0 && portBits < PORT_COUNT_MAX;
 }
 
-function finishAll(count: u32): void {
+/** Finishes the batch; the clock is moved right before each frame that leaves its window. */
+function finishInTime(count: u32): void {
+  let first: u32 = 0;
+  do {
+    const last = leavesWindow ? endOfWindow(first, count) : count;
+    finish(first, last);
+    first = last;
+  } while (first < count);
+}
+
+/** Moves the clock to frame `first`; returns the first one after it that it has to be moved for again. */
+function endOfWindow(first: u32, count: u32): u32 {
+  moveClock(load<u32>(frames + <usize>(first * FRAME_BYTES), FRAME_TIME_MS));
+  for (let index = first + 1; index < count; index++) {
+    if (!isInWindow(load<u32>(frames + <usize>(index * FRAME_BYTES), FRAME_TIME_MS))) return index;
+  }
+  return count;
+}
+
+/** Finishes the frames of the batch from `first` to before `last`. */
+function finish(first: u32, last: u32): void {
   let fastCount: u64 = 0;
-  let packet = packetAt(0);
-  const end = frames + <usize>(count * FRAME_BYTES);
-  for (let descriptor = frames; descriptor < end; descriptor += FRAME_BYTES) {
+  let packet = packetAt(first);
+  const end = frames + <usize>(last * FRAME_BYTES);
+  for (
+    let descriptor = frames + <usize>(first * FRAME_BYTES);
+    descriptor < end;
+    descriptor += FRAME_BYTES
+  ) {
     const port = ports + <usize>load<u16>(descriptor, FRAME_PORT) * PORT_BYTES;
     store<u16>(descriptor, load<u16>(port, PORT_PEER), FRAME_PORT_OUT);
     if (packet.kind == PACKET_FAST && finishFast(descriptor, packet, port)) fastCount++;
@@ -196,7 +243,16 @@ function finishSlow(descriptor: usize, packet: Packet, port: usize): void {
     if (became == OVER_GONE) return finishNew(descriptor, packet, port, table, nowMs);
     if (became == OVER_STRAY) return refuse(descriptor, packet, service, VERDICT_DROP_NO_FLOW);
   } else {
-    const state = nextState(load<u8>(record, FLOW_STATE), direction, packet.flags);
+    const before = <u32>load<u8>(record, FLOW_STATE);
+    let state = nextState(before, direction, packet.flags);
+    if (asksFirst && state == FLOW_STATE_HALF_OPEN && isAnswered(packet)) {
+      state = FLOW_STATE_ESTABLISHED;
+    }
+    const isAnew = state == STATE_REOPEN || isOtherStream(packet, record, direction);
+    if (asksFirst && isAnew) {
+      forget(table, record);
+      return finishNew(descriptor, packet, port, table, nowMs);
+    }
     if (state == STATE_REOPEN) {
       const isInPlace = reopen(table, record, packet, nowMs);
       if (!isInPlace) return finishNew(descriptor, packet, port, table, nowMs);
@@ -209,6 +265,11 @@ function finishSlow(descriptor: usize, packet: Packet, port: usize): void {
     }
   }
   pass(descriptor, packet, port, table, record, side, direction, nowMs);
+}
+
+/** True when the client has seen an answer of its target, whichever node that went through. */
+function isAnswered(packet: Packet): bool {
+  return (packet.flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_ACK;
 }
 
 /** A packet that belongs to no flow. */
@@ -224,11 +285,11 @@ function finishNew(
   }
   const record = begin(table, packet, port, nowMs);
   if (record == 0) {
-    if (asksFirst && refusal == VERDICT_DROP_NO_FLOW) return hold(descriptor, 0);
+    if (asksFirst && mayGoOn(packet)) return hold(descriptor, 0);
     return refuse(descriptor, packet, refusedBy, refusal);
   }
   if (asksFirst) {
-    propose(record);
+    propose(record, packet);
     return hold(descriptor, handleOf(table, record));
   }
   if (!hasCapacity(serviceOf(record), descriptor, nowMs)) {
@@ -237,6 +298,12 @@ function finishNew(
     return refuse(descriptor, packet, service, VERDICT_DROP_CAPACITY);
   }
   pass(descriptor, packet, port, table, record, SIDE_CLIENT, DIRECTION_FROM_CLIENT, nowMs);
+}
+
+/** Whether a packet that begins no flow here may belong to one that another node knows. */
+function mayGoOn(packet: Packet): bool {
+  if (packet.protocol != PROTOCOL_TCP) return true;
+  return (packet.flags & (TCP_SYN | TCP_ACK | TCP_RST)) != TCP_SYN;
 }
 
 /** Nobody knows yet what becomes of the frame: its flow is proposed, or may be known elsewhere. */

@@ -26,9 +26,13 @@
  * A capture's replay (frames of both directions carry the client side) maps acknowledgements up
  * instead of down: behind it nothing is lost, and what comes back has seen the header.
  *
+ * Nodes of a fleet know from a flow's decision where its header begins, not its stage. Who takes a
+ * flow over counts it as sent, and all who are silent listen for signs that another node has sent it:
+ * a header too many is a repetition to the target, and what nobody has sent shows as unsent.
+ *
  * Invariants: (1) the ISN of a flow is right from its first SYN on until it is done; (2) a flow that
- * was adopted in mid-stream has no flag and is never shifted; (3) H does not change while a service
- * lives. Cost when done: one number, its checksum, and a look at the options of what comes back.
+ * is met in mid-stream, and that no decision tells of, has no flag and is never shifted; (3) H does not
+ * change while a service lives. Cost when done: one number, its checksum, and a look at the options of what comes back.
  */
 import {
   COUNTER_PP2_ADOPTED,
@@ -51,7 +55,7 @@ import {
   VERDICT_FORWARD,
 } from "../abi";
 import { countUp } from "../counters";
-import { counters } from "../memory";
+import { asksFirst, counters } from "../memory";
 import {
   FRAGMENT_NONE,
   Packet,
@@ -71,7 +75,7 @@ import {
   TCP_SEQUENCE,
 } from "../wire/segment";
 import { prependToDatagram } from "./datagram";
-import { behindHeader, mapSacks } from "./options";
+import { behindHeader, isBeyond, mapSacks } from "./options";
 import { emitHeader, headerBytesFor, serviceOf } from "./segment";
 import { cutSyn } from "./syn";
 
@@ -86,6 +90,10 @@ export function streamFlags(record: usize): u32 {
   return <u32>load<u8>(record, FLOW_FLAGS) & STREAM_FLAGS;
 }
 
+function sequenceOf(packet: Packet): u32 {
+  return loadBe32(<usize>packet.transport + TCP_SEQUENCE);
+}
+
 /** The checksum deltas come back as soon as the place is no longer needed. */
 function setStreamFlags(record: usize, flags: u32, isIpv6: u32): void {
   const wasOpening = isOpening(record);
@@ -94,9 +102,14 @@ function setStreamFlags(record: usize, flags: u32, isIpv6: u32): void {
   if (wasOpening && !isOpening(record)) storeDeltas(record, isIpv6);
 }
 
-/** Where the header belongs, in a flow that is not done: the number of the client's first byte. */
-function firstOf(record: usize): u32 {
-  return load<u32>(record, FLOW_FIRST_NUMBER);
+/** Where the header of a stream begins, until it is done: the number of the client's first byte. */
+export function firstOf(record: usize): u32 {
+  return isOpening(record) ? load<u32>(record, FLOW_FIRST_NUMBER) : 0;
+}
+
+function begin(record: usize, first: u32): void {
+  assert(isOpening(record), "pp2: a stream that is done has no place for where its header begins");
+  store<u32>(record, first, FLOW_FIRST_NUMBER);
 }
 
 /** Decides, as a flow begins or begins again with a packet of its client, whether it gets a header. */
@@ -112,6 +125,38 @@ export function armHeader(record: usize, packet: Packet): void {
   }
   const flags = isWanted ? FLOW_FLAG_OPEN : 0;
   if (before != flags) setStreamFlags(record, flags, packet.isIpv6);
+}
+
+/** Notes where the header of a flow will begin that is not let through yet (flow/decision.ts). */
+export function noteOpening(record: usize, packet: Packet): void {
+  if (!isOpening(record)) return;
+  const sequence = packet.transportBytes < NUMBERED_BYTES ? 0 : sequenceOf(packet);
+  begin(record, sequence + 1);
+}
+
+/** True for the SYN of a client that has given up its first one: the header begins elsewhere now. */
+export function isOtherStream(packet: Packet, record: usize, direction: u32): bool {
+  const isSyn = (packet.flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+  if (!isSyn || direction != DIRECTION_FROM_CLIENT) return false;
+  if (streamFlags(record) != FLOW_FLAG_OPEN || packet.transportBytes < NUMBERED_BYTES) return false;
+  return firstOf(record) != sequenceOf(packet) + 1;
+}
+
+/**
+ * Goes on with a flow that another engine has begun. Of a stream nobody says how far it is: it counts
+ * as sent, which puts the header in again where the client repeats its first bytes, and learns
+ * from the target's acknowledgements that it is done. See `passOpening` for one that is not sent.
+ */
+export function resumeStream(record: usize, packet: Packet, first: u32): void {
+  const isBegun = <u32>load<u8>(record, FLOW_STATE) != FLOW_STATE_HALF_OPEN;
+  const isStream = packet.protocol == PROTOCOL_TCP;
+  setStreamFlags(record, isStream && isBegun ? STREAM_FLAGS : FLOW_FLAG_OPEN, packet.isIpv6);
+  if (isStream) begin(record, first);
+}
+
+/** The same of a stream whose header is known to be acknowledged. */
+export function resumeDone(record: usize, packet: Packet): void {
+  setStreamFlags(record, FLOW_FLAG_HEADER, packet.isIpv6);
 }
 
 /**
@@ -133,6 +178,7 @@ export function passStream(
     return prependToDatagram(descriptor, packet, record);
   }
   if (packet.transportBytes < NUMBERED_BYTES) return VERDICT_FORWARD;
+  if (asksFirst) noticeHeader(packet, record, direction);
   const flags = streamFlags(record);
   if (packet.flags & TCP_SYN) {
     if (flags & FLOW_FLAG_OPEN) passSyn(descriptor, packet, record, side, direction, state);
@@ -156,6 +202,17 @@ export function shiftSegment(packet: Packet, record: usize, side: u32, direction
   mapSacks(packet, amount, 0, false);
 }
 
+/**
+ * Another engine may have sent the header of a flow that is silent here. It has when the client is
+ * beyond its first byte; when the target answers, it may have: see `passOpening` for when not.
+ */
+function noticeHeader(packet: Packet, record: usize, direction: u32): void {
+  if (streamFlags(record) != FLOW_FLAG_OPEN || packet.flags & TCP_SYN) return;
+  const first = firstOf(record);
+  const isSent = direction == DIRECTION_FROM_CLIENT ? isBeyond(sequenceOf(packet), first) : true;
+  if (isSent) setStreamFlags(record, STREAM_FLAGS, packet.isIpv6);
+}
+
 /** SYNs and SYN-ACKs tell where the header will begin. */
 function passSyn(
   descriptor: usize,
@@ -170,13 +227,11 @@ function passSyn(
   if (direction == DIRECTION_FROM_CLIENT) {
     // Another SYN of a client that has given up the first; later ones are strays.
     if (isSilent && state == FLOW_STATE_HALF_OPEN) {
-      const number = loadBe32(<usize>packet.transport + TCP_SEQUENCE);
-      store<u32>(record, number + 1, FLOW_FIRST_NUMBER);
+      begin(record, loadBe32(<usize>packet.transport + TCP_SEQUENCE) + 1);
     }
     if (side == SIDE_CLIENT) cutSyn(descriptor, packet);
   } else if (isSilent && packet.flags & TCP_ACK) {
-    const number = loadBe32(<usize>packet.transport + TCP_ACKNOWLEDGEMENT);
-    store<u32>(record, number, FLOW_FIRST_NUMBER);
+    begin(record, loadBe32(<usize>packet.transport + TCP_ACKNOWLEDGEMENT));
   }
 }
 
@@ -189,38 +244,47 @@ function passOpening(
   state: u32,
   handle: u32,
 ): void {
+  const first = firstOf(record);
   const sequence = loadBe32(<usize>packet.transport + TCP_SEQUENCE);
   const taken = payloadBytesOf(packet) + u32((packet.flags & TCP_FIN) != 0);
   const end = sequence + taken;
+  // Of a flow that was taken over the client may have sent nothing yet: the target knows of no header.
+  const isUnsent = sequence == first && end == sequence;
+  if (isUnsent && !isFirstAck(record)) return;
   if (side == SIDE_CLIENT && causesHeader(packet, record, state, sequence, end)) {
     if (streamFlags(record) & FLOW_FLAG_HEADER) countUp(counters + COUNTER_PP2_REPEATED);
-    setStreamFlags(record, FLOW_FLAG_HEADER | FLOW_FLAG_OPEN, packet.isIpv6);
-    emitHeader(descriptor, packet, record, firstOf(record), handle);
+    setStreamFlags(record, STREAM_FLAGS, packet.isIpv6);
+    emitHeader(descriptor, packet, record, first, handle);
   }
   if (streamFlags(record) & FLOW_FLAG_HEADER) {
     shiftSegment(packet, record, side, DIRECTION_FROM_CLIENT);
   }
 }
 
+/** Whether the header goes before the handshake's ACK, rather than before the first data. */
+function isFirstAck(record: usize): bool {
+  return (load<u32>(serviceOf(record), SERVICE_FLAGS) & SERVICE_FLAG_PP2_FIRST_ACK) != 0;
+}
+
 /** Whether the header goes before this segment, for the first time or again. */
 function causesHeader(packet: Packet, record: usize, state: u32, sequence: u32, end: u32): bool {
   if ((packet.flags & TCP_ACK) == 0) return false;
   const service = load<u32>(serviceOf(record), SERVICE_FLAGS);
-  const isFirstAck = (service & SERVICE_FLAG_PP2_FIRST_ACK) != 0;
-  const isReset = (packet.flags & TCP_RST) != 0;
+  const isEarly = isFirstAck(record);
   const first = firstOf(record);
-  const takesSpace = end != sequence && <i32>(end - first) > 0;
+  const isReset = (packet.flags & TCP_RST) != 0;
+  const takesSpace = end != sequence && isBeyond(end, first);
   if ((streamFlags(record) & FLOW_FLAG_HEADER) == 0) {
     // Before the SYN-ACK only strays come, unless the capture has one direction alone.
     if (state == FLOW_STATE_HALF_OPEN && (service & SERVICE_FLAG_ADOPT) == 0) return false;
-    return !isReset && (isFirstAck || takesSpace);
+    return !isReset && (isEarly || takesSpace);
   }
   // A reset must be the very next byte to the target, or it is challenged.
   if (isReset) return true;
-  if (<i32>(sequence - first) > 0) return false;
-  if (!takesSpace) return isFirstAck;
-  // With the header in the handshake's ACK, the client's third packet is no sign of a loss yet.
-  return !isFirstAck || load<u32>(record, FLOW_PACKETS_CLIENT) != PACKETS_OPENING;
+  if (isBeyond(sequence, first)) return false;
+  if (!takesSpace) return isEarly;
+  // With the header before the handshake's ACK, the client's third packet is no sign of a loss yet.
+  return !isEarly || load<u32>(record, FLOW_PACKETS_CLIENT) != PACKETS_OPENING;
 }
 
 /** Ends the opening of a flow if this segment of the target acknowledges the whole header. */
@@ -228,7 +292,8 @@ export function acknowledge(packet: Packet, record: usize): bool {
   if (streamFlags(record) != STREAM_FLAGS) return false;
   const number = loadBe32(<usize>packet.transport + TCP_ACKNOWLEDGEMENT);
   const bytes = headerBytesFor(serviceOf(record), packet.isIpv6);
-  if (<i32>(number - firstOf(record) - bytes) < 0) return false;
+  const first = firstOf(record);
+  if (!isBeyond(number, first) || number - first < bytes) return false;
   setStreamFlags(record, FLOW_FLAG_HEADER, packet.isIpv6);
   return true;
 }
@@ -245,8 +310,9 @@ function passAnswer(packet: Packet, record: usize, side: u32): void {
     setStreamFlags(record, FLOW_FLAG_HEADER, packet.isIpv6);
     return shiftSegment(packet, record, side, 1);
   }
-  if (offset >= <i32>bytes) setStreamFlags(record, FLOW_FLAG_HEADER, packet.isIpv6);
-  else if (offset > 0) countUp(counters + COUNTER_PP2_CLAMPED);
+  const isAfter = isBeyond(acknowledged, first);
+  if (isAfter && <u32>offset >= bytes) setStreamFlags(record, FLOW_FLAG_HEADER, packet.isIpv6);
+  else if (isAfter) countUp(counters + COUNTER_PP2_CLAMPED);
   const mapped = behindHeader(acknowledged, first, bytes);
   if (mapped != acknowledged) replaceWord(packet, TCP_ACKNOWLEDGEMENT, mapped);
   mapSacks(packet, bytes, first, true);

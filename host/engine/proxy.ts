@@ -3,10 +3,9 @@
  * engine to complete. The engine's own encoder makes them.
  */
 import * as abi from "../../assembly/abi.ts";
-import { HeaderCodec } from "../pp2/codec.ts";
+import type { HeaderCodec } from "../pp2/codec.ts";
 import type { HeaderPlacement, ProxyProtocolOptions } from "./api.ts";
 import { options as checkOptions, type OptionNames, oneOf, truth } from "./check.ts";
-import type { EngineExports } from "./module.ts";
 
 /** A header of each IP version with all addresses and ports zero. */
 export interface HeaderTemplates {
@@ -33,13 +32,11 @@ export function headerFields(
   ];
 }
 
-/** Writes the SHIFT_* of a service's usage: up for what arrives on the client side, else down. */
-export function putShifts(
-  view: DataView,
-  usage: number,
-  templates: HeaderTemplates | undefined,
-): void {
-  const bytes = templates?.v4.length ?? 0;
+/**
+ * Writes the SHIFT_* of a service's usage, for headers of `bytes` of IPv4: up for what arrives on the
+ * client side, else down.
+ */
+export function putShifts(view: DataView, usage: number, bytes: number): void {
   const delta = ((bytes & 0xff) << 8) | (bytes >> 8);
   const shifts =
     bytes === 0
@@ -89,8 +86,9 @@ export class ServiceHeaders {
   readonly #make: TemplateMaker;
   readonly #templates = new Map<number, HeaderTemplates>();
 
-  constructor(exports: EngineExports, room: number) {
-    this.#make = templateMaker(exports, room);
+  /** For engines that have room for headers as `room` (CONFIG_PP2_*) says. */
+  constructor(codec: HeaderCodec, room: number) {
+    this.#make = templateMaker(codec, room);
   }
 
   /** @throws TypeError or RangeError naming the option, and before anything has changed */
@@ -134,14 +132,12 @@ export function headerFlags(options: ProxyProtocolOptions | undefined): number {
   );
 }
 
-/** Makes templates for an engine that has room for headers as `room` (CONFIG_PP2_*) says. */
-function templateMaker(exports: EngineExports, room: number): TemplateMaker {
+function templateMaker(codec: HeaderCodec, room: number): TemplateMaker {
   return ({ vpce, tlvs, padTo, udp }) => {
     if (room === 0) throw new RangeError("proxyProtocol: the engine was made without room for it");
     if (udp && (room & abi.CONFIG_PP2_UDP) === 0) {
       throw new RangeError('proxyProtocol.udp: the engine was made without proxyProtocol "udp"');
     }
-    const codec = new HeaderCodec(exports);
     const [v4, v6] = ["0.0.0.0", "::"].map((address) => {
       const end = { address, port: 0 };
       try {

@@ -141,7 +141,7 @@ export class ServiceTables {
     put(abi.SERVICE_LISTENER_BITS, listenerBits);
     const [address, address6] = [writer.bytes(templates?.v4), writer.bytes(templates?.v6)];
     for (const [field, value] of headerFields(templates, address, address6)) put(field, value);
-    putShifts(this.#view, this.#usage + index * abi.USAGE_BYTES, templates);
+    putShifts(this.#view, this.#usage + index * abi.USAGE_BYTES, templates?.v4.length ?? 0);
   }
 
   /** Finds room for a service's tables, its old piece being free again. */

@@ -11,7 +11,7 @@
  * wait for each other, the thread therefore looks again for some microseconds before it sleeps.
  * Dense traffic is better served by sleeping: client and server get the core, and batches grow.
  */
-import { READ_BYTES_MAX, type Transit } from "../engine/transit.ts";
+import { type HeldFrame, READ_BYTES_MAX, type Transit } from "../engine/transit.ts";
 import { EAGAIN, EINTR, POLLIN, type Syscalls, type Window } from "../io/syscalls.ts";
 
 export interface LoopDevice {
@@ -60,6 +60,8 @@ export interface LoopOptions {
   onWake: () => void;
   /** Called when a device has gone away. */
   onGone: (device: LoopDevice) => void;
+  /** Called after a batch of `count` frames, whose descriptors are as the engine left them. */
+  onBatch?: (count: number) => void;
   /** Stay awake that long after a packet while traffic is sparse, instead of sleeping at once. */
   spinMs: number;
   /** Stay awake that long after a packet in any case. */
@@ -119,10 +121,25 @@ export class Loop {
       this.#readAll(timeMs);
       const count = transit.count;
       if (count === 0) continue;
-      this.#writeAll(transit.process());
-      this.tap?.flush();
+      this.#pass(count);
       awakeUntilMs = this.#awakeUntil(nowMs, count);
     }
+  }
+
+  /** Runs frames that were held, as batches of their own; to be called from `onWake`. */
+  rerun(frames: readonly HeldFrame[]): void {
+    const { transit } = this.#options;
+    for (const [index, frame] of frames.entries()) {
+      transit.takeHeld(frame);
+      if (transit.isFull || index === frames.length - 1) this.#pass(transit.count);
+    }
+  }
+
+  /** Lets the batch through the engine and writes what leaves. */
+  #pass(count: number): void {
+    this.#writeAll(this.#options.transit.process());
+    this.tap?.flush();
+    this.#options.onBatch?.(count);
   }
 
   /** Until when to look again without sleeping, after a batch of `count` frames. */
