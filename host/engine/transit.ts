@@ -29,6 +29,7 @@ export class Transit {
   /** Whether datagrams of a flow may leave as one super-packet; default true. */
   merges = true;
   #count = 0;
+  #bytes = 0;
   #departureCount = 0;
 
   /** @throws RangeError when the engine's arena is smaller than TRANSIT_BYTES */
@@ -47,6 +48,11 @@ export class Transit {
   /** Frames taken since the last batch. */
   get count(): number {
     return this.#count;
+  }
+
+  /** Their bytes, without virtio_net_hdr. */
+  get bytes(): number {
+    return this.#bytes;
   }
 
   get isFull(): boolean {
@@ -70,12 +76,14 @@ export class Transit {
     descriptors[at + 6] = 0;
     descriptors[at + 7] = length;
     this.#count++;
+    this.#bytes += length;
   }
 
   /** Runs the batch; returns how many departures there are. @throws as Engine.process does */
   process(): number {
     const count = this.#count;
     this.#count = 0;
+    this.#bytes = 0;
     this.#engine.process(count);
     const flags = this.merges ? abi.DEPARTURE_FLAG_MERGE : 0;
     this.#departureCount = this.#engine.exports.listDepartures(count, flags);

@@ -42,6 +42,10 @@ export interface Syscalls {
    * returned events i16) is ready; returns how many are. `timeoutMs` -1 waits without end.
    */
   poll(set: Int32Array, timeoutMs: number): number;
+  /** Rests for some microseconds, rounded up by the timer's slack. */
+  usleep(micros: number): number;
+  /** How late the calling thread's timers may be, in nanoseconds. */
+  setTimerSlack(nanos: number): number;
   eventfd(): number;
   /** Puts the calling thread into a network namespace. */
   setns(fd: number, kind: number): number;
@@ -61,6 +65,7 @@ const EFD_NONBLOCK = O_NONBLOCK;
 /** Numbers of bpf(2), which the C library has no function for. */
 const BPF_NUMBERS: Readonly<Record<string, number>> = { x64: 321, arm64: 280, riscv64: 280 };
 const BPF_PROG_LOAD = 5;
+const PR_SET_TIMERSLACK = 29;
 
 let loaded: Syscalls | undefined;
 
@@ -90,6 +95,8 @@ function bind(koffi: Koffi): Syscalls {
   const read = libc.func("int64_t read(int fd, uintptr_t address, size_t bytes)");
   const write = libc.func("int64_t write(int fd, uintptr_t address, size_t bytes)");
   const poll = libc.func("int poll(void *set, unsigned long count, int timeoutMs)");
+  const usleep = libc.func("int usleep(unsigned int micros)");
+  const prctl = libc.func("int prctl(int option, unsigned long argument)");
   const eventfd = libc.func("int eventfd(unsigned int value, int flags)");
   const setns = libc.func("int setns(int fd, int kind)");
   const syscall = libc.func("int64_t syscall(int64_t n, int64_t a, uintptr_t b, int64_t c)");
@@ -100,6 +107,8 @@ function bind(koffi: Koffi): Syscalls {
     ioctl: (fd, request, argument) =>
       result((typeof argument === "number" ? ioctlNumber : ioctl)(fd, request, argument)),
     poll: (set, timeoutMs) => result(poll(set, set.length >> 1, timeoutMs)),
+    usleep: (micros) => result(usleep(micros)),
+    setTimerSlack: (nanos) => result(prctl(PR_SET_TIMERSLACK, nanos)),
     eventfd: () => result(eventfd(0, EFD_NONBLOCK | O_CLOEXEC)),
     setns: (fd, kind) => result(setns(fd, kind)),
     loadProgram(type, instructions) {

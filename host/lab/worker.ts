@@ -1,4 +1,5 @@
 /** The thread of one worker of the data plane: makes its engine and runs the loop. */
+import { performance } from "node:perf_hooks";
 import { type MessagePort, receiveMessageOnPort, workerData } from "node:worker_threads";
 import { createEngine, type Engine } from "../engine/engine.ts";
 import type { NetworkTables } from "../engine/network.ts";
@@ -6,9 +7,12 @@ import { TRANSIT_BYTES, Transit } from "../engine/transit.ts";
 import { loadSyscalls } from "../io/syscalls.ts";
 import { Loop } from "./loop.ts";
 import type { Message, Request, WorkerApi, WorkerStart } from "./messages.ts";
+import { Pace } from "./pace.ts";
 import { CAPTURE_BYTES, CaptureTap } from "./tap.ts";
 
 const SCRATCH_BYTES = 64;
+/** How much later than asked for the kernel may end a rest; its default is 50 us. */
+const TIMER_SLACK_NANOS = 1;
 
 const { start, port } = workerData as { start: WorkerStart; port: MessagePort };
 const say = (message: Message) => port.postMessage(message);
@@ -26,6 +30,7 @@ const engine = await createEngine({
 const transit = new Transit(engine);
 transit.merges = start.merges;
 const beginMs = performance.timeOrigin - start.originMs;
+system.setTimerSlack(TIMER_SLACK_NANOS);
 const clock = () => beginMs + performance.now();
 
 const loop = new Loop({
@@ -38,8 +43,7 @@ const loop = new Loop({
   clock,
   onWake: answerAll,
   onGone: ({ name }) => say({ id: 0, event: "gone", device: name }),
-  spinMs: start.spinMs,
-  busyPollMs: start.busyPollMs,
+  pace: new Pace(start),
 });
 const tap =
   start.captureFile === undefined
