@@ -137,6 +137,23 @@ export const TIMEOUT_SECONDS_MAX: u32 = 536870; // longest timeout but "never": 
 export const CLOCK_WINDOW_MS: u32 = 0x20000000; // 6.2 days: ages are brought into range once in that
 export const CLOCK_STEP_MS_MAX: u32 = 0x40000000; // 12.4 days: the longest step, and the greatest age
 
+// Compact record: half a cache line. The translation is not in it, the slot is the translation
+// (compact/table.ts). Addresses and ports as the packet of the client carries them.
+export const COMPACT_CLIENT_ADDRESS_BE: u32 = 0; // 4
+export const COMPACT_SERVER_ADDRESS_BE: u32 = 4; // 4
+export const COMPACT_CLIENT_PORT_BE: u32 = 8; //    2
+export const COMPACT_SERVER_PORT_BE: u32 = 10; //   2
+export const COMPACT_LAST_SEEN_MS: u32 = 12; //     4
+export const COMPACT_OCTETS_CLIENT: u32 = 16; //    4  frame bytes from the client, mod 2^32
+export const COMPACT_OCTETS_SERVICE: u32 = 20; //   4
+export const COMPACT_STATE: u32 = 24; //            1  FLOW_STATE_* plus one, 0 = free; the low bits of
+//                                                  8  a word that holds both counts of packets, mod 2^28
+export const COMPACT_PACKETS_CLIENT_SHIFT: u32 = 8;
+export const COMPACT_PACKETS_SERVICE_SHIFT: u32 = 36;
+export const COMPACT_BYTES: u32 = 32;
+/** Groups of 16 ports by 64 that an address has from port 1024 on. */
+export const COMPACT_BLOCKS_PER_ADDRESS: u32 = 63;
+
 // Decided flow: what nodes tell each other of a flow. Nothing in it depends on the node: zones are spelt
 // out, hashes left out. Two sides, each in canonical order.
 export const DECIDED_CLIENT_SIDE: u32 = 0; //      48  DECIDED_SIDE_*
@@ -144,7 +161,12 @@ export const DECIDED_SERVICE_SIDE: u32 = 48; //    48
 export const DECIDED_FLAGS: u32 = 96; //            1  FLOW_FLAG_CLIENT_HIGH and _SERVICE_HIGH
 export const DECIDED_STATE: u32 = 97; //            1  FLOW_STATE_*
 export const DECIDED_SERVICE: u32 = 98; //          2  the service's number, the same on all nodes
+export const DECIDED_STREAM: u32 = 100; //           1  DECIDED_STREAM_*: whether there is a PROXY header
+export const DECIDED_BEGINS: u32 = 101; //           1  1 = by a stream's first packet: replaces what was known
+export const DECIDED_FIRST: u32 = 104; //            4  where the header begins: the client's ISN + 1
 export const DECIDED_BYTES: u32 = 128;
+export const DECIDED_STREAM_NONE: u32 = 0;
+export const DECIDED_STREAM_HEADER: u32 = 1; //      once in a TCP stream, or in each datagram
 export const DECIDED_SIDE_LOW: u32 = 0; //         16  address, network order; IPv4 in the first four
 export const DECIDED_SIDE_HIGH: u32 = 16; //       16
 export const DECIDED_SIDE_PORTS: u32 = 32; //       4  low and high port, network order
@@ -379,6 +401,8 @@ export const CONFIG_TABLES_BYTES: u32 = 12; //    4  rings, targets, pools
 export const CONFIG_SEED: u32 = 16; //           16  keys every hash
 export const CONFIG_TIMEOUTS_MS: u32 = 32; //     4 * FLOW_TIMEOUT_COUNT; 0 = never
 export const CONFIG_TUPLE_HOLD_MS: u32 = 64; //   4  an ended flow's service-side tuple rests this long
+export const CONFIG_COMPACT_ADDRESS: u32 = 68; //   4  first address of a compact table's gateway, host order
+export const CONFIG_COMPACT_ADDRESS_COUNT: u32 = 72; // 4  how many; 0 = no compact table
 export const CONFIG_PP2: u32 = 100; //            4  CONFIG_PP2_*: room for PROXY headers; 0 = none
 export const CONFIG_NETWORK_BYTES: u32 = 76; //   4  size of each of the two network images
 export const CONFIG_BYTES: u32 = 128;
@@ -403,6 +427,7 @@ export const LAYOUT_EMITS: u32 = 48; //           descriptors of emitted frames
 export const LAYOUT_NETWORK: u32 = 52; //         two images of CONFIG_NETWORK_BYTES each
 export const LAYOUT_CAPACITIES: u32 = 64;
 export const LAYOUT_CAPACITY_CHANGES: u32 = 68;
+export const LAYOUT_COMPACT_TABLE_BYTES: u32 = 72;
 export const LAYOUT_BYTES: u32 = 128;
 
 export const ZONE_COUNT_MAX: u32 = 65536;

@@ -20,6 +20,8 @@ import {
   FLOW_PACKETS_CLIENT,
   FLOW_SERVICE,
   FLOW_STATE,
+  FLOW_STATE_ESTABLISHED,
+  FLOW_STATE_HALF_OPEN,
   FLOW_STATE_PROPOSED,
   FRAME_ADDRESS,
   FRAME_BYTES,
@@ -64,7 +66,7 @@ import { countBy, countUp } from "./counters";
 import { clearEmits } from "./emit";
 import { account, countUsage, finishFast, forward, routeOut } from "./established";
 import { findInOtherZones } from "./flow/asymmetric";
-import { asksFirst, propose } from "./flow/decision";
+import { propose } from "./flow/decision";
 import { forget, forgetIfGone, sweep } from "./flow/expiry";
 import {
   begin,
@@ -80,7 +82,17 @@ import { isExpired, nextState, STATE_REOPEN } from "./flow/state";
 import { FlowTable, findByClientSide, findByIndex, flowTable, handleOf } from "./flow/table";
 import { findFragment, foundDirection, foundSide, rememberFragment } from "./fragment";
 import { parseQuote, rewriteError } from "./icmp";
-import { config, counters, frames, hasCrossings, layout, ports, services, usage } from "./memory";
+import {
+  asksFirst,
+  config,
+  counters,
+  frames,
+  hasCrossings,
+  layout,
+  ports,
+  services,
+  usage,
+} from "./memory";
 import { hindranceOf, takesError } from "./network/admission";
 import { hasCapacity } from "./network/capacity";
 import { clampSegments, tellMtu } from "./network/mtu";
@@ -102,7 +114,7 @@ import {
   TCP_RST,
   TCP_SYN,
 } from "./packet";
-import { passStream, streamFlags } from "./pp2/stream";
+import { isOtherStream, passStream, streamFlags } from "./pp2/stream";
 import { resetStray } from "./reset";
 import { directionOf, rewriteAddresses, rewriteFast, rewritePacket } from "./rewrite";
 import { findCandidates } from "./stages";
@@ -135,7 +147,7 @@ let leavesWindow: bool = false;
  * most 2^30 bytes, so offsets and lengths have no bit above that; then the room behind a frame
  * cannot wrap, and its sign tells whether the frame ends in the arena.
  */
-function areInside(count: u32): bool {
+export function areInside(count: u32): bool {
   const none = i32x4.splat(0);
   const start = i32x4.replace_lane(none, 0, load<i32>(layout, LAYOUT_ARENA));
   const arena = i32x4.replace_lane(start, 2, <i32>baseMs);
@@ -231,7 +243,16 @@ function finishSlow(descriptor: usize, packet: Packet, port: usize): void {
     if (became == OVER_GONE) return finishNew(descriptor, packet, port, table, nowMs);
     if (became == OVER_STRAY) return refuse(descriptor, packet, service, VERDICT_DROP_NO_FLOW);
   } else {
-    const state = nextState(load<u8>(record, FLOW_STATE), direction, packet.flags);
+    const before = <u32>load<u8>(record, FLOW_STATE);
+    let state = nextState(before, direction, packet.flags);
+    if (asksFirst && state == FLOW_STATE_HALF_OPEN && isAnswered(packet)) {
+      state = FLOW_STATE_ESTABLISHED;
+    }
+    const isAnew = state == STATE_REOPEN || isOtherStream(packet, record, direction);
+    if (asksFirst && isAnew) {
+      forget(table, record);
+      return finishNew(descriptor, packet, port, table, nowMs);
+    }
     if (state == STATE_REOPEN) {
       const isInPlace = reopen(table, record, packet, nowMs);
       if (!isInPlace) return finishNew(descriptor, packet, port, table, nowMs);
@@ -244,6 +265,11 @@ function finishSlow(descriptor: usize, packet: Packet, port: usize): void {
     }
   }
   pass(descriptor, packet, port, table, record, side, direction, nowMs);
+}
+
+/** True when the client has seen an answer of its target, whichever node that went through. */
+function isAnswered(packet: Packet): bool {
+  return (packet.flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_ACK;
 }
 
 /** A packet that belongs to no flow. */
@@ -263,7 +289,7 @@ function finishNew(
     return refuse(descriptor, packet, refusedBy, refusal);
   }
   if (asksFirst) {
-    propose(record);
+    propose(record, packet);
     return hold(descriptor, handleOf(table, record));
   }
   if (!hasCapacity(serviceOf(record), descriptor, nowMs)) {

@@ -16,6 +16,7 @@
  * through the table, each 6.2 days of packet time at most.
  */
 import { CLOCK_WINDOW_MS } from "./abi";
+import { ageCompact } from "./compact/flow";
 import { ageFlows } from "./flow/expiry";
 import { forgetExhausted } from "./flow/port";
 import { flowTable } from "./flow/table";
@@ -41,6 +42,7 @@ export function moveClock(nowMs: u32): void {
   const isBack = <i32>(nowMs - baseMs) < 0;
   ageFlows(flowTable(0), nowMs, isBack);
   ageFlows(flowTable(1), nowMs, isBack);
+  ageCompact(baseMs, nowMs);
   ageFragments(baseMs, nowMs);
   ageCapacities(baseMs, nowMs);
   forgetExhausted();

@@ -104,8 +104,8 @@ function touch(list: usize, end: usize, stride: usize): void {
   store<u32>(sink, seen);
 }
 
-/** Parses all frames and lists where to look for their flows. */
-function parseAll(count: u32): void {
+/** Parses all frames and lists where to look for their flows; the compact table has lists of its own. */
+export function parseAll(count: u32): void {
   let home = homes;
   let index = indexed;
   let packet = packetAt(0);

@@ -23,6 +23,13 @@ export type {
 export { CaptureWriter } from "./capture/writer.ts";
 export type { Clock } from "./clock.ts";
 export type * from "./engine/api.ts";
+export {
+  COMPACT_FLOWS_PER_ADDRESS,
+  type CompactEngine,
+  type CompactOptions,
+  type CompactPortOptions,
+  createCompactEngine,
+} from "./engine/compact.ts";
 export { TIMEOUTS_DEFAULT } from "./engine/configure.ts";
 export { createEngine, EMIT_NAMES, type Engine, VERDICT_NAMES } from "./engine/engine.ts";
 export type { FrameExplanation } from "./engine/explain.ts";

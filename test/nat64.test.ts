@@ -299,7 +299,7 @@ describe("ICMP errors", () => {
     for (const [quotedBytes, quotedBytes6] of [
       [31, 51],
       [28, 48],
-    ]) {
+    ] as const) {
       const error = eth().ipv4(ROUTER, GATEWAY).icmpError(3, 1, asked4, { quotedBytes });
       const expected = eth()
         .ipv6(ROUTER6, CLIENT6)

@@ -166,6 +166,16 @@ export function isForgettable(record: usize, nowMs: u32): bool {
   return idleMs > <i32>holdOf(record, state);
 }
 
+/** Idle timeout of a state where no service has one of its own. */
+export function timeoutMsOf(state: u32): u32 {
+  return load<u32>(timeouts + ((<usize>state) << 2));
+}
+
+/** After how long idle a flow in this state may be forgotten, likewise. */
+export function holdMsOf(state: u32): u32 {
+  return load<u32>(holds + ((<usize>state) << 2));
+}
+
 /** After how long idle a flow in this state may be forgotten. */
 function holdOf(record: usize, state: u32): u32 {
   const own = idleOf(record, state);

@@ -30,6 +30,8 @@ export interface Settings {
   warmUp: boolean;
   /** CONFIG_PP2_*. */
   proxyProtocol: number;
+  /** Of a compact table: its gateway's first address as a number, and how many follow each other. */
+  gateway?: { address: number; count: number };
 }
 
 const OPTIONS: OptionNames<EngineOptions> = {
@@ -115,6 +117,8 @@ export function configure(
   }
   set(abi.CONFIG_TUPLE_HOLD_MS, TUPLE_HOLD_MS);
   set(abi.CONFIG_PP2, settings.proxyProtocol);
+  set(abi.CONFIG_COMPACT_ADDRESS, settings.gateway?.address ?? 0);
+  set(abi.CONFIG_COMPACT_ADDRESS_COUNT, settings.gateway?.count ?? 0);
 }
 
 /** Tables above this size are made only where there is memory for all of it. */
@@ -124,11 +128,11 @@ const CHECKED_BYTES = 256 << 20;
  * Memory is had when it is first written, and a system that has none left by then ends the process:
  * so a large table is held against what is free before the first packet. Browsers do not tell.
  */
-export function requireMemory(bytes: number): void {
+export function requireMemory(options: string, bytes: number): void {
   const { process: node } = globalThis as { process?: { availableMemory?(): number } };
   const free = node?.availableMemory?.();
   if (free === undefined || bytes <= CHECKED_BYTES || bytes <= free) return;
   throw new RangeError(
-    `flowCountMax, flow6CountMax: tables of ${bytes} bytes, and ${free} bytes of memory are free`,
+    `${options}: tables of ${bytes} bytes, and ${free} bytes of memory are free`,
   );
 }

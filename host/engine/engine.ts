@@ -11,7 +11,6 @@ import { EngineError } from "../errors.ts";
 import { HeaderCodec } from "../pp2/codec.ts";
 import type {
   Counters,
-  EmitName,
   EngineOptions,
   Flow,
   PortOptions,
@@ -19,49 +18,23 @@ import type {
   Selection,
   ServiceOptions,
   Usage,
-  VerdictName,
 } from "./api.ts";
 import { options as checkOptions, type OptionNames, oneOf, truth, wholeNumber } from "./check.ts";
 import { configure, requireMemory, type Settings, settingsOf } from "./configure.ts";
 import { refusedBatch } from "./descriptors.ts";
 import { type FrameExplanation, readExplanation } from "./explain.ts";
 import { type EngineExports, loadEngine } from "./module.ts";
+import { EMIT_NAMES, LINKS, VERDICT_NAMES } from "./names.ts";
 import type { CapacityChange, CapacityState, NetworkTables } from "./network.ts";
 import { Networks } from "./networks.ts";
 import { type PackedTables, TablePacker } from "./packer.ts";
 import { ServiceHeaders } from "./proxy.ts";
-import { readFlow, readUsage } from "./records.ts";
+import { readCounters, readFlow, readUsage } from "./records.ts";
 import { ServiceTables } from "./tables.ts";
 import { warmUp } from "./warmup.ts";
 
-/** Verdict names by VERDICT_* value. */
-export const VERDICT_NAMES: readonly VerdictName[] = [
-  "forward",
-  "pass.non-ip",
-  "drop.truncated",
-  "drop.malformed",
-  "drop.no-service",
-  "drop.no-flow",
-  "drop.fragment",
-  "drop.port-exhausted",
-  "drop.tuple-taken",
-  "drop.table-full",
-  "drop.zone-full",
-  "drop.same-endpoint",
-  "drop.no-route",
-  "drop.blackhole",
-  "drop.unintended",
-  "drop.security-group",
-  "drop.no-target",
-  "drop.too-large",
-  "drop.capacity",
-  "hold.undecided",
-];
+export { EMIT_NAMES, VERDICT_NAMES };
 
-/** Names of frames that the engine makes, by EMIT_* value. */
-export const EMIT_NAMES: readonly EmitName[] = ["pp2", "rst", "icmp"];
-
-const LINKS = { ethernet: 0, raw: 1, null: 2, sll: 3, sll2: 4 } as const;
 const SIDES = { client: 1, service: 2, both: 3 } as const;
 const PORT_OPTIONS: OptionNames<PortOptions> = {
   link: true,
@@ -378,37 +351,7 @@ export class Engine {
   }
 
   counters(): Counters {
-    const base = this.#layout(abi.LAYOUT_COUNTERS);
-    const read = (field: number) => Number(this.#view.getBigUint64(base + field, true));
-    const verdicts = {} as Record<VerdictName, number>;
-    for (const [value, name] of VERDICT_NAMES.entries()) {
-      verdicts[name] = read(abi.COUNTER_VERDICTS + value * 8);
-    }
-    const flows = {
-      created: read(abi.COUNTER_FLOWS_CREATED),
-      expired: read(abi.COUNTER_FLOWS_EXPIRED),
-      reopened: read(abi.COUNTER_FLOWS_REOPENED),
-      active: read(abi.COUNTER_FLOWS_ACTIVE),
-      activeMax: read(abi.COUNTER_FLOWS_ACTIVE_MAX),
-      spilled: read(abi.COUNTER_FLOWS_SPILLED),
-      tcp: read(abi.COUNTER_FLOWS_TCP),
-      udp: read(abi.COUNTER_FLOWS_UDP),
-      icmp: read(abi.COUNTER_FLOWS_ICMP),
-      other: read(abi.COUNTER_FLOWS_OTHER),
-    };
-    const emitted = {} as Record<EmitName, number>;
-    for (const [kind, name] of EMIT_NAMES.entries()) {
-      emitted[name] = read(abi.COUNTER_EMITTED + kind * 8);
-    }
-    const proxyProtocol = {
-      repeated: read(abi.COUNTER_PP2_REPEATED),
-      clamped: read(abi.COUNTER_PP2_CLAMPED),
-      adopted: read(abi.COUNTER_PP2_ADOPTED),
-      cut: read(abi.COUNTER_PP2_CUT),
-      datagrams: read(abi.COUNTER_PP2_DATAGRAMS),
-    };
-    const unreachable = read(abi.COUNTER_UNREACHABLE);
-    return { verdicts, flows, emitted, proxyProtocol, unreachable };
+    return readCounters(this.#view, this.#layout(abi.LAYOUT_COUNTERS));
   }
 
   /** What has passed through a service. */
@@ -493,6 +436,6 @@ export async function createEngine(options: EngineOptions = {}): Promise<Engine>
   const exports = await loadEngine(options.wasm);
   if (settings.warmUp) warmUp(exports, (small) => new Engine(exports, settingsOf(small)));
   const engine = new Engine(exports, settings);
-  requireMemory(engine.flowTableBytes + engine.flow6TableBytes);
+  requireMemory("flowCountMax, flow6CountMax", engine.flowTableBytes + engine.flow6TableBytes);
   return engine;
 }
