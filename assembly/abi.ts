@@ -10,7 +10,7 @@
  */
 
 /** Bumped on any change of this file; checked by the host at load. */
-export const ABI_VERSION: u32 = 6;
+export const ABI_VERSION: u32 = 7;
 
 // Descriptor: one frame of a batch. The host or the record walk fills the first part, the
 // engine the second. Frames stay where they are and are rewritten in place.
@@ -131,6 +131,28 @@ export const FLOW_STATE_TERMINATED: u32 = 8; //   ended by the control plane: it
 export const FLOW_STATE_PROPOSED: u32 = 9; //     not yet decided: its packets wait (flow/decision.ts)
 export const FLOW_STATE_COUNT: u32 = 10;
 export const FLOW_TIMEOUT_COUNT: u32 = 8; //      those before it have a configured timeout
+export const TIMEOUT_SECONDS_MAX: u32 = 536870; // longest timeout but "never": below CLOCK_WINDOW_MS
+
+// The clock counts ms in 32 bits and is compared by signed difference (assembly/clock.ts).
+export const CLOCK_WINDOW_MS: u32 = 0x20000000; // 6.2 days: ages are brought into range once in that
+export const CLOCK_STEP_MS_MAX: u32 = 0x40000000; // 12.4 days: the longest step, and the greatest age
+
+// Compact record: half a cache line. The translation is not in it, the slot is the translation
+// (compact/table.ts). Addresses and ports as the packet of the client carries them.
+export const COMPACT_CLIENT_ADDRESS_BE: u32 = 0; // 4
+export const COMPACT_SERVER_ADDRESS_BE: u32 = 4; // 4
+export const COMPACT_CLIENT_PORT_BE: u32 = 8; //    2
+export const COMPACT_SERVER_PORT_BE: u32 = 10; //   2
+export const COMPACT_LAST_SEEN_MS: u32 = 12; //     4
+export const COMPACT_OCTETS_CLIENT: u32 = 16; //    4  frame bytes from the client, mod 2^32
+export const COMPACT_OCTETS_SERVICE: u32 = 20; //   4
+export const COMPACT_STATE: u32 = 24; //            1  FLOW_STATE_* plus one, 0 = free; the low bits of
+//                                                  8  a word that holds both counts of packets, mod 2^28
+export const COMPACT_PACKETS_CLIENT_SHIFT: u32 = 8;
+export const COMPACT_PACKETS_SERVICE_SHIFT: u32 = 36;
+export const COMPACT_BYTES: u32 = 32;
+/** Groups of 16 ports by 64 that an address has from port 1024 on. */
+export const COMPACT_BLOCKS_PER_ADDRESS: u32 = 63;
 
 // Decided flow: what nodes tell each other of a flow. Nothing in it depends on the node: zones are spelt
 // out, hashes left out. Two sides, each in canonical order.
@@ -139,7 +161,12 @@ export const DECIDED_SERVICE_SIDE: u32 = 48; //    48
 export const DECIDED_FLAGS: u32 = 96; //            1  FLOW_FLAG_CLIENT_HIGH and _SERVICE_HIGH
 export const DECIDED_STATE: u32 = 97; //            1  FLOW_STATE_*
 export const DECIDED_SERVICE: u32 = 98; //          2  the service's number, the same on all nodes
+export const DECIDED_STREAM: u32 = 100; //           1  DECIDED_STREAM_*: whether there is a PROXY header
+export const DECIDED_BEGINS: u32 = 101; //           1  1 = by a stream's first packet: replaces what was known
+export const DECIDED_FIRST: u32 = 104; //            4  where the header begins: the client's ISN + 1
 export const DECIDED_BYTES: u32 = 128;
+export const DECIDED_STREAM_NONE: u32 = 0;
+export const DECIDED_STREAM_HEADER: u32 = 1; //      once in a TCP stream, or in each datagram
 export const DECIDED_SIDE_LOW: u32 = 0; //         16  address, network order; IPv4 in the first four
 export const DECIDED_SIDE_HIGH: u32 = 16; //       16
 export const DECIDED_SIDE_PORTS: u32 = 32; //       4  low and high port, network order
@@ -228,6 +255,8 @@ export const SERVICE_CAPACITY: u32 = 78; //       2  number of its CAPACITY reco
 export const SERVICE_RULES_ENDPOINT: u32 = 80; // 4  address of RULES, 0 = everything passes
 export const SERVICE_RULES_INBOUND: u32 = 84; //  4
 export const SERVICE_RULES_OUTBOUND: u32 = 88; // 4
+export const SERVICE_PP2_SUM: u32 = 92; //        2  folded sum of the template's words, its CRC taken as zero
+export const SERVICE_PP2_SUM6: u32 = 94; //       2
 export const SERVICE_BYTES: u32 = 128;
 export const SERVICE_COUNT_MAX: u32 = 16384;
 export const SERVICE_NONE: u32 = 0xffff;
@@ -322,8 +351,8 @@ export const USAGE_OCTETS_CLIENT: u32 = 16;
 export const USAGE_OCTETS_SERVICE: u32 = 24;
 export const USAGE_FLOWS_CREATED: u32 = 32;
 export const USAGE_FLOWS_ACTIVE: u32 = 40;
-export const USAGE_PORTS_EXHAUSTED: u32 = 48; //  flows refused for want of a source port
-export const USAGE_POLICED: u32 = 56; //          1 = every packet is held against its capacity
+export const USAGE_POLICED: u32 = 48; //          1 = every packet is held against its capacity
+export const USAGE_PP2_SHIFTS: u32 = 56; //       two SHIFT_*, by side: what the header adds to numbers of IPv4 flows
 // The first line is what packets touch; the rest is what flows touch.
 export const USAGE_FLOWS_TCP: u32 = 64; //        created
 export const USAGE_FLOWS_UDP: u32 = 72;
@@ -340,7 +369,11 @@ export const USAGE_UNINTENDED: u32 = 152; //      packets that no listener takes
 export const USAGE_BLOCKED: u32 = 160; //         six cells: security groups, inbound then outbound; TCP, UDP, other
 export const USAGE_BLOCKED_ENDPOINT: u32 = 208; // flows that the endpoint's security group has blocked
 export const USAGE_DROPPED: u32 = 216; //         packets dropped for any reason that names the service
+export const USAGE_PORTS_EXHAUSTED: u32 = 224; // flows refused for want of a source port
 export const USAGE_BYTES: u32 = 320; //           an odd number of lines: hot ones spread over the cache
+export const SHIFT_DELTA: u32 = 0; //             2  one's complement, for the checksum
+export const SHIFT_AMOUNT: u32 = 2; //            2  signed
+export const SHIFT_BYTES: u32 = 4;
 // Capacity of a resource, shared by its services. Record 0 is nobody's.
 export const CAPACITY_IS_DROPPING: u32 = 0; //    4  1 = what is over is dropped
 export const CAPACITY_UNITS: u32 = 4; //          4  as they are now
@@ -368,6 +401,8 @@ export const CONFIG_TABLES_BYTES: u32 = 12; //    4  rings, targets, pools
 export const CONFIG_SEED: u32 = 16; //           16  keys every hash
 export const CONFIG_TIMEOUTS_MS: u32 = 32; //     4 * FLOW_TIMEOUT_COUNT; 0 = never
 export const CONFIG_TUPLE_HOLD_MS: u32 = 64; //   4  an ended flow's service-side tuple rests this long
+export const CONFIG_COMPACT_ADDRESS: u32 = 68; //   4  first address of a compact table's gateway, host order
+export const CONFIG_COMPACT_ADDRESS_COUNT: u32 = 72; // 4  how many; 0 = no compact table
 export const CONFIG_PP2: u32 = 100; //            4  CONFIG_PP2_*: room for PROXY headers; 0 = none
 export const CONFIG_NETWORK_BYTES: u32 = 76; //   4  size of each of the two network images
 export const CONFIG_BYTES: u32 = 128;
@@ -392,6 +427,7 @@ export const LAYOUT_EMITS: u32 = 48; //           descriptors of emitted frames
 export const LAYOUT_NETWORK: u32 = 52; //         two images of CONFIG_NETWORK_BYTES each
 export const LAYOUT_CAPACITIES: u32 = 64;
 export const LAYOUT_CAPACITY_CHANGES: u32 = 68;
+export const LAYOUT_COMPACT_TABLE_BYTES: u32 = 72;
 export const LAYOUT_BYTES: u32 = 128;
 
 export const ZONE_COUNT_MAX: u32 = 65536;
@@ -416,6 +452,8 @@ export const WALK_BASE_NS: u32 = 72; //           8  instant of the first record
 export const WALK_EARLIEST_NS: u32 = 80; //       8
 export const WALK_LATEST_NS: u32 = 88; //         8
 export const WALK_LAST_NS: u32 = 96; //           8  instant of the last record walked
+export const WALK_ELAPSED_MS: u32 = 104; //       8  ms from the first record to the last one walked
+export const WALK_CLOCK_MS: u32 = 112; //         4  virtual clock of the last record walked
 export const WALK_BYTES: u32 = 128;
 
 export const WALK_STOP_FULL: u32 = 0; //          as many descriptors as asked for

@@ -13,12 +13,15 @@
  */
 import {
   BATCH_COUNT_MAX,
+  CLOCK_WINDOW_MS,
   CONFIG_ARENA_BYTES,
   COUNTER_VERDICTS,
   DIRECTION_FROM_CLIENT,
   FLOW_PACKETS_CLIENT,
   FLOW_SERVICE,
   FLOW_STATE,
+  FLOW_STATE_ESTABLISHED,
+  FLOW_STATE_HALF_OPEN,
   FLOW_STATE_PROPOSED,
   FRAME_ADDRESS,
   FRAME_BYTES,
@@ -58,11 +61,12 @@ import {
   VERDICT_FORWARD,
   VERDICT_HOLD_UNDECIDED,
 } from "./abi";
+import { baseMs, isInWindow, moveClock } from "./clock";
 import { countBy, countUp } from "./counters";
 import { clearEmits } from "./emit";
 import { account, countUsage, finishFast, forward, routeOut } from "./established";
 import { findInOtherZones } from "./flow/asymmetric";
-import { asksFirst, propose } from "./flow/decision";
+import { propose } from "./flow/decision";
 import { forget, forgetIfGone, sweep } from "./flow/expiry";
 import {
   begin,
@@ -78,11 +82,22 @@ import { isExpired, nextState, STATE_REOPEN } from "./flow/state";
 import { FlowTable, findByClientSide, findByIndex, flowTable, handleOf } from "./flow/table";
 import { findFragment, foundDirection, foundSide, rememberFragment } from "./fragment";
 import { parseQuote, rewriteError } from "./icmp";
-import { config, counters, frames, hasCrossings, layout, ports, services, usage } from "./memory";
+import {
+  asksFirst,
+  config,
+  counters,
+  frames,
+  hasCrossings,
+  layout,
+  ports,
+  services,
+  usage,
+} from "./memory";
 import { hindranceOf, takesError } from "./network/admission";
 import { hasCapacity } from "./network/capacity";
 import { clampSegments, tellMtu } from "./network/mtu";
 import { crosses, crossIn, crossOut } from "./network/nat64";
+import { crossErrorIn, crossErrorOut, hasCounterpart } from "./network/nat64-error";
 
 import {
   FRAGMENT_FIRST,
@@ -92,11 +107,14 @@ import {
   PACKET_FAST,
   PACKET_LATER,
   Packet,
+  PROTOCOL_TCP,
   packetAt,
   quotedScratch,
+  TCP_ACK,
+  TCP_RST,
   TCP_SYN,
 } from "./packet";
-import { passStream, streamFlags } from "./pp2/stream";
+import { isOtherStream, passStream, streamFlags } from "./pp2/stream";
 import { resetStray } from "./reset";
 import { directionOf, rewriteAddresses, rewriteFast, rewritePacket } from "./rewrite";
 import { findCandidates } from "./stages";
@@ -111,23 +129,28 @@ export function processBatch(count: u32): bool {
   if (!areInside(count)) return false;
   clearEmits();
   findCandidates(count);
-  finishAll(count);
+  finishInTime(count);
   const nowMs = load<u32>(frames + <usize>((count - 1) * FRAME_BYTES), FRAME_TIME_MS);
   sweep(flowTable(0), nowMs, count);
   sweep(flowTable(1), nowMs, count);
   return true;
 }
 
+/** Whether a frame of the batch may lie outside the clock's window. */
+let leavesWindow: bool = false;
+
 /**
- * Whether all frames lie in the arena and come from a port: what is parsed later is trusted.
+ * Whether all frames lie in the arena and come from a port: what is parsed later is trusted. Also
+ * sets `leavesWindow`.
  *
  * Takes four words of a descriptor at once: address, captured bytes, time, ports. An arena has at
  * most 2^30 bytes, so offsets and lengths have no bit above that; then the room behind a frame
  * cannot wrap, and its sign tells whether the frame ends in the arena.
  */
-function areInside(count: u32): bool {
+export function areInside(count: u32): bool {
   const none = i32x4.splat(0);
-  const arena = i32x4.replace_lane(none, 0, load<i32>(layout, LAYOUT_ARENA));
+  const start = i32x4.replace_lane(none, 0, load<i32>(layout, LAYOUT_ARENA));
+  const arena = i32x4.replace_lane(start, 2, <i32>baseMs);
   const size = i32x4.replace_lane(none, 0, load<i32>(config, CONFIG_ARENA_BYTES));
   let words = none;
   let rooms = none;
@@ -140,14 +163,39 @@ function areInside(count: u32): bool {
   }
   const high = <u32>(i32x4.extract_lane(words, 0) | i32x4.extract_lane(words, 1)) >> 30;
   const portBits = <u32>i32x4.extract_lane(words, 3) & 0xffff;
+  leavesWindow = <u32>i32x4.extract_lane(words, 2) >= CLOCK_WINDOW_MS;
   return high == 0 && i32x4.extract_lane(rooms, 0) >= 0 && portBits < PORT_COUNT_MAX;
 }
 
-function finishAll(count: u32): void {
+/** Finishes the batch; the clock is moved right before each frame that leaves its window. */
+function finishInTime(count: u32): void {
+  let first: u32 = 0;
+  do {
+    const last = leavesWindow ? endOfWindow(first, count) : count;
+    finish(first, last);
+    first = last;
+  } while (first < count);
+}
+
+/** Moves the clock to frame `first`; returns the first one after it that it has to be moved for again. */
+function endOfWindow(first: u32, count: u32): u32 {
+  moveClock(load<u32>(frames + <usize>(first * FRAME_BYTES), FRAME_TIME_MS));
+  for (let index = first + 1; index < count; index++) {
+    if (!isInWindow(load<u32>(frames + <usize>(index * FRAME_BYTES), FRAME_TIME_MS))) return index;
+  }
+  return count;
+}
+
+/** Finishes the frames of the batch from `first` to before `last`. */
+function finish(first: u32, last: u32): void {
   let fastCount: u64 = 0;
-  let packet = packetAt(0);
-  const end = frames + <usize>(count * FRAME_BYTES);
-  for (let descriptor = frames; descriptor < end; descriptor += FRAME_BYTES) {
+  let packet = packetAt(first);
+  const end = frames + <usize>(last * FRAME_BYTES);
+  for (
+    let descriptor = frames + <usize>(first * FRAME_BYTES);
+    descriptor < end;
+    descriptor += FRAME_BYTES
+  ) {
     const port = ports + <usize>load<u16>(descriptor, FRAME_PORT) * PORT_BYTES;
     store<u16>(descriptor, load<u16>(port, PORT_PEER), FRAME_PORT_OUT);
     if (packet.kind == PACKET_FAST && finishFast(descriptor, packet, port)) fastCount++;
@@ -176,8 +224,7 @@ function finishSlow(descriptor: usize, packet: Packet, port: usize): void {
     side = SIDE_CLIENT;
   }
   if (record == 0) {
-    const isOut = (load<u8>(port, PORT_SIDES) & PORT_SIDE_SERVICE) != 0;
-    if (hasCrossings && isOut && crossIn(descriptor, packet)) {
+    if (mayCross(port) && crossIn(descriptor, packet)) {
       return finishSlow(descriptor, packet, port);
     }
     return finishNew(descriptor, packet, port, table, nowMs);
@@ -196,7 +243,16 @@ function finishSlow(descriptor: usize, packet: Packet, port: usize): void {
     if (became == OVER_GONE) return finishNew(descriptor, packet, port, table, nowMs);
     if (became == OVER_STRAY) return refuse(descriptor, packet, service, VERDICT_DROP_NO_FLOW);
   } else {
-    const state = nextState(load<u8>(record, FLOW_STATE), direction, packet.flags);
+    const before = <u32>load<u8>(record, FLOW_STATE);
+    let state = nextState(before, direction, packet.flags);
+    if (asksFirst && state == FLOW_STATE_HALF_OPEN && isAnswered(packet)) {
+      state = FLOW_STATE_ESTABLISHED;
+    }
+    const isAnew = state == STATE_REOPEN || isOtherStream(packet, record, direction);
+    if (asksFirst && isAnew) {
+      forget(table, record);
+      return finishNew(descriptor, packet, port, table, nowMs);
+    }
     if (state == STATE_REOPEN) {
       const isInPlace = reopen(table, record, packet, nowMs);
       if (!isInPlace) return finishNew(descriptor, packet, port, table, nowMs);
@@ -209,6 +265,11 @@ function finishSlow(descriptor: usize, packet: Packet, port: usize): void {
     }
   }
   pass(descriptor, packet, port, table, record, side, direction, nowMs);
+}
+
+/** True when the client has seen an answer of its target, whichever node that went through. */
+function isAnswered(packet: Packet): bool {
+  return (packet.flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_ACK;
 }
 
 /** A packet that belongs to no flow. */
@@ -224,11 +285,11 @@ function finishNew(
   }
   const record = begin(table, packet, port, nowMs);
   if (record == 0) {
-    if (asksFirst && refusal == VERDICT_DROP_NO_FLOW) return hold(descriptor, 0);
+    if (asksFirst && mayGoOn(packet)) return hold(descriptor, 0);
     return refuse(descriptor, packet, refusedBy, refusal);
   }
   if (asksFirst) {
-    propose(record);
+    propose(record, packet);
     return hold(descriptor, handleOf(table, record));
   }
   if (!hasCapacity(serviceOf(record), descriptor, nowMs)) {
@@ -237,6 +298,12 @@ function finishNew(
     return refuse(descriptor, packet, service, VERDICT_DROP_CAPACITY);
   }
   pass(descriptor, packet, port, table, record, SIDE_CLIENT, DIRECTION_FROM_CLIENT, nowMs);
+}
+
+/** Whether a packet that begins no flow here may belong to one that another node knows. */
+function mayGoOn(packet: Packet): bool {
+  if (packet.protocol != PROTOCOL_TCP) return true;
+  return (packet.flags & (TCP_SYN | TCP_ACK | TCP_RST)) != TCP_SYN;
 }
 
 /** Nobody knows yet what becomes of the frame: its flow is proposed, or may be known elsewhere. */
@@ -262,7 +329,7 @@ function pass(
     rememberFragment(packet, record, handle, side, direction, nowMs);
   }
   if (packet.flags & TCP_SYN) clampSegments(packet, serviceOf(record));
-  if (packet.kind == PACKET_FAST) rewriteFast(packet, record, side, direction, 0);
+  if (packet.kind == PACKET_FAST) rewriteFast(packet, record, side, direction);
   else rewritePacket(packet, record, side, direction);
   // Before the stream is looked at: a header leaves on the port of the frame that causes it.
   if (load<u8>(port, PORT_SIDES) & PORT_SIDE_ROUTED) routeOut(descriptor, record, side);
@@ -270,10 +337,20 @@ function pass(
     const verdict = passStream(descriptor, packet, record, side, direction, handle);
     if (verdict != VERDICT_FORWARD) return giveVerdict(descriptor, verdict);
   }
-  if (packet.isIpv6 && hasCrossings && side == SIDE_CLIENT && crosses(record)) {
+  if (isCrossing(packet, record, side)) {
     crossOut(descriptor, packet, load<u32>(record, FLOW_PACKETS_CLIENT));
   }
   forward(descriptor, handle, side, direction);
+}
+
+/** Whether IPv4 packets of the port may be of flows of IPv6. */
+function mayCross(port: usize): bool {
+  return hasCrossings && (load<u8>(port, PORT_SIDES) & PORT_SIDE_SERVICE) != 0;
+}
+
+/** Whether a packet of IPv6 that came in on this side leaves as one of IPv4. */
+function isCrossing(packet: Packet, record: usize, side: u32): bool {
+  return hasCrossings && packet.isIpv6 != 0 && side == SIDE_CLIENT && crosses(record);
 }
 
 /** Drops a packet, and tells its sender where the service says so. */
@@ -331,6 +408,9 @@ function find(table: FlowTable, packet: Packet, port: usize, nowMs: u32): usize 
 function finishFragment(descriptor: usize, packet: Packet, port: usize): void {
   const nowMs = load<u32>(descriptor, FRAME_TIME_MS);
   const record = findFragment(packet, nowMs);
+  if (record == 0 && mayCross(port) && crossIn(descriptor, packet)) {
+    return finishFragment(descriptor, packet, port);
+  }
   if (record == 0 || isExpired(record, nowMs)) {
     return giveVerdict(descriptor, VERDICT_DROP_FRAGMENT);
   }
@@ -342,7 +422,9 @@ function finishFragment(descriptor: usize, packet: Packet, port: usize): void {
   account(descriptor, record, direction, nowMs);
   rewriteAddresses(packet, record, side, direction);
   if (load<u8>(port, PORT_SIDES) & PORT_SIDE_ROUTED) routeOut(descriptor, record, side);
-  forward(descriptor, handleOf(flowTable(packet.isIpv6), record), side, direction);
+  const handle = handleOf(flowTable(packet.isIpv6), record);
+  if (isCrossing(packet, record, side)) crossOut(descriptor, packet, 0);
+  forward(descriptor, handle, side, direction);
 }
 
 /** ICMP errors do not keep a flow alive (RFC 5508 section 4.2) and move no state. */
@@ -353,6 +435,9 @@ function finishError(descriptor: usize, packet: Packet, port: usize): void {
   const table = flowTable(packet.isIpv6);
   const nowMs = load<u32>(descriptor, FRAME_TIME_MS);
   const record = find(table, quoted, port, nowMs);
+  if (record == 0 && mayCross(port) && crossErrorIn(descriptor, packet)) {
+    return finishError(descriptor, packet, port);
+  }
   if (record == 0 || isExpired(record, nowMs)) {
     return giveVerdict(descriptor, VERDICT_DROP_NO_FLOW);
   }
@@ -360,11 +445,16 @@ function finishError(descriptor: usize, packet: Packet, port: usize): void {
   const direction = directionOf(record, side, quoted);
   const serviceIndex = <u32>load<u16>(record, FLOW_SERVICE);
   const service = serviceOf(record);
-  if (!takesError(service, packet)) return giveVerdict(descriptor, VERDICT_DROP_UNINTENDED);
+  const crossing = isCrossing(packet, record, side);
+  const isLost = crossing && (direction == DIRECTION_FROM_CLIENT || !hasCounterpart(packet));
+  if (isLost || !takesError(service, packet)) {
+    return giveVerdict(descriptor, VERDICT_DROP_UNINTENDED);
+  }
   const poolCount = packet.isIpv6 ? SERVICE_POOL6_COUNT : SERVICE_POOL_COUNT;
   const isTranslated = load<u32>(service + <usize>poolCount) != 0;
   rewriteError(packet, record, side, direction, isTranslated);
   countUsage(serviceIndex, direction ^ 1, <u64>load<u32>(descriptor, FRAME_CAPTURED_BYTES));
   if (load<u8>(port, PORT_SIDES) & PORT_SIDE_ROUTED) routeOut(descriptor, record, side);
+  if (crossing) crossErrorOut(descriptor, packet, load<u32>(record, FLOW_PACKETS_CLIENT));
   forward(descriptor, handleOf(table, record), side, direction ^ 1);
 }

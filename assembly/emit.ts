@@ -33,7 +33,7 @@ import { Packet } from "./packet";
 
 const EMITS_MAX: u32 = BATCH_COUNT_MAX * EMIT_PER_FRAME_MAX;
 const SLOT_BYTES: u32 = EMIT_HEADROOM_BYTES + EMIT_BYTES_MAX;
-const MAC_BYTES: u32 = 6;
+const MAC_BYTES: usize = 6;
 
 /** Descriptors of the frames that the current batch has caused. */
 export const emits: usize = memory.data(FRAME_BYTES * EMITS_MAX, 64);
@@ -102,18 +102,28 @@ function isInOrder(descriptor: usize): bool {
   return count == 0 || placeOf(descriptor - FRAME_BYTES) <= placeOf(descriptor);
 }
 
+/** Copies `bytes` bytes and up to 15 more, which is faster than a call for so few. */
+export function copyLines(to: usize, from: usize, bytes: u32): void {
+  for (let at: usize = 0; at < <usize>bytes; at += 16) v128.store(to + at, v128.load(from + at));
+}
+
 /**
  * Copies the link header of a frame, VLAN tags included, for a frame that goes the same way or, as
- * `isReply`, back to its sender. Returns its length.
+ * `isReply`, back to its sender. Returns its length; up to 15 bytes behind it are written, too.
  */
 export function copyLink(to: usize, cause: usize, packet: Packet, isReply: bool): u32 {
   const frame = <usize>load<u32>(cause, FRAME_ADDRESS);
   const bytes = packet.network - <u32>frame;
-  memory.copy(to, frame, bytes);
+  copyLines(to, frame, bytes);
   const port = ports + <usize>load<u16>(cause, FRAME_PORT) * PORT_BYTES;
   if (isReply && load<u8>(port, PORT_LINK) == LINK_ETHERNET) {
-    memory.copy(to, frame + MAC_BYTES, MAC_BYTES);
-    memory.copy(to + MAC_BYTES, frame, MAC_BYTES);
+    copyMac(to, frame + MAC_BYTES);
+    copyMac(to + MAC_BYTES, frame);
   }
   return bytes;
+}
+
+function copyMac(to: usize, from: usize): void {
+  store<u32>(to, load<u32>(from));
+  store<u16>(to, load<u16>(from, 4), 4);
 }

@@ -7,7 +7,7 @@
  */
 import {
   COUNTER_VERDICTS,
-  FLOW_FLAG_HEADER,
+  FLOW_FLAG_OPEN,
   FLOW_LAST_SEEN_MS,
   FLOW_OCTETS_CLIENT,
   FLOW_PACKETS_CLIENT,
@@ -39,8 +39,9 @@ import { countBy, countUp } from "./counters";
 import { isIdle, nextState } from "./flow/state";
 import { handleOf4 } from "./flow/table";
 import { counters, ports, usage } from "./memory";
-import { Packet, PROTOCOL_UDP, TCP_ACK, TCP_SYN } from "./packet";
-import { passStream, shiftFast, streamFlags } from "./pp2/stream";
+import { Packet, PROTOCOL_UDP } from "./packet";
+import { rewriteStream } from "./pp2/fast";
+import { streamFlags } from "./pp2/stream";
 import { directionOf, rewriteFast } from "./rewrite";
 import { isVlan } from "./wire/link";
 import { portOfZone, vlanOfZone } from "./zone";
@@ -65,15 +66,13 @@ export function finishFast(descriptor: usize, packet: Packet, port: usize): bool
   const state = <u32>load<u8>(record, FLOW_STATE);
   if (nextState(state, direction, packet.flags) != state) return false;
   const stream = streamFlags(record);
-  if (isPoliced(record) || (stream != 0 && packet.protocol == PROTOCOL_UDP)) return false;
+  if (isPoliced(record)) return false;
+  // Of UDP: a datagram that gets a header.
+  if (stream >= FLOW_FLAG_OPEN && packet.protocol == PROTOCOL_UDP) return false;
   account(descriptor, record, direction, nowMs);
-  const isShifted = stream == FLOW_FLAG_HEADER && (packet.flags & (TCP_ACK | TCP_SYN)) == TCP_ACK;
-  const shift = isShifted ? shiftFast(packet, record, side, direction) : 0;
-  rewriteFast(packet, record, side, direction, shift);
   if (isRouted(sides)) routeOut(descriptor, record, side);
-  if (stream != 0 && !isShifted) {
-    passStream(descriptor, packet, record, side, direction, handleOf4(record));
-  }
+  if (stream == 0) rewriteFast(packet, record, side, direction);
+  else rewriteStream(descriptor, packet, record, side, direction);
   mark(descriptor, handleOf4(record), side, direction);
   return true;
 }

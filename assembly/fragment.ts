@@ -9,6 +9,7 @@
  * entries compare whole keys, and the flow is checked again before it is used.
  */
 import { DIRECTION_FROM_CLIENT, FRAGMENT_COUNT_MAX, HANDLE_IPV6, SIDE_CLIENT } from "./abi";
+import { inRange } from "./flow/state";
 import { flowTable, isLive, recordAt } from "./flow/table";
 import { hashWord } from "./hash";
 import { reserve } from "./memory";
@@ -43,8 +44,11 @@ let entries: usize = 0;
 /** The same cache for shards: what stands for the handle is the shard plus one. */
 let shardEntries: usize = 0;
 const wanted: usize = memory.data(64, 64);
+/** Whether any datagram has been remembered. */
+let hasDatagrams: bool = false;
 
 export function reserveFragments(): void {
+  hasDatagrams = false;
   entries = reserve(<u64>FRAGMENT_COUNT_MAX * <u64>ENTRY_BYTES);
   shardEntries = reserve(<u64>FRAGMENT_COUNT_MAX * <u64>ENTRY_BYTES);
 }
@@ -84,6 +88,7 @@ function isSame(left: Datagram, right: Datagram): bool {
 
 /** Gives the packet's datagram an entry of `cache` with this handle. */
 function remember(cache: usize, packet: Packet, handle: u32, nowMs: u32): Datagram {
+  hasDatagrams = true;
   const datagram = describe(packet);
   const set = cache + setOf(datagram);
   let victim = changetype<Datagram>(set);
@@ -111,6 +116,23 @@ function recall(cache: usize, packet: Packet, nowMs: u32): Datagram | null {
     return <i32>(nowMs - entry.seenMs) > <i32>FRAGMENT_LIFETIME_MS ? null : entry;
   }
   return null;
+}
+
+/** Forgets datagrams that are too old at `nowMs`; their instants were in range at `agedMs`. */
+export function ageFragments(agedMs: u32, nowMs: u32): void {
+  if (hasDatagrams) ageCache(entries, agedMs, nowMs);
+}
+
+/** The same for shards. */
+export function ageShards(agedMs: u32, nowMs: u32): void {
+  if (hasDatagrams) ageCache(shardEntries, agedMs, nowMs);
+}
+
+function ageCache(cache: usize, agedMs: u32, nowMs: u32): void {
+  for (let index: u32 = 0; index < FRAGMENT_COUNT_MAX; index++) {
+    const entry = changetype<Datagram>(cache + <usize>index * ENTRY_BYTES);
+    entry.seenMs = inRange(entry.seenMs, agedMs, nowMs);
+  }
 }
 
 /** Remembers the shard of a first fragment. */

@@ -6,6 +6,7 @@ import {
   ABI_VERSION,
   CAPACITY_BYTES,
   CAPACITY_COUNT_MAX,
+  COMPACT_STATE,
   CONFIG_ARENA_BYTES,
   CONFIG_FLOW_COUNT_MAX,
   CONFIG_FLOW6_COUNT_MAX,
@@ -17,6 +18,7 @@ import {
   LAYOUT_ARENA,
   LAYOUT_CAPACITIES,
   LAYOUT_CAPACITY_CHANGES,
+  LAYOUT_COMPACT_TABLE_BYTES,
   LAYOUT_COUNTERS,
   LAYOUT_DEPARTURES,
   LAYOUT_EMITS,
@@ -38,6 +40,10 @@ import {
   SERVICE_NONE,
   USAGE_BYTES,
 } from "./abi";
+import { resetSelection } from "./capture/select";
+import { moveClock, resetClock } from "./clock";
+import { forgetAll, prepareSweep } from "./compact/flow";
+import { recordOf, reserveCompact, slotCount } from "./compact/table";
 import { departures, reserveDevices } from "./depart";
 import { emits, reserveEmits } from "./emit";
 import { forgetExpired, sweepGroups, terminateIn } from "./flow/expiry";
@@ -71,6 +77,7 @@ export { processBatch } from "./batch";
 export { writeRecord } from "./capture/record";
 export { selectFrames } from "./capture/select";
 export * from "./capture/walk";
+export { processCompact } from "./compact/batch";
 export { decisionsAddress, digestDecisions, listDecisions } from "./decision";
 export { listDepartures, placeAddress } from "./depart";
 export { digestFrames, xxh64 } from "./digest";
@@ -78,12 +85,12 @@ export { emitCount } from "./emit";
 export { explainFrame } from "./explain";
 export {
   adoptFlow,
-  askFirst,
   decisionAddress,
   forgetFlow,
   writeDecision,
   writeTuple,
 } from "./flow/decision";
+export { askFirst } from "./memory";
 export * from "./pp2/codec";
 export { joinZone, zoneInner, zoneOf, zoneVpcAndOuter } from "./zone";
 
@@ -126,6 +133,7 @@ export function create(): u32 {
   const bytes6 = reserveTable(table6, 1, load<u32>(config, CONFIG_FLOW6_COUNT_MAX));
   reserveOpenings();
   reserveDatagrams();
+  const compactBytes = reserveCompact();
   if (!commit()) return 1;
   touchSmall(tables, tables6);
   store<u32>(layout, <u32>frames, LAYOUT_FRAMES);
@@ -141,10 +149,14 @@ export function create(): u32 {
   store<u32>(layout, <u32>table6.records, LAYOUT_FLOW6_RECORDS);
   store<u32>(layout, <u32>bytes4, LAYOUT_FLOW_TABLE_BYTES);
   store<u32>(layout, <u32>bytes6, LAYOUT_FLOW6_TABLE_BYTES);
+  store<u32>(layout, <u32>compactBytes, LAYOUT_COMPACT_TABLE_BYTES);
   store<u32>(layout, <u32>totalBytes(), LAYOUT_TOTAL_BYTES);
   seedHash();
   prepareStates();
   forgetExhausted();
+  prepareSweep();
+  resetClock();
+  resetSelection();
   return 0;
 }
 
@@ -181,6 +193,27 @@ export function flowAfter(handle: u32): u32 {
     if (isLive(table, slot)) return (slot + 1) | (handle & HANDLE_IPV6);
   }
   return 0;
+}
+
+/** Handle of the first flow of the compact table after `handle` (0 to begin), 0 at its end. */
+export function compactAfter(handle: u32): u32 {
+  for (let slot = handle; slot < slotCount(); slot++) {
+    if (load<u8>(recordOf(slot), COMPACT_STATE) != 0) return slot + 1;
+  }
+  return 0;
+}
+
+/** Forgets every flow of the compact table whose port nobody may miss at `nowMs`; returns how many. */
+export function expireCompact(nowMs: u32): u32 {
+  moveClock(nowMs);
+  return forgetAll(nowMs);
+}
+
+/** Address of the compact record that a handle names, 0 when no flow lives there. */
+export function compactRecord(handle: u32): usize {
+  const slot = handle - 1;
+  if (slot >= slotCount() || load<u8>(recordOf(slot), COMPACT_STATE) == 0) return 0;
+  return recordOf(slot);
 }
 
 /** Address of the record that a handle names, 0 when no flow lives there. */
@@ -230,11 +263,13 @@ export function terminate(service: u32, address: usize, addressBytes: u32, portB
 
 /** Forgets every flow that is over at `nowMs`; returns how many. */
 export function expire(nowMs: u32): u32 {
+  moveClock(nowMs);
   return forgetExpired(flowTable(0), nowMs) + forgetExpired(flowTable(1), nowMs);
 }
 
 /** Takes every flow that is over at `nowMs` out of the active ones, as the sweep does in time. */
 export function sweepAll(nowMs: u32): void {
+  moveClock(nowMs);
   sweepGroups(flowTable(0), nowMs, flowTable(0).groupCount);
   sweepGroups(flowTable(1), nowMs, flowTable(1).groupCount);
 }

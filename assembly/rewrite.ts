@@ -63,37 +63,30 @@ export function portsOf(record: usize, side: u32, direction: u32): u32 {
   return select<u32>(rotl<u32>(portPair, 16), portPair, sourceIsHigh(record, side, direction));
 }
 
-/**
- * Whole IPv4 TCP and UDP packets: the path that nearly all packets take. `shift` is the delta of what
- * else has changed under the transport checksum.
- */
-export function rewriteFast(
-  packet: Packet,
-  record: usize,
-  side: u32,
-  direction: u32,
-  shift: u32,
-): void {
+/** Whole IPv4 TCP and UDP packets: the path that nearly all packets take. */
+export function rewriteFast(packet: Packet, record: usize, side: u32, direction: u32): void {
+  rewriteHead(packet, record, side, direction);
+  const isUdp = packet.protocol == PROTOCOL_UDP;
+  const at = <usize>packet.transport + select<usize>(UDP_CHECKSUM, TCP_CHECKSUM, isUdp);
+  const before = <u32>load<u16>(at);
+  let after = updated(before, transportDelta(record, side));
+  // Zero is no checksum to UDP (updatedUdp), which branches here because it is rare.
+  if (i32(before == 0) | i32(after == 0)) after = isUdp ? (before == 0 ? 0 : 0xffff) : after;
+  store<u16>(at, <u16>after);
+}
+
+/** Addresses, ports and the checksum of the IP header in such a packet. */
+export function rewriteHead(packet: Packet, record: usize, side: u32, direction: u32): void {
   const out = side ^ 1;
   const isHigh = sourceIsHigh(record, out, direction);
   const key = record + ((<usize>out) << 4);
   const addresses = load<u64>(key);
   const portPair = load<u32>(key, 8);
   const ip = <usize>packet.network;
-  const transport = <usize>packet.transport;
   store<u64>(ip, select<u64>(rotl<u64>(addresses, 32), addresses, isHigh), IPV4_SOURCE);
-  store<u32>(transport, select<u32>(rotl<u32>(portPair, 16), portPair, isHigh));
-
+  store<u32>(packet.transport, select<u32>(rotl<u32>(portPair, 16), portPair, isHigh));
   const network = <u32>load<u16>(ip, IPV4_CHECKSUM);
   store<u16>(ip, <u16>updated(network, networkDelta(record, side)), IPV4_CHECKSUM);
-  const isUdp = packet.protocol == PROTOCOL_UDP;
-  const at = transport + select<usize>(UDP_CHECKSUM, TCP_CHECKSUM, isUdp);
-  const before = <u32>load<u16>(at);
-  const delta = transportDelta(record, side) + shift;
-  let after = updated(before, (delta & 0xffff) + (delta >> 16));
-  // Zero is no checksum to UDP (updatedUdp), which branches here because it is rare.
-  if (i32(before == 0) | i32(after == 0)) after = isUdp ? (before == 0 ? 0 : 0xffff) : after;
-  store<u16>(at, <u16>after);
 }
 
 /** Any packet that its own tuple names. */

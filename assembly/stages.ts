@@ -18,7 +18,7 @@ import {
   PORT_SIDES,
   USAGE_BYTES,
 } from "./abi";
-import { foreseeIndex } from "./flow/lifecycle";
+import { clearBeginnings, foreseeBeginnings, addBeginning as listBeginning } from "./beginnings";
 import {
   FlowTable,
   firstBucket,
@@ -34,9 +34,8 @@ import {
 } from "./flow/table";
 import { parseQuote } from "./icmp";
 import { frames, image, ports, usage } from "./memory";
-import { clearAnswers, serviceFor as foreseenService } from "./network/resolve";
+import { clearAnswers } from "./network/resolve";
 import {
-  indexOf,
   PACKET_BYTES,
   PACKET_DECIDED,
   PACKET_ERROR,
@@ -71,11 +70,12 @@ const sink: usize = memory.data(8, 64);
 export function findCandidates(count: u32): void {
   clearForeseen(count);
   clearAnswers(count);
+  clearBeginnings();
   parseAll(count);
   touch(homes + LOOKUP_LINE, homesEnd, LOOKUP_BYTES);
   touch(indexed + LOOKUP_LINE, indexedEnd, LOOKUP_BYTES);
   const indexedBefore = indexedEnd;
-  let linesEnd = probeHomes(lines);
+  let linesEnd = foreseeBeginnings(probeHomes(lines));
   touch(indexedBefore + LOOKUP_LINE, indexedEnd, LOOKUP_BYTES);
   linesEnd = probeIndex(linesEnd, false);
   touch(indexed + LOOKUP_LINE, indexedEnd, LOOKUP_BYTES);
@@ -104,8 +104,8 @@ function touch(list: usize, end: usize, stride: usize): void {
   store<u32>(sink, seen);
 }
 
-/** Parses all frames and lists where to look for their flows. */
-function parseAll(count: u32): void {
+/** Parses all frames and lists where to look for their flows; the compact table has lists of its own. */
+export function parseAll(count: u32): void {
   let home = homes;
   let index = indexed;
   let packet = packetAt(0);
@@ -188,7 +188,7 @@ function addLines(line: usize, record: usize, isIpv6: u32): usize {
   return line + 2 * LINE_BYTES;
 }
 
-/** Adds what a packet touches that probably begins a flow: a free slot and two index lines. */
+/** Lists a packet that probably begins a flow, and adds the line of a free slot for it. */
 function addBeginning(
   linesAt: usize,
   table: FlowTable,
@@ -207,18 +207,8 @@ function addBeginning(
       line += LINE_BYTES;
     }
   }
-  const descriptor = frames + <usize>(indexOf(packet) * FRAME_BYTES);
-  const port = ports + <usize>load<u16>(descriptor, FRAME_PORT) * PORT_BYTES;
-  const hash = foreseeIndex(packet, port);
-  if (hash == 0) return line;
-  store<u32>(line, <u32>firstBucket(table, hash));
-  store<u32>(line, <u32>secondBucket(table, hash), LINE_BYTES);
-  line += 2 * LINE_BYTES;
-  if (image == 0) return line;
-  const used = <u32>usage + foreseenService(packet, port) * USAGE_BYTES;
-  store<u32>(line, used);
-  store<u32>(line, used + 64, LINE_BYTES);
-  return line + 2 * LINE_BYTES;
+  listBeginning(packet);
+  return line;
 }
 
 /**

@@ -65,6 +65,8 @@ const endpoints: usize = memory.data(32, 64);
 /** Service-side tuples of IPv4 that were foreseen for packets of the batch, and for which. */
 const foreseenTuples: usize = memory.data(32 * <i32>BATCH_COUNT_MAX, 64);
 const foreseenMarks: usize = memory.data(<i32>BATCH_COUNT_MAX, 64);
+/** Addresses of ring entries that were looked up for packets of the batch, 0 = none. */
+const entries: usize = memory.data(4 * <i32>BATCH_COUNT_MAX, 64);
 /** Each is a Tuple, then whether it is swapped. */
 const FORESEEN_SWAPPED: usize = 24;
 const FORESEEN_BYTES: usize = 32;
@@ -119,7 +121,8 @@ export function foresee(service: usize, packet: Packet, protocolZone: u32): u64 
   takeOver(packet);
   let portPair = portPairOf(packet);
   if (targetsOf(service, packet) != 0) {
-    portPair = aimAt(service, packet, firstTarget(service, packet), portPair);
+    const entry = load<u16>(foreseenEntry(service, packet));
+    portPair = aimAt(service, packet, entry, portPair);
   } else if (load<u32>(service, SERVICE_TRAITS) & TRAIT_TARGETED) {
     return 0;
   }
@@ -130,6 +133,29 @@ export function foresee(service: usize, packet: Packet, protocolZone: u32): u64 
   if (!packet.isIpv6 && (count == 0 || mayKeepPort(service, packet, portPair)))
     keepForeseen(packet, tuple);
   return tuple.hash;
+}
+
+/**
+ * Address of the ring's entry that names the flow's first target, kept for `foresee`; 0 when the service
+ * has no targets. Called for each packet before `foresee`, so that entries can be touched.
+ */
+export function ringEntry(service: usize, packet: Packet): usize {
+  const entry: usize = targetsOf(service, packet) == 0 ? 0 : entryOf(service, packet);
+  store<u32>(entries + ((<usize>indexOf(packet)) << 2), <u32>entry);
+  return entry;
+}
+
+/** Address of the target that a ring's entry names. */
+export function targetAt(service: usize, packet: Packet, entry: usize): usize {
+  const target = <u32>load<u16>(entry);
+  return packet.isIpv6
+    ? <usize>(load<u32>(service, SERVICE_TARGETS6) + target * TARGET6_BYTES)
+    : <usize>(load<u32>(service, SERVICE_TARGETS) + target * TARGET_BYTES);
+}
+
+function foreseenEntry(service: usize, packet: Packet): usize {
+  const kept = <usize>load<u32>(entries + ((<usize>indexOf(packet)) << 2));
+  return kept != 0 ? kept : entryOf(service, packet);
 }
 
 function keepForeseen(packet: Packet, tuple: Packet): void {
@@ -185,9 +211,13 @@ export function ringSlot(service: usize, packet: Packet): u32 {
 
 /** Index of the target that the ring gives the flow. */
 export function firstTarget(service: usize, packet: Packet): u32 {
+  return load<u16>(entryOf(service, packet));
+}
+
+function entryOf(service: usize, packet: Packet): usize {
   const at = ringSlot(service, packet);
   const ring = <usize>load<u32>(service + (packet.isIpv6 ? SERVICE_RING6 : SERVICE_RING));
-  return load<u16>(ring + ((<usize>at) << 1));
+  return ring + ((<usize>at) << 1);
 }
 
 /**

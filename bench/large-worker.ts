@@ -3,14 +3,17 @@
  * and proves that they live. Answers one message with one.
  */
 import { parentPort, workerData } from "node:worker_threads";
+import type { Counters } from "../host/engine/api.ts";
+import { CompactTraffic } from "./compact-traffic.ts";
 import { sampleOf, timed } from "./measure.ts";
-import { BATCH, type BenchExports, KIND, STRIDE, Traffic } from "./traffic.ts";
+import type { LargeRow } from "./result.ts";
+import { BATCH, KIND, STRIDE, Traffic } from "./traffic.ts";
 
 export interface LargeTask {
   flows: number;
   /** Number of this engine's first flow: no two engines have one in common. */
   base: number;
-  isIpv6: boolean;
+  family: LargeRow["family"];
 }
 
 /** What is asked, and what is told. */
@@ -29,26 +32,45 @@ export interface LargeAnswer {
   tableBytes?: number;
 }
 
-const { flows, base, isIpv6 } = workerData as LargeTask;
-let traffic: Traffic | undefined;
-const createMs = await timedAsync(async () => {
+const { flows, base, family } = workerData as LargeTask;
+
+/** Traffic over an engine of either kind. */
+interface Subject {
+  readonly engine: { counters(): Counters };
+  tableBytes: number;
+  fill(done: number, batches: number): void;
+  sample(): void;
+  look(batches: number, isProcessed: boolean): void;
+  verify(batches: number): number;
+}
+
+async function subjectOf(): Promise<Subject> {
+  if (family === "IPv4 compact") {
+    const traffic = await CompactTraffic.create(flows, base);
+    return Object.assign(traffic, { tableBytes: traffic.engine.tableBytes });
+  }
+  const isIpv6 = family === "IPv6";
   // Room to spare, as far as 4 GiB go: a table that is nearly full looks long for a free slot.
   const flowsMax = Math.max(flows, Math.min(Math.ceil(flows * 1.2), isIpv6 ? 30e6 : 58e6));
-  traffic = await Traffic.create({ flows, flowsMax, isIpv6, base });
-});
-const { engine, bench } = traffic as unknown as Traffic;
-
-async function timedAsync(run: () => Promise<void>): Promise<number> {
-  const start = performance.now();
-  await run();
-  return performance.now() - start;
+  const traffic = await Traffic.create({ flows, flowsMax, isIpv6, base });
+  const { engine, bench } = traffic;
+  const run = (kind: number, first: number, count: number, isProcessed: number) => {
+    const { address } = engine.arena;
+    bench.runBatches(address, STRIDE, BATCH, kind, first, flows, 64, count, isProcessed);
+  };
+  return {
+    engine,
+    tableBytes: isIpv6 ? engine.flow6TableBytes : engine.flowTableBytes,
+    fill: (done, batches) => run(KIND.new, base + done * BATCH, batches, 1),
+    sample: () => undefined,
+    look: (batches, isProcessed) => run(KIND.established, base, batches, isProcessed ? 1 : 0),
+    verify: (batches) => traffic.verify(batches),
+  };
 }
 
-function batches(count: number, kind: number, isProcessed: number, first: number): void {
-  const { address } = engine.arena;
-  const run = (bench as BenchExports).runBatches;
-  run(address, STRIDE, BATCH, kind, first, flows, 64, count, isProcessed);
-}
+const start = performance.now();
+const subject = await subjectOf();
+const createMs = performance.now() - start;
 
 /** Makes all flows, in chunks so that the thread stays in one call for no more than a second. */
 function fill(): LargeAnswer {
@@ -56,22 +78,22 @@ function fill(): LargeAnswer {
   const chunk = 8192;
   const ms = timed(() => {
     for (let done = 0; done < all; done += chunk) {
-      batches(Math.min(chunk, all - done), KIND.new, 1, base + done * BATCH);
+      subject.fill(done, Math.min(chunk, all - done));
     }
   });
-  const { flowTableBytes, flow6TableBytes } = engine;
-  const tableBytes = isIpv6 ? flow6TableBytes : flowTableBytes;
-  return { ms, active: engine.counters().flows.active, tableBytes };
+  const { active } = subject.engine.counters().flows;
+  return { ms, active, tableBytes: subject.tableBytes };
 }
 
 /** Established packets of flows at random, either direction; the generator's time taken off. */
 function look(windows: number, packets: number): LargeAnswer {
   const count = Math.ceil(packets / BATCH);
-  const generatorMs = Math.min(...[0, 1, 2].map(() => timed(() => batches(count, 0, 0, base))));
-  batches(count, 0, 1, base);
+  subject.sample();
+  const generatorMs = Math.min(...[0, 1, 2].map(() => timed(() => subject.look(count, false))));
+  subject.look(count, true);
   const times: number[] = [];
   for (let window = 0; window < windows; window++) {
-    times.push(timed(() => batches(count, 0, 1, base)));
+    times.push(timed(() => subject.look(count, true)));
   }
   const ns = times.map((ms) => ((ms - generatorMs) * 1e6) / count / BATCH);
   const { min, median } = sampleOf(ns);
@@ -87,9 +109,9 @@ function answer(order: LargeOrder): LargeAnswer {
     case "verify": {
       let verified = 0;
       const ms = timed(() => {
-        verified = (traffic as Traffic).verify(order.batches);
+        verified = subject.verify(order.batches);
       });
-      const { forward, ...others } = engine.counters().verdicts;
+      const { forward, ...others } = subject.engine.counters().verdicts;
       const dropped = Object.values(others).reduce((sum, count) => sum + count, 0);
       if (dropped > 0) throw new Error(`bench: ${dropped} of ${forward + dropped} were dropped`);
       return { ms, verified };

@@ -11,15 +11,16 @@ import { count } from "../host/report/units.ts";
 import type { LargeAnswer, LargeOrder, LargeTask } from "./large-worker.ts";
 import type { LargeResult, LargeRow } from "./result.ts";
 
-/** IPv4 flows that one memory of 4 GiB holds, and IPv6 flows to compare them with. */
-const ENGINE_FLOWS_MAX = 52_000_000;
+type Family = LargeRow["family"];
+
+/** Flows that one memory of 4 GiB holds, and IPv6 flows to compare them with. */
+const ENGINE_FLOWS_MAX = { IPv4: 52_000_000, "IPv4 compact": 102_000_000 };
 const FLOWS6_MAX = 10_000_000;
 /** Of a flow, table and room for others included; of an engine beside its table. */
-const FLOW_BYTES = 87;
-const FLOW6_BYTES = 165;
+const FLOW_BYTES: Readonly<Record<Family, number>> = { IPv4: 87, IPv6: 165, "IPv4 compact": 41 };
 const ENGINE_BYTES = 80_000_000;
 const BASELINE_FLOWS = 1_000_000;
-const FLOWS_MAX = 0x0fff_ffff;
+const FLOWS_MAX = { IPv4: 0x0fff_ffff, "IPv4 compact": 0x7fff_ffff };
 
 interface Effort {
   windows: number;
@@ -77,8 +78,8 @@ async function inTurns(engines: readonly LargeEngine[], order: LargeOrder, cores
 }
 
 /** @throws FlowplaneError when the memory is not there: before the first flow */
-function requireMemory(flows: number, engines: number, isIpv6: boolean): void {
-  const needed = flows * (isIpv6 ? FLOW6_BYTES : FLOW_BYTES) + engines * ENGINE_BYTES;
+function requireMemory(flows: number, engines: number, family: Family): void {
+  const needed = flows * FLOW_BYTES[family] + engines * ENGINE_BYTES;
   const there = process.availableMemory();
   if (needed <= there) return;
   const gib = (bytes: number) => `${(bytes / 2 ** 30).toFixed(1)} GiB`;
@@ -90,16 +91,16 @@ function requireMemory(flows: number, engines: number, isIpv6: boolean): void {
 /** One size. */
 async function measureRow(
   flows: number,
-  isIpv6: boolean,
+  family: Family,
   engineCount: number,
   effort: Effort,
   say: (line: string) => void,
 ): Promise<LargeRow> {
   const cores = os.availableParallelism();
   const each = Math.ceil(flows / engineCount);
-  requireMemory(each * engineCount, engineCount, isIpv6);
+  requireMemory(each * engineCount, engineCount, family);
   const tasks = Array.from({ length: engineCount }, (_, index) => {
-    return { flows: each, base: index * each, isIpv6 };
+    return { flows: each, base: index * each, family };
   });
   const engines: LargeEngine[] = [];
   try {
@@ -110,7 +111,7 @@ async function measureRow(
       created.push(await engine.answer());
     }
     const { windows, packets, verifyBatches } = effort;
-    const name = `${count(flows)} ${isIpv6 ? "IPv6" : "IPv4"} flows`;
+    const name = `${count(flows)} ${family} flows`;
     say(`${name}: set up`);
     const fill = await inTurns(engines, { what: "fill" }, cores);
     say(`${name}: looked up`);
@@ -123,7 +124,7 @@ async function measureRow(
     const active = sum("active", fill.answers);
     if (active < flows) throw new Error(`bench: of ${flows} flows only ${active} live`);
     return {
-      family: isIpv6 ? "IPv6" : "IPv4",
+      family,
       engines: engineCount,
       flows: active,
       tableBytes: sum("tableBytes", fill.answers),
@@ -159,27 +160,34 @@ function measureTouch(): LargeResult["touch"] {
   };
 }
 
-/** @throws FlowplaneError when the flows do not fit the memory */
+/**
+ * Flows of one family, and as many as fit the first caches beside them; with plain IPv4 also IPv6.
+ * @throws FlowplaneError when the flows do not fit the memory
+ */
 export async function measureLarge(
   flows: number,
   say: (line: string) => void,
   effort: Effort = LARGE_EFFORT,
+  family: "IPv4" | "IPv4 compact" = "IPv4",
 ): Promise<LargeResult> {
-  if (flows > FLOWS_MAX) {
+  if (flows > FLOWS_MAX[family]) {
     throw new FlowplaneError(
-      `bench: ${flows} flows are more than the ${FLOWS_MAX} of the generator`,
+      `bench: ${flows} flows are more than the ${FLOWS_MAX[family]} of the generator`,
     );
   }
   const cores = os.availableParallelism();
-  const engines = Math.max(Math.ceil(flows / ENGINE_FLOWS_MAX), Math.min(cores, flows));
-  requireMemory(flows, engines, false);
+  const engines = Math.max(Math.ceil(flows / ENGINE_FLOWS_MAX[family]), Math.min(cores, flows));
+  requireMemory(flows, engines, family);
   const baselineFlows = Math.min(BASELINE_FLOWS, flows);
-  const baseline = await measureRow(baselineFlows * cores, false, cores, effort, say);
-  const ipv4 = await measureRow(flows, false, engines, effort, say);
-  // One engine is enough to compare: what a flow and a packet of IPv6 take.
-  const flows6 = Math.min(FLOWS6_MAX, Math.ceil(flows / engines / 2));
-  const ipv6 = await measureRow(flows6, true, 1, effort, say);
+  const baseline = await measureRow(baselineFlows * cores, family, cores, effort, say);
+  const many = await measureRow(flows, family, engines, effort, say);
+  const rows = [baseline, many];
+  if (family === "IPv4") {
+    // One engine is enough to compare: what a flow and a packet of IPv6 take.
+    const flows6 = Math.min(FLOWS6_MAX, Math.ceil(flows / engines / 2));
+    rows.push(await measureRow(flows6, "IPv6", 1, effort, say));
+  }
   say("first touch of memory");
   const touch = measureTouch();
-  return { rows: [baseline, ipv4, ipv6], lookRatio: ipv4.lookNs / baseline.lookNs, touch };
+  return { rows, lookRatio: many.lookNs / baseline.lookNs, touch };
 }

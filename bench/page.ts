@@ -16,7 +16,7 @@ import { count, memorySize, significant } from "../host/report/units.ts";
 import { chartScript, type LineChart } from "./page-script.ts";
 import { partsReport } from "./parts.ts";
 import { benchReport } from "./report.ts";
-import type { BenchResult, PartsResult } from "./result.ts";
+import type { BenchResult, LargeRow, PartsResult } from "./result.ts";
 
 /** What a run has, which need not be all. */
 export type PageResult = Pick<BenchResult, "mode" | "machine"> & {
@@ -93,7 +93,7 @@ function engineCharts({ traffic, flows }: PageResult): LineChart[] {
   return charts;
 }
 
-function scalingCharts({ scaling, large }: PageResult): LineChart[] {
+function scalingCharts({ scaling, large, compact }: PageResult): LineChart[] {
   const charts: LineChart[] = [];
   const first = scaling?.curves[0];
   if (scaling && first) {
@@ -110,19 +110,22 @@ function scalingCharts({ scaling, large }: PageResult): LineChart[] {
       ],
     });
   }
-  const ipv4 = large?.rows.filter(({ family }) => family === "IPv4");
-  if (ipv4 && ipv4.length > 1) {
+  const many = (family: LargeRow["family"], of: PageResult["large"], id: string) => {
+    const rows = of?.rows.filter((row) => row.family === family) ?? [];
+    if (rows.length < 2) return;
     charts.push({
-      id: "many-flows",
-      title: "Many flows in several engines: a packet on each core",
-      x: { label: "flows", values: ipv4.map(({ flows }) => flows), isLog: true },
+      id,
+      title: `Many ${family} flows in several engines: a packet on each core`,
+      x: { label: "flows", values: rows.map(({ flows }) => flows), isLog: true },
       y: { label: "ns per packet" },
       series: [
-        { label: "best window", values: ipv4.map(({ lookNs }) => lookNs) },
-        { label: "median", values: ipv4.map(({ lookMedianNs }) => lookMedianNs) },
+        { label: "best window", values: rows.map(({ lookNs }) => lookNs) },
+        { label: "median", values: rows.map(({ lookMedianNs }) => lookMedianNs) },
       ],
     });
-  }
+  };
+  many("IPv4", large, "many-flows");
+  many("IPv4 compact", compact, "compact-flows");
   return charts;
 }
 
@@ -168,7 +171,7 @@ function latencyCharts({ latency }: PageResult): LineChart[] {
   ];
 }
 
-function tablesOf({ goals, files, scaling, large, machine }: PageResult): string[] {
+function tablesOf({ goals, files, scaling, large, compact, machine }: PageResult): string[] {
   const tables: string[] = [];
   const number = (value: number | undefined) => (value === undefined ? "-" : significant(value));
   if (goals) {
@@ -180,8 +183,8 @@ function tablesOf({ goals, files, scaling, large, machine }: PageResult): string
     ]);
     tables.push(tableHtml("Goals", ["", "goal", "here", "met"], rows));
   }
-  if (large) {
-    const rows = large.rows.map((row) => [
+  if (large || compact) {
+    const rows = [...(large?.rows ?? []), ...(compact?.rows ?? [])].map((row) => [
       `${row.family}, ${row.engines} engines`,
       count(row.flows),
       memorySize(row.tableBytes),

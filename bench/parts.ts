@@ -21,12 +21,13 @@ import { measureScaling, SCALING_EFFORT, SCALING_SMOKE } from "./scaling.ts";
 
 /** Bytes that a flow takes of the memory, all counted, where the number of flows is not given. */
 const FLOW_BYTES = 80;
+const COMPACT_BYTES = 42;
 const FLOWS_SMOKE = 100_000;
 
 /** Named parts; else all of them in a full run, and the engine alone in others. */
 export function partsOf(flags: BenchFlags): BenchPart[] {
   if (flags.part) return flags.part;
-  if (flags.full) return ["engine", "workers", "latency", "flows"];
+  if (flags.full) return ["engine", "workers", "latency", "flows", "compact"];
   return flags.flows === undefined ? ["engine"] : ["flows"];
 }
 
@@ -49,19 +50,30 @@ export async function measureParts(
     result.latency = await measureLatency(say, smoke ? LATENCY_SMOKE : LATENCY_EFFORT);
   }
   if (parts.includes("flows")) {
-    const fitting = Math.floor((process.availableMemory() * 0.9) / FLOW_BYTES / 1e6) * 1e6;
-    const flows = flags.flows ?? (smoke ? FLOWS_SMOKE : Math.min(fitting, 200e6));
+    const flows = flags.flows ?? (smoke ? FLOWS_SMOKE : fittingFlows(FLOW_BYTES, 200e6));
     result.large = await measureLarge(flows, say, smoke ? LARGE_SMOKE : LARGE_EFFORT);
+  }
+  if (parts.includes("compact")) {
+    const flows = flags.flows ?? (smoke ? FLOWS_SMOKE : fittingFlows(COMPACT_BYTES, 400e6));
+    const effort = smoke ? LARGE_SMOKE : LARGE_EFFORT;
+    result.compact = await measureLarge(flows, say, effort, "IPv4 compact");
   }
   return result;
 }
 
+/** Flows of `bytes` each that nine tenths of the free memory hold, at most `most`. */
+function fittingFlows(bytes: number, most: number): number {
+  const fitting = Math.floor((process.availableMemory() * 0.9) / bytes / 1e6) * 1e6;
+  return Math.min(fitting, most);
+}
+
 /** Paragraphs of text, one for each part. */
-export function partsReport({ scaling, latency, large }: PartsResult): string[] {
+export function partsReport({ scaling, latency, large, compact }: PartsResult): string[] {
   return [
     ...(scaling ? scalingText(scaling) : []),
     ...(latency ? latencyText(latency) : []),
     ...(large ? largeText(large) : []),
+    ...(compact ? largeText(compact) : []),
   ];
 }
 
@@ -172,10 +184,10 @@ function largeText({ rows, lookRatio, touch }: LargeResult): string[] {
     significant(row.lookNs),
     count(row.verified),
   ]);
-  const [, ipv4] = rows;
+  const [, many] = rows;
   const memory =
     `  ${significant(lookRatio)} times the cost of a packet with 1 M flows in each engine. ` +
-    `Making an engine ${significant(ipv4?.createMs ?? 0)} ms;\n  growing by 1 GiB ` +
+    `Making an engine ${significant(many?.createMs ?? 0)} ms;\n  growing by 1 GiB ` +
     `${significant(touch.growMs)} ms, touching it first ${significant(touch.firstSecondsPerGib)} s, ` +
     `again ${significant(touch.againSecondsPerGib)} s`;
   return [

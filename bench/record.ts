@@ -31,9 +31,10 @@ export interface ReleaseResults {
   workers?: Recorded<PartsResult["scaling"]>;
   latency?: Recorded<PartsResult["latency"]>;
   flows?: Recorded<PartsResult["large"]>;
+  compact?: Recorded<PartsResult["compact"]>;
 }
 
-const PARTS: readonly BenchPart[] = ["engine", "workers", "latency", "flows"];
+const PARTS: readonly BenchPart[] = ["engine", "workers", "latency", "flows", "compact"];
 
 /** Where the results of a version are. */
 export function resultsPath(version = packageVersion()): string {
@@ -42,8 +43,8 @@ export function resultsPath(version = packageVersion()): string {
 
 /** Recorded results as the page takes them: the machine is that of the part measured last. */
 export function pageOf(results: ReleaseResults): PageResult {
-  const { engine, workers, latency, flows } = results;
-  const all = [engine, workers, latency, flows].filter((one) => one !== undefined);
+  const { engine, workers, latency, flows, compact } = results;
+  const all = [engine, workers, latency, flows, compact].filter((one) => one !== undefined);
   const last = all.toSorted((a, b) => a.measured.localeCompare(b.measured)).at(-1);
   return {
     mode: "canonical",
@@ -52,6 +53,7 @@ export function pageOf(results: ReleaseResults): PageResult {
     scaling: workers?.result,
     latency: latency?.result,
     large: flows?.result,
+    compact: compact?.result,
   };
 }
 
@@ -75,10 +77,11 @@ async function record(): Promise<void> {
     const at = { measured, machine: machine() };
     if (part === "engine") results.engine = { ...at, result: await measure("canonical", say) };
     const flags = { ...(values.flows ? { flows: Number(values.flows) } : {}) };
-    const { scaling, latency, large } = await measureParts([part], flags, say);
+    const { scaling, latency, large, compact } = await measureParts([part], flags, say);
     if (scaling) results.workers = { ...at, result: scaling };
     if (latency) results.latency = { ...at, result: latency };
     if (large) results.flows = { ...at, result: large };
+    if (compact) results.compact = { ...at, result: compact };
     fs.writeFileSync(file, `${JSON.stringify(results, null, 2)}\n`);
   }
   if (values.html) writePage(values.html, pageOf(results));

@@ -169,7 +169,7 @@ export interface ScalingResult {
 
 /** Hundreds of millions of flows; times of the slowest engine. */
 export interface LargeRow {
-  family: "IPv4" | "IPv6";
+  family: "IPv4" | "IPv6" | "IPv4 compact";
   engines: number;
   flows: number;
   tableBytes: number;
@@ -197,6 +197,8 @@ export interface PartsResult {
   scaling?: ScalingResult;
   latency?: LatencyResult;
   large?: LargeResult;
+  /** The same of the compact table. */
+  compact?: LargeResult;
 }
 
 export interface BenchResult extends PartsResult {

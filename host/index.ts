@@ -4,6 +4,7 @@
  *
  * @packageDocumentation
  */
+
 export { MemoryOutput, openBytes } from "./capture/memory.ts";
 export { CaptureReader, type ReaderOptions } from "./capture/reader.ts";
 export type {
@@ -20,14 +21,22 @@ export type {
   WalkExports,
 } from "./capture/source.ts";
 export { CaptureWriter } from "./capture/writer.ts";
+export type { Clock } from "./clock.ts";
 export type * from "./engine/api.ts";
+export {
+  COMPACT_FLOWS_PER_ADDRESS,
+  type CompactEngine,
+  type CompactOptions,
+  type CompactPortOptions,
+  createCompactEngine,
+} from "./engine/compact.ts";
 export { TIMEOUTS_DEFAULT } from "./engine/configure.ts";
 export { createEngine, EMIT_NAMES, type Engine, VERDICT_NAMES } from "./engine/engine.ts";
 export type { FrameExplanation } from "./engine/explain.ts";
 export { type Departure, Frames } from "./engine/frames.ts";
 export type { EngineExports } from "./engine/module.ts";
 export type * from "./engine/network.ts";
-export type { LoadStep } from "./engine/networks.ts";
+export { createTablePacker, type PackedTables, type TablePacker } from "./engine/packer.ts";
 export { CaptureError, EngineError, FlowplaneError, HeaderError } from "./errors.ts";
 export {
   createHeaderCodec,

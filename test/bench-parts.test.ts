@@ -29,7 +29,7 @@ let browser: Browser | undefined;
 let leftOut = "";
 
 beforeAll(async () => {
-  const parts = ["engine", "workers", "latency", "flows"];
+  const parts = ["engine", "workers", "latency", "flows", "compact"];
   const words = ["host/cli/main.ts", "bench", "--smoke", "--part", ...parts, "--html", page];
   const options = { cwd: ROOT, encoding: "utf8", maxBuffer: 1 << 26 } as const;
   const printed = execFileSync(process.execPath, [...words, "--json", "--quiet"], options);
@@ -91,6 +91,14 @@ describe("a smoke run of the parts", () => {
       expect(verified).toBeGreaterThanOrEqual(512);
       const bytes = bytesOf[family as keyof typeof bytesOf];
       expect(Math.abs(tableBytes / flows - bytes) / bytes).toBeLessThan(0.03);
+    }
+    const compact = result.compact as NonNullable<BenchResult["compact"]>;
+    expect(compact.rows.map(({ family }) => family)).toEqual(["IPv4 compact", "IPv4 compact"]);
+    for (const { flows, verified, tableBytes, engines } of compact.rows) {
+      expect(flows).toBeGreaterThanOrEqual(100_000);
+      expect(verified).toBe(engines * 2 * 4 * 128);
+      // Whole addresses, at most 82 % full.
+      expect(tableBytes / flows).toBeGreaterThan(33 / 0.82);
     }
   });
 });
@@ -166,7 +174,7 @@ describe("memory that is not there", () => {
 describe("the page", () => {
   test("has every chart that there are figures for", () => {
     const ids = chartsOf(result).map(({ id }) => id);
-    expect(ids).toEqual(["sizes", "workers", "many-flows", "latency", "batches"]);
+    expect(ids).toEqual(["sizes", "workers", "many-flows", "compact-flows", "latency", "batches"]);
     const html = readFileSync(page, "utf8");
     for (const table of ["goals", "many-flows", "capacity", "peers", "machine"]) {
       expect(html).toContain(`id="table-${table}"`);

@@ -46,6 +46,10 @@ export interface Setup {
   ports: PortOptions[];
 }
 
+/** What takes batches: an engine, or the compact one, which makes no frames of its own. */
+export type Batched = Pick<Engine, "arena" | "bytes" | "clock" | "descriptors" | "process"> &
+  Partial<Pick<Engine, "emits" | "emitCount">>;
+
 const SEED = Uint8Array.from({ length: 16 }, (_, i) => i);
 const CANARY = 0xa5;
 const CANARY_BYTES = 64;
@@ -84,7 +88,7 @@ export function bytesOf(frame: Packet | Uint8Array): Uint8Array {
 }
 
 /** Sends frames through the engine, `batchSize` at a time. */
-export function send(engine: Engine, arrivals: readonly Arrival[], batchSize = 256): Departure[] {
+export function send(engine: Batched, arrivals: readonly Arrival[], batchSize = 256): Departure[] {
   const departures: Departure[] = [];
   for (let start = 0; start < arrivals.length; start += batchSize) {
     departures.push(...sendBatch(engine, arrivals.slice(start, start + batchSize)));
@@ -92,7 +96,7 @@ export function send(engine: Engine, arrivals: readonly Arrival[], batchSize = 2
   return departures;
 }
 
-function sendBatch(engine: Engine, arrivals: readonly Arrival[]): Departure[] {
+function sendBatch(engine: Batched, arrivals: readonly Arrival[]): Departure[] {
   const { arena, bytes, descriptors } = engine;
   const frames = arrivals.map(({ frame }) => bytesOf(frame));
   const room = frames.reduce((sum, frame) => sum + frame.length + CANARY_BYTES, CANARY_BYTES);
@@ -104,7 +108,7 @@ function sendBatch(engine: Engine, arrivals: readonly Arrival[]): Departure[] {
     bytes.set(frame, next);
     starts.push(next);
     const port = arrivals[i]?.port ?? 0;
-    const timeMs = (arrivals[i]?.timeMs ?? 0) >>> 0;
+    const timeMs = engine.clock.at(arrivals[i]?.timeMs ?? 0);
     descriptors.set([next, frame.length, timeMs, port, 0, 0, 0, frame.length], i * 8);
     next += frame.length + CANARY_BYTES;
   });
@@ -118,7 +122,7 @@ function sendBatch(engine: Engine, arrivals: readonly Arrival[]): Departure[] {
   return departures;
 }
 
-function depart(engine: Engine, index: number, start: number, length: number): Departure {
+function depart(engine: Batched, index: number, start: number, length: number): Departure {
   const words = engine.descriptors.subarray(index * 8, index * 8 + 8);
   const [, , , ports = 0, verdict = 0, flow = 0] = words;
   const name = VERDICT_NAMES[verdict & 0xffff];
@@ -136,7 +140,8 @@ function depart(engine: Engine, index: number, start: number, length: number): D
 }
 
 /** What frame `index` of the last batch made the engine emit. */
-function madeBy({ bytes, emits, emitCount }: Engine, index: number): Made[] {
+function madeBy(engine: Batched, index: number): Made[] {
+  const { bytes, emits = new Uint32Array(0), emitCount = 0 } = engine;
   const all = Array.from({ length: emitCount }, (_, at) => [...emits.subarray(at * 8, at * 8 + 8)]);
   const caused = all.filter((words) => words[6] === index);
   return caused.map(([address = 0, length = 0, , ports = 0, kind = 0]) => ({

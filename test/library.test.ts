@@ -40,7 +40,7 @@ const WRONG_ENGINES: Wrong[] = [
   ["seed: 15 bytes are not 16", { seed: new Uint8Array(15) }],
   ["seed: a list is not a Uint8Array", { seed: [1, 2] }],
   ["timeouts: 5 is not an object with options", { timeouts: 5 }],
-  ["timeouts.udp: -1 is not from 0 to 2000000 seconds", { timeouts: { udp: -1 } }],
+  ["timeouts.udp: -1 is not from 0 to 536870 seconds", { timeouts: { udp: -1 } }],
   ["timeouts.upd: no such option; there are halfOpen", { timeouts: { upd: 1 } }],
   ['warmUp: "no" is not true or false', { warmUp: "no" }],
   ['wasm: "engine.wasm" is not a URL, bytes or a WebAssembly.Module', { wasm: "engine.wasm" }],

@@ -4,7 +4,9 @@
  */
 import { describe, expect, test } from "vitest";
 import { eth } from "../fixtures/packets.ts";
-import type { NetworkTables, NetworkVpc } from "../host/engine/network.ts";
+import { createEngine } from "../host/engine/engine.ts";
+import type { NetworkService, NetworkTables, NetworkVpc } from "../host/engine/network.ts";
+import { createTablePacker } from "../host/engine/packer.ts";
 import { networkEngine, one, usageOf } from "./network.ts";
 
 const LISTENER = "10.0.0.100";
@@ -186,19 +188,6 @@ describe("tables that follow each other", () => {
     expect(engine.serviceNumber("web-1")).toBeUndefined();
   });
 
-  test("until the last step the old ones hold", async () => {
-    const engine = await networkEngine(OVERLAPPING);
-    const { vpcs, services } = OVERLAPPING;
-    const syn = (port: number) => eth().ip("10.0.0.1", LISTENER).tcp(port, 80, { flags: "S" });
-    let steps = 0;
-    for (const _ of engine.loadTables({ vpcs: vpcs.slice(1), services: services.slice(1) })) {
-      expect(one(engine, syn(100 + steps)).verdict).toBe("forward");
-      steps++;
-    }
-    expect(steps).toBeGreaterThan(4);
-    expect(one(engine, syn(3)).verdict).toBe("drop.no-route");
-  });
-
   test("bad tables change nothing and say where they are bad", async () => {
     const engine = await networkEngine(OVERLAPPING);
     const { vpcs, services } = OVERLAPPING;
@@ -221,5 +210,79 @@ describe("tables that follow each other", () => {
     }
     const syn = eth().ip("10.0.0.1", LISTENER).tcp(9, 80, { flags: "S" });
     expect(one(engine, syn).verdict).toBe("forward");
+  });
+});
+
+describe("tables that are packed elsewhere", () => {
+  const { vpcs, services } = OVERLAPPING;
+  const WITHOUT_FIRST: NetworkTables = { vpcs: vpcs.slice(1), services: services.slice(1) };
+  const NOBODY = () => false;
+
+  /** An engine that has the tables of its packer, with ports as `networkEngine` sets them. */
+  async function packedEngine(tables: NetworkTables) {
+    const options = { flowCountMax: 4096, warmUp: false, networkBytes: 1 << 20 };
+    const engine = await createEngine(options);
+    const packer = await createTablePacker(engine.networkRegion);
+    for (const _ of engine.loadTables(packer.pack(tables, NOBODY)));
+    for (const vpc of [1, 2, 3]) engine.setPort(vpc, { vpc, sides: "both", routed: true });
+    return { engine, packer };
+  }
+
+  const syn = (port: number) => eth().ip("10.0.0.1", LISTENER).tcp(port, 80, { flags: "S" });
+
+  test("are of no effect until the last step, and everything then", async () => {
+    const { engine, packer } = await packedEngine(OVERLAPPING);
+    let steps = 0;
+    let verdict = "forward";
+    for (const _ of engine.loadTables(packer.pack(WITHOUT_FIRST, NOBODY))) {
+      const { verdict: now } = one(engine, syn(100 + steps++));
+      // Once the new tables hold, they hold.
+      expect(verdict === "forward" || now === verdict).toBe(true);
+      verdict = now;
+    }
+    expect(steps).toBeGreaterThan(4);
+    expect(verdict).toBe("drop.no-route");
+    expect(packer.numberOf("web-1")).toBeUndefined();
+  });
+
+  test("take as many steps when they say nothing", async () => {
+    const { engine, packer } = await packedEngine(OVERLAPPING);
+    const stepsOf = (tables: NetworkTables) =>
+      [...engine.loadTables(packer.pack(tables, NOBODY))].length;
+    expect(stepsOf({ vpcs: [], services: [] })).toBe(stepsOf(OVERLAPPING));
+  });
+
+  test("have a flow's service even if it begins while they are loaded without", async () => {
+    const [first, ...others] = services;
+    const hasty = { ...(first as NetworkService), idleSeconds: 60 };
+    const { engine, packer } = await packedEngine({ vpcs, services: [hasty, ...others] });
+    for (const _ of engine.loadTables(packer.pack(WITHOUT_FIRST, NOBODY))) one(engine, syn(7));
+    const answer = eth().ip("10.0.0.200", "10.0.0.1").tcp(8001, 7, { flags: "SA" });
+    expect(one(engine, answer, 1, 2000).verdict).toBe("forward");
+    expect(packer.left).toHaveLength(1);
+    const [number = -1] = packer.left;
+    for (const _ of [1, 2]) {
+      const packed = packer.pack(WITHOUT_FIRST, (service) => engine.hasFlows(service));
+      for (const _ of engine.loadTables(packed));
+      expect(packer.left).toEqual([number]);
+    }
+    const late = eth().ip("10.0.0.1", LISTENER).tcp(7, 80, { flags: "A" });
+    // Its own timeout, not the engine's: the flow is gone.
+    expect(one(engine, late, 1, 62_001).verdict).toBe("drop.no-route");
+    packer.pack(WITHOUT_FIRST, (service) => engine.hasFlows(service));
+    expect(packer.left).toEqual([]);
+  });
+
+  test("are refused by engines that they are not for, and out of turn", async () => {
+    const { engine, packer } = await packedEngine(OVERLAPPING);
+    const other = await createEngine({ flowCountMax: 64, warmUp: false, networkBytes: 1 << 16 });
+    const packed = { ...packer.pack(OVERLAPPING, NOBODY) };
+    expect(() => [...other.loadTables(packed)]).toThrow(/for an engine with other options/);
+    expect(() => [...engine.loadTables(packer.pack(OVERLAPPING, NOBODY))]).toThrow(
+      /were left out that were packed before/,
+    );
+    const steps = engine.loadTables(packed);
+    steps.next();
+    expect(() => engine.loadTables(packed).next()).toThrow(/other tables are being loaded/);
   });
 });

@@ -6,7 +6,6 @@ import { readFileSync } from "node:fs";
 import { Worker } from "node:worker_threads";
 import { fc, test as property } from "@fast-check/vitest";
 import { describe, expect, test } from "vitest";
-import { LAYOUT_SERVICES, SERVICE_FLAG_PP2, SERVICE_FLAGS } from "../assembly/abi.ts";
 import { seeded } from "../fixtures/bytes.ts";
 import { type Packet, raw } from "../fixtures/packets.ts";
 import type { Flow } from "../host/engine/api.ts";
@@ -14,7 +13,13 @@ import { DECISION_BYTES, sideOf } from "../host/engine/decision.ts";
 import { Frames } from "../host/engine/frames.ts";
 import { agree, lookUp, renew } from "../host/nodes/agreement.ts";
 import { FleetNode, type NodeOptions } from "../host/nodes/node.ts";
-import { SharedStore } from "../host/nodes/shared-store.ts";
+import {
+  CLAIM_EARLIER,
+  CLAIM_OWN,
+  DECISION_WORDS,
+  SharedStore,
+} from "../host/nodes/shared-store.ts";
+import { isSameDecision } from "../host/nodes/store.ts";
 import { CLIENT, CLIENT6, NAT, NAT6, nat, SERVER, SERVER6 } from "./cases.ts";
 import { type Arrival, bytesOf, type Setup, smallEngine } from "./harness.ts";
 import { readCapture } from "./reference/capture.ts";
@@ -23,12 +28,13 @@ import { MapStore } from "./reference/store.ts";
 const WEB = new URL("../fixtures/captures/web.pcap", import.meta.url);
 
 /** A decision that says: client number so and so, service-side tuple number so and so. */
-function decisionOf(client: number, service: number, state = 1): Uint8Array {
+function decisionOf(client: number, service: number, state = 1, begins = 0): Uint8Array {
   const decision = new Uint8Array(DECISION_BYTES);
   const view = new DataView(decision.buffer);
   view.setUint32(0, client);
   view.setUint32(48, service);
   decision[97] = state;
+  decision[101] = begins;
   return decision;
 }
 
@@ -37,6 +43,8 @@ const operation = fc.record({
   side: fc.constantFrom("client", "service"),
   client: fc.nat(5),
   service: fc.nat(5),
+  state: fc.nat(3),
+  begins: fc.nat(1),
   afterMs: fc.nat(400),
 });
 
@@ -49,14 +57,38 @@ describe("the shared store", () => {
       const twin = new MapStore(times);
       // Close to where the clock wraps around.
       let nowMs = 2 ** 32 - 5000;
-      for (const { kind, side, client, service, afterMs } of operations) {
+      for (const { kind, side, client, service, state, begins, afterMs } of operations) {
         nowMs += afterMs;
-        const asked = decisionOf(client, service);
+        const asked = decisionOf(client, service, state, begins);
         const batch = kind === "find" ? [sideOf(asked, side).slice()] : [asked];
         expect(await store[kind](side, batch, nowMs)).toEqual(await twin[kind](side, batch, nowMs));
       }
     },
   );
+
+  property.prop([fc.array(fc.tuple(fc.nat(60), fc.nat(60)), { minLength: 1, maxLength: 200 })], {
+    numRuns: 200,
+  })("does the same with packed batches, where a flow may be several times", async (wanted) => {
+    const times = { ttlMs: 1000, holdMs: 0 };
+    const store = new SharedStore({ entries: 256, ...times });
+    const twin = new MapStore(times);
+    for (const refreshes of [false, true]) {
+      const side = refreshes ? "client" : "service";
+      const batch = wanted.map(([client, service]) => decisionOf(client, service));
+      const packed = new Int32Array(batch.length * DECISION_WORDS);
+      const bytes = new Uint8Array(packed.buffer);
+      for (const [at, decision] of batch.entries()) bytes.set(decision, at * DECISION_BYTES);
+      const outcomes = new Uint8Array(batch.length);
+      store.claimPacked(side, packed, batch.length, 7, outcomes, refreshes);
+      const expected = await twin[refreshes ? "refresh" : "claim"](side, batch, 7);
+      for (const [at, found] of expected.entries()) {
+        const start = at * DECISION_BYTES;
+        expect(bytes.slice(start, start + DECISION_BYTES)).toEqual(found);
+        const isOwn = isSameDecision(found as Uint8Array, batch[at] as Uint8Array);
+        expect(outcomes[at]).toBe(isOwn ? CLAIM_OWN : CLAIM_EARLIER);
+      }
+    }
+  });
 
   test("refuses when it is full, and has room again when time is over", async () => {
     const store = new SharedStore({ entries: 128, ttlMs: 1000, holdMs: 0 });
@@ -281,19 +313,6 @@ describe("a fleet", () => {
       await one.refresh(timeMs);
     }
     expect((await through(other, { frame: more, timeMs: 1_000_100 }))[0]?.verdict).toBe("forward");
-  });
-
-  test("a stream with a PROXY header is not taken over in its middle", async () => {
-    const [one, other] = (await fleet(nat({ link: "raw" }), 2)) as [FleetNode, FleetNode];
-    await through(one, { frame: syn(CLIENT, 4000) });
-    // The other node's service has been given a header since.
-    const { exports, bytes } = other.engine;
-    const layout = new DataView(bytes.buffer, exports.layoutAddress() >>> 0);
-    const service = new DataView(bytes.buffer, layout.getUint32(LAYOUT_SERVICES, true));
-    service.setUint32(SERVICE_FLAGS, SERVICE_FLAG_PP2, true);
-    const more = raw().ip(CLIENT, SERVER).tcp(4000, 80, { flags: "A" });
-    expect(await through(other, { frame: more })).toEqual([]);
-    expect([[...other.engine.flows()].length, other.counters.dropped]).toEqual([0, 1]);
   });
 
   test("two nodes that meet a flow at once send it the same way", async () => {

@@ -34,6 +34,7 @@ interface Internals extends Record<string, unknown> {
   memory: WebAssembly.Memory;
   scratch: WebAssembly.Global;
   crc32c(start: number, bytes: number): number;
+  crc32cOfChange(start: number, bytes: number, zeros: number): number;
 }
 
 describe("CRC32C", async () => {
@@ -64,6 +65,33 @@ describe("CRC32C", async () => {
       const part = bytes.slice(0, length);
       expect(sum(part, length % 8)).toBe(slow.crc32c(part));
     }
+  });
+});
+
+describe("CRC32C of changed bytes", async () => {
+  const module = readFileSync(new URL("../build/internals.wasm", import.meta.url));
+  const { exports: engine } = await instantiate<Internals>(module);
+  const scratch = engine.scratch.value as number;
+
+  test("follows from the one before and the change, wherever that lies", () => {
+    const memory = new Uint8Array(engine.memory.buffer);
+    fc.assert(
+      fc.property(
+        fc.array(fc.nat(255), { minLength: 1, maxLength: 1023 }),
+        fc.array(fc.nat(255), { minLength: 1, maxLength: 48 }),
+        fc.nat(1023),
+        (text, change, place) => {
+          const at = place % text.length;
+          const part = change.slice(0, text.length - at);
+          const after = text.map((byte, index) => byte ^ (part[index - at] ?? 0));
+          const zeros = text.length - at - part.length;
+          memory.set(part, scratch);
+          const changed = engine.crc32cOfChange(scratch, part.length, zeros);
+          expect((slow.crc32c(text) ^ changed) >>> 0).toBe(slow.crc32c(after));
+        },
+      ),
+      { numRuns: 2000 },
+    );
   });
 });
 

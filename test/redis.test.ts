@@ -2,11 +2,6 @@
  * Decisions in real Redis servers, started here on loopback: one, and a cluster of three masters and
  * three replicas, one of whose masters is killed.
  */
-import { type ChildProcess, execFileSync, spawn } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
-import { createServer } from "node:net";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, describe, expect, test } from "vitest";
 import { raw } from "../fixtures/packets.ts";
@@ -17,64 +12,22 @@ import { openRedisStore } from "../host/nodes/redis-store.ts";
 import type { FlowStore } from "../host/nodes/store.ts";
 import { CLIENT, nat, SERVER } from "./cases.ts";
 import { smallEngine } from "./harness.ts";
+import {
+  endServers,
+  freePort,
+  killServer,
+  retried,
+  startCluster,
+  startServer,
+} from "./redis-servers.ts";
 import { requireTool } from "./setup/tools.ts";
 
-const FOLDER = mkdtempSync(join(tmpdir(), "flowplane-redis-"));
-const servers = new Map<number, ChildProcess>();
 const stores: FlowStore[] = [];
 
 afterAll(async () => {
   await Promise.all(stores.map((store) => store.close()));
-  for (const server of servers.values()) server.kill("SIGKILL");
-  rmSync(FOLDER, { recursive: true });
+  endServers();
 });
-
-/** A port that nobody has just now, and nobody has 10,000 above: the cluster's bus. */
-async function freePort(): Promise<number> {
-  for (;;) {
-    const server = createServer();
-    const port = await new Promise<number>((resolve) => {
-      server.listen(0, "127.0.0.1", () => resolve((server.address() as { port: number }).port));
-    });
-    await new Promise((resolve) => server.close(resolve));
-    if (port < 55_000) return port;
-  }
-}
-
-async function startServer(path: string, ...more: string[]): Promise<number> {
-  const port = await freePort();
-  const folder = join(FOLDER, `${port}`);
-  mkdirSync(folder);
-  const words = [
-    "--port",
-    `${port}`,
-    "--bind",
-    "127.0.0.1",
-    "--save",
-    "",
-    "--dir",
-    folder,
-    ...more,
-  ];
-  const server = spawn(path, words, { stdio: "ignore" });
-  servers.set(port, server);
-  const store = await until(() => openRedisStore({ servers: [`127.0.0.1:${port}`] }), 20_000);
-  await store.close();
-  return port;
-}
-
-/** Tries until it works. @throws what it threw last, when time is over */
-async function until<T>(attempt: () => Promise<T>, timeMs: number): Promise<T> {
-  const end = performance.now() + timeMs;
-  for (;;) {
-    try {
-      return await attempt();
-    } catch (error) {
-      if (performance.now() > end) throw error;
-      await sleep(50);
-    }
-  }
-}
 
 async function open(options: Parameters<typeof openRedisStore>[0]): Promise<FlowStore> {
   const store = await openRedisStore(options);
@@ -160,7 +113,7 @@ describe("one server", () => {
     other.add(segment("A"), 5);
     expect(other.process()).toEqual([]);
     expect((await other.settle(5)).map(({ verdict }) => verdict)).toEqual(["forward"]);
-    servers.get(port)?.kill("SIGKILL");
+    killServer(port);
     for (const node of nodes) {
       node.add(segment("A"), 10);
       expect(node.process().map(({ verdict }) => verdict)).toEqual(["forward"]);
@@ -182,41 +135,23 @@ describe("one server", () => {
 test("a cluster goes on without one of its masters, and has every decision", {
   timeout: 180_000,
 }, async ({ skip }) => {
-  const path = requireTool("redis-server", skip);
-  const cli = path.replace(/redis-server$/, "redis-cli");
-  const more = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--appendonly", "no"];
-  const ports: number[] = [];
-  while (ports.length < 6) ports.push(await startServer(path, ...more));
-  const addresses = ports.map((port) => `127.0.0.1:${port}`);
-  const create = ["--cluster", "create", ...addresses, "--cluster-replicas", "1", "--cluster-yes"];
-  execFileSync(cli, create, { timeout: 60_000 });
-  const ask = (port: number, ...words: string[]) =>
-    `${execFileSync(cli, ["-p", `${port}`, ...words], { timeout: 10_000 })}`;
-  await until(async () => {
-    for (const port of ports) {
-      if (!ask(port, "cluster", "info").includes("cluster_state:ok")) throw new Error("not yet");
-      const role = ask(port, "info", "replication");
-      if (role.includes("role:slave") && !role.includes("master_link_status:up")) {
-        throw new Error("a replica is not there yet");
-      }
-    }
-  }, 60_000);
-  const store = await until(() => open({ servers: addresses, timeoutMs: 2000 }), 20_000);
+  const cluster = await startCluster(requireTool("redis-server", skip));
+  const store = await retried(() => open({ servers: cluster.servers, timeoutMs: 2000 }), 20_000);
   const acknowledged = Array.from({ length: 600 }, (_, n) => decisionOf(n, n));
   for (let start = 0; start < 600; start += 100) {
     const part = acknowledged.slice(start, start + 100);
-    const agreements = await until(() => agree(store, part, 0), 10_000);
+    const agreements = await retried(() => agree(store, part, 0), 10_000);
     expect(agreements.every(({ outcome }) => outcome === "decided")).toBe(true);
   }
-  const master = ports.find((port) => ask(port, "info", "replication").includes("role:master"));
+  const master = cluster.aMaster();
   // What a master has not passed on dies with it: redis.io, "Redis Cluster consistency guarantees".
   await sleep(300);
-  servers.get(master as number)?.kill("SIGKILL");
+  killServer(master);
   const next = Array.from({ length: 100 }, (_, n) => decisionOf(1000 + n, 1000 + n));
-  const after = await until(() => agree(store, next, 0), 60_000);
+  const after = await retried(() => agree(store, next, 0), 60_000);
   expect(after.every(({ outcome }) => outcome === "decided")).toBe(true);
   const tuples = acknowledged.map((decision) => sideOf(decision, "service"));
-  const found = await until(() => lookUp(store, "service", tuples, 0), 30_000);
+  const found = await retried(() => lookUp(store, "service", tuples, 0), 30_000);
   expect(found.map((one) => one && Buffer.from(one).readUInt32BE(0))).toEqual(
     acknowledged.map((_, n) => n),
   );

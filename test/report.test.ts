@@ -137,6 +137,15 @@ describe("the text report", () => {
     expect(text).not.toMatch(/NaN|Infinity|undefined/);
     expect(text).toContain("nothing was measured");
   });
+
+  test("says how to measure what is too short to be measured", () => {
+    const result = sampleResult();
+    result.run.passes = 1;
+    result.capture.packets = 9;
+    expect(textReport(result)).toContain("a guess from 9 packets: --repeat 10000 measures it");
+    result.run.passes = 10_000;
+    expect(textReport(result)).not.toContain("a guess");
+  });
 });
 
 test("the JSON report is the result and nothing else", () => {

@@ -11,10 +11,14 @@
  * nobody knows are in shard 0. Where targets have ports of their own a port does not
  * tell where a tuple ends: then everything is in shard 0 (`isSpread` 0).
  *
+ * From one of its frames to the next a worker may miss any number of steps of the clock: they are
+ * shortened to one (clock.ts), so a worker's clock may fall behind the capture's after long pauses.
+ *
  * Invariants: every frame has exactly one owner, and all workers agree on it, because each sees all
  * frames in order; for the same reason zones have the same numbers in all of them.
  */
 import {
+  CLOCK_WINDOW_MS,
   FRAME_ADDRESS,
   FRAME_BYTES,
   FRAME_CAPTURED_BYTES,
@@ -25,7 +29,8 @@ import {
   PORT_LINK,
   SHARD_BITS,
 } from "../abi";
-import { rememberShard, shardOfFragment } from "../fragment";
+import { clockStep } from "../flow/state";
+import { ageShards, rememberShard, shardOfFragment } from "../fragment";
 import { parseQuote } from "../icmp";
 import { frames, ports, recordNumbers } from "../memory";
 import {
@@ -51,6 +56,28 @@ const FRAGMENT_MASK: u32 = 0x0000ff3f;
 const PORTED: u32 = (1 << (<u32>PROTOCOL_TCP)) | (1 << (<u32>PROTOCOL_UDP));
 
 const scratch: usize = memory.data(64, 64);
+
+/** Clock of the last frame that was walked; the worker's own, and what it has missed since its last frame. */
+let walkedMs: u32 = 0;
+let ownMs: u32 = 0;
+let missedMs: i64 = 0;
+/** Clock at which all that is known of shards of fragments was in range. */
+let shardsAgedMs: u32 = 0;
+
+export function resetSelection(): void {
+  walkedMs = 0;
+  ownMs = 0;
+  missedMs = 0;
+  shardsAgedMs = 0;
+}
+
+/** Keeps the instants of fragments' shards within range, as clock.ts does with all others. */
+function moveShardClock(nowMs: u32): void {
+  const sinceMs = <i32>(nowMs - shardsAgedMs);
+  if (sinceMs < <i32>CLOCK_WINDOW_MS && sinceMs > -(<i32>CLOCK_WINDOW_MS)) return;
+  ageShards(shardsAgedMs, nowMs);
+  shardsAgedMs = nowMs;
+}
 
 /** Shard of a pair of ports as a packet or a tuple holds them, in network order. */
 function shardOfPorts(portPair: u32): u32 {
@@ -113,10 +140,18 @@ export function selectFrames(
   const begin = to;
   const end = from + <usize>(count * FRAME_BYTES);
   for (let record = number; from < end; record++) {
+    const timeMs = load<u32>(from, FRAME_TIME_MS);
+    moveShardClock(timeMs);
     const shard = shardOf(from);
     const isMine = workerOf(isSpread ? shard : 0, workers) == worker;
     v128.store(to, v128.load(from));
     v128.store(to, v128.load(from, 16), 16);
+    missedMs += <i64>(<i32>(timeMs - walkedMs));
+    walkedMs = timeMs;
+    const nextMs = ownMs + clockStep(missedMs);
+    store<u32>(to, nextMs, FRAME_TIME_MS);
+    ownMs = select<u32>(nextMs, ownMs, isMine);
+    missedMs = select<i64>(0, missedMs, isMine);
     store<u32>(numberTo, record);
     to += select<usize>(<usize>FRAME_BYTES, 0, isMine);
     numberTo += select<usize>(4, 0, isMine);

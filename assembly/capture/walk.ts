@@ -30,8 +30,10 @@ import {
   VERDICT_DROP_TRUNCATED,
   WALK_BASE_NS,
   WALK_BLOCK_BYTES_MAX,
+  WALK_CLOCK_MS,
   WALK_DETAIL,
   WALK_EARLIEST_NS,
+  WALK_ELAPSED_MS,
   WALK_FLAG_LENGTHS_EITHER,
   WALK_FLAG_LENGTHS_SWAPPED,
   WALK_FLAG_NANOSECONDS,
@@ -62,6 +64,7 @@ import {
   WALK_STOP_SHORT,
   WALK_STOP_TRAILER,
 } from "../abi";
+import { clockStep } from "../flow/state";
 
 const PCAP_HEADER_BYTES: u32 = 16;
 const SECTION_HEADER: u32 = 0x0a0d0d0a; // the same in both byte orders
@@ -115,9 +118,9 @@ function interfaceNs(entry: usize, units: u64): i64 {
   return ns + load<i64>(entry, INTERFACE_OFFSET_NS);
 }
 
-/** Virtual clock of an instant: ms since the first record, 0 for instants before it, mod 2^32. */
-function clockMs(ns: i64, baseNs: i64): u32 {
-  return <u32>(max<i64>(ns - baseNs, 0) / NS_PER_MS);
+/** ms since the first record, 0 for instants before it. */
+function elapsedOf(ns: i64, baseNs: i64): i64 {
+  return max<i64>(ns - baseNs, 0) / NS_PER_MS;
 }
 
 /** Makes `ns` the begin of the virtual clock unless the capture has one. */
@@ -159,7 +162,8 @@ function stop(state: usize, next: usize, reason: u32, detail: u32, count: u32): 
 
 /**
  * Describes up to `limit` pcap records of [start, end). Returns how many, and where and why it
- * stopped in the state. Port 0; timeMs counts from the first record, truncated, modulo 2^32.
+ * stopped in the state. Port 0; timeMs counts from the first record, truncated, modulo 2^32, and
+ * moves by 12.4 days a record at most (assembly/clock.ts).
  */
 export function walkPcap(
   state: usize,
@@ -177,6 +181,8 @@ export function walkPcap(
   let earliestNs = load<i64>(state, WALK_EARLIEST_NS);
   let latestNs = load<i64>(state, WALK_LATEST_NS);
   let octets = load<u64>(state, WALK_OCTETS);
+  let elapsedMs = load<i64>(state, WALK_ELAPSED_MS);
+  let timeMs = load<u32>(state, WALK_CLOCK_MS);
   let reason = WALK_STOP_FULL;
   let detail: u32 = 0;
   let record = start;
@@ -200,7 +206,9 @@ export function walkPcap(
     const ns = pcapNs(record, swapped, fractionNs);
     earliestNs = min<i64>(earliestNs, ns);
     latestNs = max<i64>(latestNs, ns);
-    const timeMs = clockMs(ns, baseNs);
+    const nextMs = elapsedOf(ns, baseNs);
+    timeMs += clockStep(nextMs - elapsedMs);
+    elapsedMs = nextMs;
     const descriptor = descriptors + count * FRAME_BYTES;
     describe(descriptor, record, record + PCAP_HEADER_BYTES, captured, wire, 0, timeMs);
     octets += captured;
@@ -210,7 +218,17 @@ export function walkPcap(
   store<u64>(state, octets, WALK_OCTETS);
   store<i64>(state, earliestNs, WALK_EARLIEST_NS);
   store<i64>(state, latestNs, WALK_LATEST_NS);
+  store<i64>(state, elapsedMs, WALK_ELAPSED_MS);
+  store<u32>(state, timeMs, WALK_CLOCK_MS);
   return stop(state, record, reason, detail, count);
+}
+
+function moveWalkClock(state: usize, nextMs: i64): u32 {
+  const timeMs =
+    load<u32>(state, WALK_CLOCK_MS) + clockStep(nextMs - load<i64>(state, WALK_ELAPSED_MS));
+  store<i64>(state, nextMs, WALK_ELAPSED_MS);
+  store<u32>(state, timeMs, WALK_CLOCK_MS);
+  return timeMs;
 }
 
 /** Describes the packet block at `block`; returns WALK_STOP_FULL, or the reason to stop there. */
@@ -257,7 +275,7 @@ function describeBlock(state: usize, block: usize, length: u32, descriptor: usiz
     store<i64>(state, max<i64>(ns, load<i64>(state, WALK_LATEST_NS)), WALK_LATEST_NS);
   }
   store<u64>(state, load<u64>(state, WALK_OCTETS) + captured, WALK_OCTETS);
-  const timeMs = clockMs(ns, load<i64>(state, WALK_BASE_NS));
+  const timeMs = moveWalkClock(state, elapsedOf(ns, load<i64>(state, WALK_BASE_NS)));
   const data = block + (simple ? 12 : 28);
   describe(descriptor, block, data, captured, wire, load<u16>(entry, INTERFACE_PORT), timeMs);
   return WALK_STOP_FULL;
@@ -315,7 +333,10 @@ export function walkTimeNs(state: usize, descriptor: usize): i64 {
   }
   const type = u32At(record, swapped);
   if (type == SIMPLE_PACKET) {
-    return load<i64>(state, WALK_BASE_NS) + <i64>load<u32>(descriptor, FRAME_TIME_MS) * NS_PER_MS;
+    // Told by how far back it lies of where the walk stands: the clock itself goes around.
+    const sinceMs = <i32>(load<u32>(state, WALK_CLOCK_MS) - load<u32>(descriptor, FRAME_TIME_MS));
+    const elapsedMs = load<i64>(state, WALK_ELAPSED_MS) - <i64>sinceMs;
+    return load<i64>(state, WALK_BASE_NS) + elapsedMs * NS_PER_MS;
   }
   let index = u32At(record + 8, swapped);
   if (type == OBSOLETE_PACKET) {

@@ -9,8 +9,10 @@
  * tuples rest (CONFIG_TUPLE_HOLD_MS).
  */
 import {
+  DECIDED_BEGINS,
   DECIDED_BYTES,
   DECIDED_CLIENT_SIDE,
+  DECIDED_FIRST,
   DECIDED_FLAGS,
   DECIDED_SERVICE,
   DECIDED_SERVICE_SIDE,
@@ -24,6 +26,8 @@ import {
   DECIDED_SIDE_PROTOCOL,
   DECIDED_SIDE_VPC,
   DECIDED_STATE,
+  DECIDED_STREAM,
+  DECIDED_STREAM_HEADER,
   DIRECTION_FROM_CLIENT,
   FLOW_FLAG_CLIENT_HIGH,
   FLOW_FLAG_SERVICE_HIGH,
@@ -37,14 +41,12 @@ import {
   HANDLE_IPV6,
   KEY_LOW_PORT_BE,
   KEY_PROTOCOL,
-  SERVICE_BYTES,
-  SERVICE_FLAG_PP2,
-  SERVICE_FLAGS,
   SIDE_CLIENT,
   SIDE_SERVICE,
 } from "../abi";
-import { services } from "../memory";
-import { PACKET_DECIDED, PACKET_LATER, Packet, PROTOCOL_TCP, packetAt, TCP_SYN } from "../packet";
+import { moveClock } from "../clock";
+import { PACKET_DECIDED, PACKET_LATER, Packet, packetAt, TCP_SYN } from "../packet";
+import { firstOf, noteOpening, resumeStream, streamFlags } from "../pp2/stream";
 import { addressOf } from "../rewrite";
 import { outside } from "../translate";
 import { setTuple } from "../wire/transport";
@@ -70,13 +72,6 @@ const decision: usize = memory.data(<i32>DECIDED_BYTES, 64);
 /** Client side of the flow that is being adopted. */
 const adopted: usize = memory.data(64, 64);
 
-/** Whether new flows are proposed before they begin. */
-export let asksFirst: bool = false;
-
-export function askFirst(isOn: u32): void {
-  asksFirst = isOn != 0;
-}
-
 export function decisionAddress(): usize {
   return decision;
 }
@@ -91,7 +86,8 @@ export function forgetFlow(handle: u32): u32 {
 }
 
 /** Makes a flow that has just begun one that is only proposed; its first state is kept aside. */
-export function propose(record: usize): void {
+export function propose(record: usize, packet: Packet): void {
+  noteOpening(record, packet);
   store<u32>(record, load<u8>(record, FLOW_STATE), FLOW_PACKETS_SERVICE);
   store<u8>(record, <u8>FLOW_STATE_PROPOSED, FLOW_STATE);
 }
@@ -112,6 +108,11 @@ export function writeDecision(handle: u32): u32 {
   const first = isProposed ? load<u32>(record, FLOW_PACKETS_SERVICE) : state;
   store<u8>(decision, <u8>first, DECIDED_STATE);
   store<u16>(decision, load<u16>(record, FLOW_SERVICE), DECIDED_SERVICE);
+  store<u8>(decision, u8(isProposed && first == FLOW_STATE_HALF_OPEN), DECIDED_BEGINS);
+  if (streamFlags(record) != 0) {
+    store<u8>(decision, <u8>DECIDED_STREAM_HEADER, DECIDED_STREAM);
+    store<u32>(decision, firstOf(record, isIpv6), DECIDED_FIRST);
+  }
   return 1;
 }
 
@@ -178,6 +179,7 @@ function readSide(from: usize, tuple: Packet, clientIsHigh: bool): bool {
  * there is no room, or when one of its tuples belongs to another flow that is alive here.
  */
 export function adoptFlow(nowMs: u32): u32 {
+  moveClock(nowMs);
   const flags = load<u8>(decision, DECIDED_FLAGS);
   const packet = changetype<Packet>(adopted);
   const tuple = outside();
@@ -193,7 +195,7 @@ export function adoptFlow(nowMs: u32): u32 {
   }
   const owner = findOwner(table, tuple);
   if (owner != 0 && !forgetUndecided(table, owner, nowMs)) return 0;
-  if (table.flowCount >= table.flowCountMax || !canGoOn(packet)) return 0;
+  if (table.flowCount >= table.flowCountMax) return 0;
   packet.flags = TCP_SYN;
   const record = takeSlot(table, packet.hash);
   if (record == 0) return 0;
@@ -206,18 +208,10 @@ export function adoptFlow(nowMs: u32): u32 {
   start(record, packet, DIRECTION_FROM_CLIENT, nowMs);
   countBeginning(record, packet);
   store<u8>(record, load<u8>(decision, DECIDED_STATE), FLOW_STATE);
+  if (<u32>load<u8>(decision, DECIDED_STREAM) == DECIDED_STREAM_HEADER) {
+    resumeStream(record, packet, load<u32>(decision, DECIDED_FIRST));
+  }
   return handleOf(table, record);
-}
-
-/**
- * Where a PROXY header stands in a TCP stream is not part of a decision: such a stream cannot be taken
- * over once it has begun, for its numbers would be wrong.
- */
-function canGoOn(packet: Packet): bool {
-  if (packet.protocol != PROTOCOL_TCP) return true;
-  const service = services + <usize>load<u16>(decision, DECIDED_SERVICE) * SERVICE_BYTES;
-  if ((load<u32>(service, SERVICE_FLAGS) & SERVICE_FLAG_PP2) == 0) return true;
-  return <u32>load<u8>(decision, DECIDED_STATE) == FLOW_STATE_HALF_OPEN;
 }
 
 /** A proposal that was decided as proposed begins; a flow that is known goes on. */

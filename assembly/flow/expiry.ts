@@ -1,14 +1,17 @@
 /**
  * Ageing. Whether a flow is over is decided when somebody asks (isExpired at lookup), so timeouts
- * are exact; the sweep only gives memory back. It walks the table in step with the virtual clock,
- * one round each SWEEP_ROUND_MS, and never more than SWEEP_SLOTS_PER_PACKET slots a packet.
+ * are exact; the sweep only gives memory back, and keeps ages within range (clock.ts). It walks the
+ * table in step with the virtual clock, one round each SWEEP_ROUND_MS, and never more than
+ * SWEEP_SLOTS_PER_PACKET slots a packet.
  */
 import {
+  CLOCK_WINDOW_MS,
   COUNTER_FLOWS_ACTIVE,
   COUNTER_FLOWS_EXPIRED,
   DIRECTION_FROM_CLIENT,
   FLOW_FLAG_RETIRED,
   FLOW_FLAGS,
+  FLOW_LAST_SEEN_MS,
   FLOW_SERVICE,
   FLOW_STATE,
   FLOW_STATE_CLOSING,
@@ -31,7 +34,7 @@ import { counters, services, usage } from "../memory";
 import { PROTOCOL_TCP, PROTOCOL_UDP } from "../packet";
 import { addressOf, portsOf } from "../rewrite";
 import { forgetExhausted } from "./port";
-import { isExpired, isForgettable } from "./state";
+import { inRange, isExpired, isForgettable } from "./state";
 import {
   FlowTable,
   GROUP_SLOTS,
@@ -103,10 +106,7 @@ export function forgetIfOver(table: FlowTable, record: usize, nowMs: u32): bool 
 
 /** Looks at the slots that are due at `nowMs`, at most 2 a packet of the batch. */
 export function sweep(table: FlowTable, nowMs: u32, packetCount: u32): void {
-  if (table.flowCount == 0) {
-    table.sweptMs = nowMs;
-    return;
-  }
+  if (table.flowCount == 0) return restClock(table, nowMs);
   const elapsedMs = <i32>(nowMs - table.sweptMs);
   if (elapsedMs <= 0) return;
   const due = (<u64>table.groupCount * <u64>elapsedMs) / SWEEP_ROUND_MS;
@@ -114,6 +114,25 @@ export function sweep(table: FlowTable, nowMs: u32, packetCount: u32): void {
   table.sweptMs = nowMs;
   const groupsMax = max<u32>(1, (packetCount * SWEEP_SLOTS_PER_PACKET) / GROUP_SLOTS);
   sweepGroups(table, nowMs, <u32>min<u64>(due, groupsMax));
+}
+
+/** Keeps an empty table's clocks at the present. */
+function restClock(table: FlowTable, nowMs: u32): void {
+  table.sweptMs = nowMs;
+  table.agedMs = nowMs;
+  table.roundMs = nowMs;
+}
+
+/**
+ * Brings the ages of all flows into range when the sweep has not done so of late, or the clock has
+ * stepped back (clock.ts).
+ */
+export function ageFlows(table: FlowTable, nowMs: u32, isBack: bool): void {
+  if (table.flowCount == 0) return restClock(table, nowMs);
+  const sinceMs = <i32>(nowMs - table.agedMs);
+  if (!isBack && sinceMs < <i32>(CLOCK_WINDOW_MS / 2)) return;
+  sweepGroups(table, nowMs, table.groupCount);
+  restClock(table, nowMs);
 }
 
 /** Three quarters full. */
@@ -125,10 +144,16 @@ function isCrowded(table: FlowTable): bool {
 export function sweepGroups(table: FlowTable, nowMs: u32, count: u32): void {
   let group = table.sweepCursor;
   for (let step: u32 = 0; step < count; step++) {
-    if (group >= table.groupCount) group = 0;
+    if (group >= table.groupCount) {
+      group = 0;
+      table.agedMs = table.roundMs;
+      table.roundMs = nowMs;
+    }
     let live = ~tagMatches(groupTags(table, group), 0) & 0xffff;
     while (live) {
       const record = recordAt(table, group * GROUP_SLOTS + ctz(live));
+      const seenMs = inRange(load<u32>(record, FLOW_LAST_SEEN_MS), table.agedMs, nowMs);
+      store<u32>(record, seenMs, FLOW_LAST_SEEN_MS);
       if (isForgettable(record, nowMs)) {
         if (!isKept(record)) forget(table, record);
         else if (!isRetired(record)) retire(record);

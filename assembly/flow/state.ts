@@ -17,6 +17,7 @@
  * the shortest one (isIdle); only a flow that has been idle longer than that is asked about exactly.
  */
 import {
+  CLOCK_STEP_MS_MAX,
   CONFIG_TIMEOUTS_MS,
   CONFIG_TUPLE_HOLD_MS,
   DIRECTION_FROM_CLIENT,
@@ -165,6 +166,16 @@ export function isForgettable(record: usize, nowMs: u32): bool {
   return idleMs > <i32>holdOf(record, state);
 }
 
+/** Idle timeout of a state where no service has one of its own. */
+export function timeoutMsOf(state: u32): u32 {
+  return load<u32>(timeouts + ((<usize>state) << 2));
+}
+
+/** After how long idle a flow in this state may be forgotten, likewise. */
+export function holdMsOf(state: u32): u32 {
+  return load<u32>(holds + ((<usize>state) << 2));
+}
+
 /** After how long idle a flow in this state may be forgotten. */
 function holdOf(record: usize, state: u32): u32 {
   const own = idleOf(record, state);
@@ -175,4 +186,20 @@ function holdOf(record: usize, state: u32): u32 {
 /** Instant from which on the flow may be forgotten unless a packet of it comes. */
 export function forgettableAtMs(record: usize): u32 {
   return load<u32>(record, FLOW_LAST_SEEN_MS) + holdOf(record, load<u8>(record, FLOW_STATE)) + 1;
+}
+
+/**
+ * The instant `thenMs`, or the oldest (or latest) one that the clock can tell from all others at
+ * `nowMs`. All three are true distances apart: `thenMs` from `agedMs`, and that from `nowMs`.
+ */
+export function inRange(thenMs: u32, agedMs: u32, nowMs: u32): u32 {
+  const ageMs = <i64>(<i32>(agedMs - thenMs)) + <i64>(<i32>(nowMs - agedMs));
+  if (ageMs > <i64>CLOCK_STEP_MS_MAX) return nowMs - CLOCK_STEP_MS_MAX;
+  return ageMs < -(<i64>CLOCK_STEP_MS_MAX) ? nowMs + CLOCK_STEP_MS_MAX : thenMs;
+}
+
+/** How far the clock moves with time: CLOCK_STEP_MS_MAX at most, either way. */
+export function clockStep(elapsedMs: i64): u32 {
+  const stepMax = <i64>CLOCK_STEP_MS_MAX;
+  return <u32>min<i64>(max<i64>(elapsedMs, -stepMax), stepMax);
 }

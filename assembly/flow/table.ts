@@ -66,8 +66,11 @@ export class FlowTable {
   slotBits: u32;
   /** Group at which the next flow that needs room begins to look. */
   roomCursor: u32;
+  /** Clock at which all ages were within range (clock.ts), and that at which the sweep's round began. */
+  agedMs: u32;
+  roundMs: u32;
 }
-if (offsetof<FlowTable>() > 64) ERROR("FlowTable does not fit its region");
+if (offsetof<FlowTable>() > 128) ERROR("FlowTable does not fit its region");
 
 export const GROUP_SLOTS: u32 = 16;
 const BUCKET_CELLS: u32 = 16;
@@ -86,8 +89,8 @@ export const SLOT_COUNT_MAX: u32 = (1 << 26) - 1;
 /** Second half of a tuple that no packet has: its zone is beyond ZONE_COUNT_MAX. */
 const NO_TUPLE: u64 = 0xffffffffffffffff;
 
-const table4: usize = memory.data(64, 64);
-const table6: usize = memory.data(64, 64);
+const table4: usize = memory.data(128, 64);
+const table6: usize = memory.data(128, 64);
 
 export function flowTable(isIpv6: u32): FlowTable {
   return changetype<FlowTable>(isIpv6 ? table6 : table4);
@@ -104,6 +107,8 @@ export function reserveTable(table: FlowTable, isIpv6: u32, flowCountMax: u32): 
   table.roomCursor = 0;
   table.unindexedCount = 0;
   table.sweptMs = 0;
+  table.agedMs = 0;
+  table.roundMs = 0;
   table.recordShift = isIpv6 ? 7 : 6;
   table.flowCountMax = flowCountMax;
   table.groupCount = <u32>((slots + GROUP_SLOTS - 1) / GROUP_SLOTS);

@@ -12,6 +12,7 @@ import {
   CAPACITIES_CHANGES_MAX,
   CAPACITY_BYTES,
   CAPACITY_CHANGE_BYTES,
+  CAPACITY_COUNT_MAX,
   CAPACITY_IS_DROPPING,
   CAPACITY_LAST_MS,
   CAPACITY_OVER_OCTETS,
@@ -29,7 +30,8 @@ import {
   SERVICE_CAPACITY,
 } from "../abi";
 import { countBy, countUp } from "../counters";
-import { capacities, capacityChanges } from "../memory";
+import { inRange } from "../flow/state";
+import { capacities, capacityChanges, image } from "../memory";
 
 /** A unit, per millisecond. */
 const OCTETS_PER_MS: i64 = 625000;
@@ -60,6 +62,18 @@ export function hasCapacity(service: usize, descriptor: usize, nowMs: u32): bool
   countUp(capacity + CAPACITY_OVER_PACKETS);
   countBy(capacity + CAPACITY_OVER_OCTETS, octets);
   return load<u32>(capacity, CAPACITY_IS_DROPPING) == 0;
+}
+
+/** Keeps the instants of all capacities within range (clock.ts); they were so at `agedMs`. */
+export function ageCapacities(agedMs: u32, nowMs: u32): void {
+  if (image == 0) return;
+  for (let number: u32 = 1; number < CAPACITY_COUNT_MAX; number++) {
+    const capacity = capacities + <usize>(number * CAPACITY_BYTES);
+    const lastMs = inRange(load<u32>(capacity, CAPACITY_LAST_MS), agedMs, nowMs);
+    store<u32>(capacity, lastMs, CAPACITY_LAST_MS);
+    const windowMs = inRange(load<u32>(capacity, CAPACITY_WINDOW_MS), agedMs, nowMs);
+    store<u32>(capacity, windowMs, CAPACITY_WINDOW_MS);
+  }
 }
 
 /** Adds the tokens of the time since the last packet; time that steps back adds none. */

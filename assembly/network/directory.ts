@@ -63,6 +63,15 @@ export function lookUp(space: u32, detail: u32, first: u64, last: u64): u32 {
 }
 if (DIRECTORY_DETAIL != DIRECTORY_SPACE + 4) ERROR("space and detail are not one word");
 
+/** Where a lookup of `lookUpAddress` begins. */
+export function firstLineOf(space: u32, detail: u32, address: usize, isIpv6: u32): usize {
+  const hash = isIpv6
+    ? hashOf(space, detail | DETAIL_IPV6, load<u64>(address), load<u64>(address, 8))
+    : hashOf(space, detail, load<u32>(address), 0);
+  const slot = hash & load<u32>(image, IMAGE_DIRECTORY_MASK);
+  return <usize>load<u32>(image, IMAGE_DIRECTORY) + <usize>(slot * DIRECTORY_BYTES);
+}
+
 /** The value under a key that has the 4 or 16 bytes at `address`. */
 export function lookUpAddress(space: u32, detail: u32, address: usize, isIpv6: u32): u32 {
   if (!isIpv6) return lookUp(space, detail, load<u32>(address), 0);

@@ -14,22 +14,10 @@ import {
 } from "../abi";
 import { deltaOf, fold, sumOf, updated } from "../checksum";
 import { copyLink, emit, emitSlot } from "../emit";
-import {
-  FRAGMENT_LATER,
-  Packet,
-  PROTOCOL_ICMP,
-  PROTOCOL_ICMPV6,
-  PROTOCOL_TCP,
-  sumAddresses,
-} from "../packet";
-import {
-  IPV4_BYTES_MIN,
-  IPV4_CHECKSUM,
-  IPV4_FRAGMENT,
-  IPV4_SOURCE,
-  IPV4_TOTAL_LENGTH,
-} from "../wire/ipv4";
-import { IPV6_BYTES, IPV6_PAYLOAD_LENGTH, IPV6_SOURCE } from "../wire/ipv6";
+import { FRAGMENT_LATER, Packet, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP } from "../packet";
+import { replyBytesOf, replyChecksum, writeReply } from "../reply";
+import { IPV4_BYTES_MIN, IPV4_FRAGMENT } from "../wire/ipv4";
+import { IPV6_BYTES } from "../wire/ipv6";
 import { ICMP_CHECKSUM, ICMP_QUOTE, TCP_CHECKSUM } from "../wire/transport";
 
 const TCP_BYTES_MIN: u32 = 20;
@@ -37,7 +25,9 @@ const OPTION_END: u32 = 0;
 const OPTION_NOTHING: u32 = 1;
 const OPTION_SEGMENT_SIZE: u32 = 2;
 const DO_NOT_FRAGMENT_BE: u16 = 0x0040;
-const HOP_LIMIT: u8 = 64;
+/** Type and code as they are stored: destination unreachable, fragmentation needed; packet too big. */
+const UNREACHABLE_NEEDED: u16 = 0x0403;
+const TOO_BIG6: u8 = 2;
 /** RFC 1812 section 4.3.2.3: as much as fits 576 bytes; RFC 4443 section 2.4: as fits 1,280. */
 const ERROR_BYTES_MAX: u32 = 576;
 const ERROR6_BYTES_MAX: u32 = 1280;
@@ -91,10 +81,14 @@ export function tellMtu(descriptor: usize, packet: Packet, mtu: u32): void {
   const frame = emitSlot();
   const linkBytes = copyLink(frame, descriptor, packet, true);
   const network = frame + <usize>linkBytes;
-  const ipBytes = packet.isIpv6
-    ? writeTooBig(network, descriptor, packet, mtu)
-    : writeNeeded(network, descriptor, packet, mtu);
-  emit(EMIT_ICMP, descriptor, true, linkBytes + ipBytes, load<u16>(descriptor, FRAME_PORT), 0);
+  const ipBytes = replyBytesOf(packet);
+  const icmp = network + <usize>ipBytes;
+  const most = packet.isIpv6 ? ERROR6_BYTES_MAX : ERROR_BYTES_MAX;
+  const icmpBytes = writeTooLarge(icmp, descriptor, packet, mtu, most - ipBytes);
+  const protocol = packet.isIpv6 ? PROTOCOL_ICMPV6 : PROTOCOL_ICMP;
+  writeReply(network, packet, protocol, icmpBytes, false);
+  const bytes = linkBytes + ipBytes + icmpBytes;
+  emit(EMIT_ICMP, descriptor, true, bytes, load<u16>(descriptor, FRAME_PORT), 0);
 }
 
 /** Copies as much of the packet as fits; returns how much. */
@@ -106,45 +100,18 @@ function quote(to: usize, descriptor: usize, packet: Packet, room: u32): u32 {
   return bytes;
 }
 
-/** Destination unreachable, fragmentation needed and DF set (type 3, code 4), from the destination. */
-function writeNeeded(at: usize, descriptor: usize, packet: Packet, mtu: u32): u32 {
-  const icmp = at + <usize>IPV4_BYTES_MIN;
-  const head = IPV4_BYTES_MIN + ICMP_QUOTE;
-  memory.fill(at, 0, head);
-  const quoted = quote(icmp + <usize>ICMP_QUOTE, descriptor, packet, ERROR_BYTES_MAX - head);
-  const bytes = head + quoted;
-  store<u8>(at, 0x45);
-  store<u16>(at, bswap<u16>(<u16>bytes), IPV4_TOTAL_LENGTH);
-  store<u8>(at, HOP_LIMIT, 8);
-  store<u8>(at, PROTOCOL_ICMP, 9);
-  store<u32>(at, load<u32>(packet.destinationAddress), IPV4_SOURCE);
-  store<u32>(at, load<u32>(packet.sourceAddress), IPV4_SOURCE + 4);
-  store<u16>(at, <u16>(~fold(sumOf(at, IPV4_BYTES_MIN)) & 0xffff), IPV4_CHECKSUM);
-  store<u16>(icmp, 0x0403);
-  store<u16>(icmp, bswap<u16>(<u16>mtu), 6);
-  const sum = sumOf(icmp, ICMP_QUOTE + quoted);
-  store<u16>(icmp, <u16>(~fold(sum) & 0xffff), ICMP_CHECKSUM);
+/** Writes the message, with as much of the packet as fits `room`; returns its length. */
+function writeTooLarge(icmp: usize, descriptor: usize, packet: Packet, mtu: u32, room: u32): u32 {
+  memory.fill(icmp, 0, ICMP_QUOTE);
+  const bytes = ICMP_QUOTE + quote(icmp + <usize>ICMP_QUOTE, descriptor, packet, room - ICMP_QUOTE);
+  if (packet.isIpv6) {
+    store<u8>(icmp, TOO_BIG6);
+    store<u32>(icmp, bswap<u32>(mtu), 4);
+    store<u16>(icmp, replyChecksum(icmp, packet, PROTOCOL_ICMPV6, bytes), ICMP_CHECKSUM);
+  } else {
+    store<u16>(icmp, UNREACHABLE_NEEDED);
+    store<u16>(icmp, bswap<u16>(<u16>mtu), 6);
+    store<u16>(icmp, <u16>(~fold(sumOf(icmp, bytes)) & 0xffff), ICMP_CHECKSUM);
+  }
   return bytes;
-}
-
-/** Packet too big (type 2, code 0), from the destination. */
-function writeTooBig(at: usize, descriptor: usize, packet: Packet, mtu: u32): u32 {
-  const icmp = at + <usize>IPV6_BYTES;
-  const head = IPV6_BYTES + ICMP_QUOTE;
-  memory.fill(at, 0, head);
-  const quoted = quote(icmp + <usize>ICMP_QUOTE, descriptor, packet, ERROR6_BYTES_MAX - head);
-  const messageBytes = ICMP_QUOTE + quoted;
-  store<u8>(at, 0x60);
-  store<u16>(at, bswap<u16>(<u16>messageBytes), IPV6_PAYLOAD_LENGTH);
-  store<u8>(at, PROTOCOL_ICMPV6, 6);
-  store<u8>(at, HOP_LIMIT, 7);
-  v128.store(at, v128.load(packet.destinationAddress), IPV6_SOURCE);
-  v128.store(at, v128.load(packet.sourceAddress), IPV6_SOURCE + 16);
-  store<u8>(icmp, 2);
-  store<u32>(icmp, bswap<u32>(mtu), 4);
-  const pseudo =
-    sumAddresses(packet) + <u64>((<u32>PROTOCOL_ICMPV6) << 8) + <u64>bswap<u16>(<u16>messageBytes);
-  const sum = pseudo + sumOf(icmp, messageBytes);
-  store<u16>(icmp, <u16>(~fold(sum) & 0xffff), ICMP_CHECKSUM);
-  return IPV6_BYTES + messageBytes;
 }

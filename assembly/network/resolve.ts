@@ -33,7 +33,7 @@ import { image, services, usage } from "../memory";
 import { indexOf, Packet, PROTOCOL_TCP, TCP_RST, TCP_SYN } from "../packet";
 import { portPairOf } from "../wire/transport";
 import { zoneVpcAndOuter } from "../zone";
-import { longestPrefix, lookUp, lookUpAddress, NOTHING } from "./directory";
+import { firstLineOf, longestPrefix, lookUp, lookUpAddress, NOTHING } from "./directory";
 
 /** Instead of a service: the address belongs to the service in the low half, but nothing listens. */
 export const RESOLVED_UNINTENDED: u32 = 0x80000000;
@@ -67,12 +67,28 @@ export function foreseeService(packet: Packet, port: usize): u32 {
   return service;
 }
 
+/** Line of the directory in which the packet's listener is looked up first; 0 when none is asked for. */
+export function listenerLine(packet: Packet, port: usize): usize {
+  if ((load<u8>(port, PORT_SIDES) & PORT_SIDE_ROUTED) == 0) return 0;
+  const space = (SPACE_LISTENER << 24) | vpcOf(packet);
+  return firstLineOf(space, wantedBy(packet), packet.destinationAddress, packet.isIpv6);
+}
+
+function vpcOf(packet: Packet): u32 {
+  return zoneVpcAndOuter(<u32>(packet.rest >> 40)) & 0xffff;
+}
+
+/** Protocol and destination port. */
+function wantedBy(packet: Packet): u32 {
+  const port = <u32>bswap<u16>(<u16>(portPairOf(packet) >> 16));
+  return ((<u32>packet.protocol) << 16) | port;
+}
+
 function resolve(packet: Packet): u32 {
-  const vpc = zoneVpcAndOuter(<u32>(packet.rest >> 40)) & 0xffff;
+  const vpc = vpcOf(packet);
   const isIpv6 = <u32>packet.isIpv6;
   const destination = <usize>packet.destinationAddress;
-  const port = <u32>bswap<u16>(<u16>(portPairOf(packet) >> 16));
-  const wanted = ((<u32>packet.protocol) << 16) | port;
+  const wanted = wantedBy(packet);
   const listener = lookUpAddress((SPACE_LISTENER << 24) | vpc, wanted, destination, isIpv6);
   if (listener != NOTHING) return listener;
   const owner = lookUpAddress((SPACE_ADDRESS << 24) | vpc, 0, destination, isIpv6);

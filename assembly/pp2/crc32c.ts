@@ -2,11 +2,20 @@
  * CRC32C (Castagnoli; RFC 3720 appendix B.4): reflected polynomial 0x82f63b78, begins and ends
  * inverted. Eight bytes a step through eight tables of 1 KiB ("slicing by 8"), which are made on
  * first use.
+ *
+ * But for the two inversions the CRC is linear: that of bytes of which a few are changed is the one
+ * before, exclusive or the remainder of the change, carried over the zeros behind it. That is how a
+ * header's CRC follows from its template's (segment.ts). To carry a remainder over 2^k bytes of
+ * zeros takes eight lookups in tables of its nibbles.
  */
 
 const POLYNOMIAL: u32 = 0x82f63b78;
 const TABLE_BYTES: usize = 1024;
 const tables: usize = memory.data(8 * 1024, 64);
+/** For each k: what 2^k bytes of zeros make of each value of each nibble. */
+const powers: usize = memory.data(10 * 512, 64);
+const POWER_COUNT: u32 = 10;
+const POWER_BYTES: usize = 512;
 let isMade: bool = false;
 
 /** Table 0 advances a byte; table n a byte that n zero bytes follow. */
@@ -20,7 +29,35 @@ function makeTables(): void {
     const sum = load<u32>(at);
     store<u32>(at + TABLE_BYTES, (sum >> 8) ^ entry(0, sum));
   }
+  for (let power: u32 = 0; power < POWER_COUNT; power++) {
+    for (let index: u32 = 0; index < 128; index++) {
+      const value = (index & 15) << ((index >> 4) << 2);
+      const before = power == 0 ? (value >> 8) ^ entry(0, value) : carried(power - 1, value);
+      const after = power == 0 ? before : carried(power - 1, before);
+      store<u32>(powers + <usize>power * POWER_BYTES + ((<usize>index) << 2), after);
+    }
+  }
   isMade = true;
+}
+
+/** A remainder after 2^power bytes of zeros. */
+function carried(power: u32, sum: u32): u32 {
+  const table = powers + <usize>power * POWER_BYTES;
+  return (
+    nibble(table, 0, sum) ^
+    nibble(table, 1, sum) ^
+    nibble(table, 2, sum) ^
+    nibble(table, 3, sum) ^
+    nibble(table, 4, sum) ^
+    nibble(table, 5, sum) ^
+    nibble(table, 6, sum) ^
+    nibble(table, 7, sum)
+  );
+}
+
+function nibble(table: usize, index: u32, sum: u32): u32 {
+  const value = (sum >> (index << 2)) & 15;
+  return load<u32>(table + ((<usize>((index << 4) | value)) << 2));
 }
 
 /** Entry of a table for the low byte of `index`. */
@@ -30,8 +67,24 @@ function entry(table: usize, index: u32): u32 {
 
 /** CRC32C of `bytes` bytes at `start`. */
 export function crc32c(start: usize, bytes: u32): u32 {
+  return ~remainder(0xffffffff, start, bytes);
+}
+
+/**
+ * How the CRC32C of a longer text changes when `bytes` of its bytes, which `zeros` more follow, change
+ * by exclusive or with those at `start`.
+ */
+export function crc32cOfChange(start: usize, bytes: u32, zeros: u32): u32 {
+  assert(zeros >> POWER_COUNT == 0, "crc32c: a change lies further from the end than tables reach");
+  let sum = remainder(0, start, bytes);
+  for (let left = zeros; left != 0; left &= left - 1) sum = carried(ctz(left), sum);
+  return sum;
+}
+
+/** Takes `bytes` bytes at `start` into a remainder. */
+function remainder(before: u32, start: usize, bytes: u32): u32 {
   if (!isMade) makeTables();
-  let sum: u32 = 0xffffffff;
+  let sum = before;
   let at = start;
   const last = start + <usize>(bytes & ~7);
   for (; at < last; at += 8) {
@@ -50,5 +103,5 @@ export function crc32c(start: usize, bytes: u32): u32 {
   for (const end = start + <usize>bytes; at < end; at++) {
     sum = (sum >> 8) ^ entry(0, sum ^ load<u8>(at));
   }
-  return ~sum;
+  return sum;
 }

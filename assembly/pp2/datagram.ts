@@ -30,12 +30,11 @@ import { FRAGMENT_NONE, Packet } from "../packet";
 import { IPV4_CHECKSUM, IPV4_TOTAL_LENGTH } from "../wire/ipv4";
 import { IPV6_PAYLOAD_LENGTH } from "../wire/ipv6";
 import { UDP_CHECKSUM } from "../wire/transport";
-import { headerBytesFor, serviceOf, writeHeader } from "./segment";
+import { headerBytesFor, serviceOf, TRANSPORT_DATAGRAM, writeHeader } from "./segment";
 
 const UDP_BYTES: u32 = 8;
 const UDP_LENGTH: u32 = 4;
 const TOTAL_BYTES_MAX: u32 = 65535;
-const TRANSPORT_DATAGRAM: u8 = 2;
 const SLOT_BYTES: usize = FRAME_HEADROOM_BYTES + PP2_DATAGRAM_BYTES_MAX;
 
 /** A slot for each frame of a batch; none when no service has headers in datagrams. */
@@ -68,10 +67,10 @@ export function prependToDatagram(descriptor: usize, packet: Packet, record: usi
   if (packet.partial != 0) memory.copy(slot - VNET_BYTES, <usize>(frame - VNET_BYTES), VNET_BYTES);
   else memory.fill(slot - VNET_BYTES, 0, VNET_BYTES);
   const header = slot + <usize>front;
-  writeHeader(header, record, packet.isIpv6, TRANSPORT_DATAGRAM);
+  const headerSum = writeHeader(header, record, packet.isIpv6, TRANSPORT_DATAGRAM);
   memory.copy(header + headerBytes, <usize>(frame + front), <usize>(captured - front));
   const moved = <u32>slot - frame;
-  lengthen(packet, moved, headerBytes, sumOf(header, headerBytes));
+  lengthen(packet, moved, headerBytes, headerSum);
   store<u32>(descriptor, <u32>slot, FRAME_ADDRESS);
   store<u32>(descriptor, captured + headerBytes, FRAME_CAPTURED_BYTES);
   const wireBytes = load<u32>(descriptor, FRAME_WIRE_BYTES);

@@ -21,7 +21,7 @@ const FAST_OPEN_EXPERIMENT: u16 = 0x89f9;
 export const TIMESTAMPS_BYTES: u32 = 10;
 const SACK_BLOCK_BYTES: u32 = 8;
 /** NOP, NOP, timestamps of 10 bytes and nothing else, as nearly all segments have it. */
-const TIMESTAMPS_ALONE: u32 = 0x0a080101;
+export const TIMESTAMPS_ALONE: u32 = 0x0a080101;
 
 /** Whether options of 12 bytes are timestamps and nothing else. */
 export function hasTimestampsAlone(segment: usize): bool {
@@ -46,7 +46,9 @@ function lengthAt(at: usize, end: usize): u32 {
 /** Address of the timestamps option, 0 when there is none. */
 export function findTimestamps(packet: Packet): usize {
   const end = optionsEnd(packet);
-  let at = <usize>(packet.transport + TCP_BYTES_MIN);
+  const first = <usize>(packet.transport + TCP_BYTES_MIN);
+  if (end == first + 12 && hasTimestampsAlone(<usize>packet.transport)) return first + 2;
+  let at = first;
   for (let length = lengthAt(at, end); length != 0; length = lengthAt(at, end)) {
     if (load<u8>(at) == OPTION_TIMESTAMPS && length == TIMESTAMPS_BYTES) return at;
     at += <usize>length;
@@ -111,11 +113,21 @@ function limitBlocks(option: usize, length: u32, headerBytes: u32, limit: u32): 
   memory.fill(kept, OPTION_NOOP, end - kept);
 }
 
+/** Numbers that lie so little before another count as before it, all others as after it. */
+const BEFORE_MAX: u32 = 0x10000;
+
+/**
+ * Whether a number of a stream lies after its first. Nothing comes from long before that, but a
+ * stream that was taken over may be anywhere in its 4 GiB.
+ */
+export function isBeyond(value: u32, first: u32): bool {
+  return first - value >= BEFORE_MAX;
+}
+
 /** Where a number of the target's stream lies in the client's, whose first byte is `limit`. */
 export function behindHeader(value: u32, limit: u32, headerBytes: u32): u32 {
-  const offset = <i32>(value - limit);
-  if (offset <= 0) return value;
-  return <u32>offset < headerBytes ? limit : value - headerBytes;
+  if (!isBeyond(value, limit)) return value;
+  return value - limit < headerBytes ? limit : value - headerBytes;
 }
 
 /** Turns requests and cookies of TCP Fast Open into NOPs; true when there were any. */

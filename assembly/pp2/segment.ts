@@ -7,7 +7,7 @@
  *   IP       the cause's addresses, DSCP, hop limit and DF; no options, no extension headers
  *   TCP      SEQ = ISN + 1, ACK and window the cause's, PSH and ACK, timestamps as the cause has
  *            them (RFC 7323 section 3.2: a segment without them may be dropped on such a connection)
- *   payload  the service's template with the client-side tuple of the flow and the CRC32C
+ *   payload  the service's template with the client-side tuple of the flow, and the CRC32C that follows
  *
  * So it is the same bytes each time, whatever it repeats. Its checksums are complete.
  */
@@ -19,12 +19,14 @@ import {
   SERVICE_BYTES,
   SERVICE_PP2_BYTES,
   SERVICE_PP2_BYTES6,
+  SERVICE_PP2_SUM,
+  SERVICE_PP2_SUM6,
   SERVICE_PP2_TEMPLATE,
   SERVICE_PP2_TEMPLATE6,
   SIDE_CLIENT,
 } from "../abi";
 import { fold, sumOf } from "../checksum";
-import { copyLink, emit, emitSlot } from "../emit";
+import { copyLines, copyLink, emit, emitSlot } from "../emit";
 import { services } from "../memory";
 import { Packet, PROTOCOL_TCP, sumAddresses } from "../packet";
 import { addressOf, portsOf } from "../rewrite";
@@ -39,7 +41,8 @@ import {
   TCP_URGENT,
 } from "../wire/segment";
 import { TCP_CHECKSUM } from "../wire/transport";
-import { FAMILY, HEADER_BYTES_MIN, seal } from "./header";
+import { crc32cOfChange } from "./crc32c";
+import { FAMILY, HEADER_BYTES_MIN } from "./header";
 import { findTimestamps, TIMESTAMPS_BYTES } from "./options";
 
 const IPV4_ID: u32 = 4;
@@ -50,6 +53,10 @@ const FLAGS_PSH_ACK: u8 = 0x18;
 const NOOPS: u16 = 0x0101;
 const TLV_HEAD_BYTES: u32 = 3;
 
+/** Low nibble of the family byte. */
+export const TRANSPORT_STREAM: u8 = 1;
+export const TRANSPORT_DATAGRAM: u8 = 2;
+
 export function serviceOf(record: usize): usize {
   return services + <usize>load<u16>(record, FLOW_SERVICE) * SERVICE_BYTES;
 }
@@ -59,39 +66,61 @@ export function headerBytesFor(service: usize, isIpv6: u32): u32 {
   return load<u16>(service + <usize>(isIpv6 ? SERVICE_PP2_BYTES6 : SERVICE_PP2_BYTES));
 }
 
-/** Writes the header of a flow at `at`; `transport` is 1 for streams, 2 for datagrams. */
-export function writeHeader(at: usize, record: usize, isIpv6: u8, transport: u8): u32 {
+/** What differs from the template, from the family byte's word to the ports. */
+const change: usize = memory.data(40, 16);
+const CHANGE_AT: u32 = 12;
+const CHANGED_FAMILY: usize = 1;
+const CHANGED_ADDRESSES: usize = 4;
+
+/**
+ * Writes the header of a flow at `at`, and up to 15 bytes behind it; `transport` is 1 for streams, 2
+ * for datagrams. Returns the sum of its words, unfolded. CRC and sum are the template's and what the
+ * tuple adds to them, for both are linear.
+ */
+export function writeHeader(at: usize, record: usize, isIpv6: u8, transport: u8): u64 {
   const service = serviceOf(record);
   const bytes = headerBytesFor(service, isIpv6);
-  const template = isIpv6 ? SERVICE_PP2_TEMPLATE6 : SERVICE_PP2_TEMPLATE;
-  copyLines(at, <usize>load<u32>(service + <usize>template), bytes);
-  store<u8>(at + <usize>FAMILY, (isIpv6 ? 0x20 : 0x10) | transport);
+  const templateAt = isIpv6 ? SERVICE_PP2_TEMPLATE6 : SERVICE_PP2_TEMPLATE;
+  const template = <usize>load<u32>(service + <usize>templateAt);
+  const tupleBytes: u32 = isIpv6 ? 36 : 12;
+  // The template is a stream's.
+  const familyChange = transport ^ TRANSPORT_STREAM;
+  store<u8>(change, familyChange, CHANGED_FAMILY);
+  storeTuple(change + CHANGED_ADDRESSES, record, isIpv6);
+  const changeBytes = <u32>CHANGED_ADDRESSES + tupleBytes;
+  const zeros = bytes - CHANGE_AT - changeBytes;
+  const crcAt = <usize>(HEADER_BYTES_MIN + tupleBytes + TLV_HEAD_BYTES);
+  const crc = load<u32>(template + crcAt) ^ bswap<u32>(crc32cOfChange(change, changeBytes, zeros));
+  copyLines(at, template, bytes);
+  store<u8>(at + <usize>FAMILY, load<u8>(template + <usize>FAMILY) ^ familyChange);
+  storeTuple(at + <usize>HEADER_BYTES_MIN, record, isIpv6);
+  store<u32>(at + crcAt, crc);
+  const sum = <u64>load<u16>(service + <usize>(isIpv6 ? SERVICE_PP2_SUM6 : SERVICE_PP2_SUM));
+  const tuple = sumOf(change + CHANGED_ADDRESSES, tupleBytes);
+  // Transport and CRC stand on odd bytes.
+  return sum + tuple + ((<u64>crc) << 8) + ((<u64>(transport - TRANSPORT_STREAM)) << 8);
+}
+
+/** Addresses and ports of the client side, as a header has them. */
+function storeTuple(at: usize, record: usize, isIpv6: u8): void {
   const source = addressOf(record, isIpv6, SIDE_CLIENT, true);
   const destination = addressOf(record, isIpv6, SIDE_CLIENT, false);
   const ports = portsOf(record, SIDE_CLIENT, DIRECTION_FROM_CLIENT);
-  const addresses = at + HEADER_BYTES_MIN;
   if (isIpv6) {
-    v128.store(addresses, v128.load(source));
-    v128.store(addresses, v128.load(destination), 16);
-    store<u32>(addresses, ports, 32);
+    v128.store(at, v128.load(source));
+    v128.store(at, v128.load(destination), 16);
+    store<u32>(at, ports, 32);
   } else {
-    store<u32>(addresses, load<u32>(source));
-    store<u32>(addresses, load<u32>(destination), 4);
-    store<u32>(addresses, ports, 8);
+    store<u32>(at, load<u32>(source));
+    store<u32>(at, load<u32>(destination), 4);
+    store<u32>(at, ports, 8);
   }
-  seal(at, bytes, HEADER_BYTES_MIN + (isIpv6 ? 36 : 12) + TLV_HEAD_BYTES);
-  return bytes;
 }
 
 /** Copies a header of 20 bytes, as IPv4 and TCP have them. */
 function copyWords5(to: usize, from: usize): void {
   v128.store(to, v128.load(from));
   store<u32>(to, load<u32>(from, 16), 16);
-}
-
-/** Copies `bytes` bytes and up to 15 more, which is faster than a call for so few. */
-function copyLines(to: usize, from: usize, bytes: u32): void {
-  for (let at: usize = 0; at < <usize>bytes; at += 16) v128.store(to + at, v128.load(from + at));
 }
 
 /**
@@ -111,12 +140,13 @@ export function emitHeader(
   const ipBytes = packet.isIpv6 ? IPV6_BYTES : IPV4_BYTES_MIN;
   const segment = network + <usize>ipBytes;
   const headBytes = writeHead(segment, packet, sequence);
-  const segmentBytes = headBytes + writeHeader(segment + headBytes, record, packet.isIpv6, 1);
+  const segmentBytes = headBytes + headerBytesFor(serviceOf(record), packet.isIpv6);
+  const headerSum = writeHeader(segment + headBytes, record, packet.isIpv6, TRANSPORT_STREAM);
   if (packet.isIpv6) writeIpv6(network, packet, segmentBytes);
   else writeIpv4(network, packet, segmentBytes);
   const pseudo =
     sumAddresses(packet) + <u64>bswap<u16>(PROTOCOL_TCP) + <u64>bswap<u16>(<u16>segmentBytes);
-  const sum = fold(pseudo + sumOf(segment, segmentBytes));
+  const sum = fold(pseudo + sumOf(segment, headBytes) + headerSum);
   store<u16>(segment, <u16>(~sum & 0xffff), TCP_CHECKSUM);
   const portOut = load<u16>(descriptor, FRAME_PORT_OUT);
   emit(EMIT_PP2, descriptor, false, linkBytes + ipBytes + segmentBytes, portOut, handle);

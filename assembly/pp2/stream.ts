@@ -12,7 +12,7 @@
  *   stage    flags          until                        numbers
  *   silent   OPEN           the header is caused         as they are: the target knows of no header
  *   sent     HEADER, OPEN   the target acknowledges it   with the ISN at hand, see below
- *   done     HEADER         the end                      H and nothing else (established.ts)
+ *   done     HEADER         the end                      H and nothing else (fast.ts)
  *
  * What causes the header: the first segment of the client that takes sequence space beyond its SYN
  * (payload or FIN, so never a pure ACK), or, as the service wants it, the first one after the
@@ -26,9 +26,13 @@
  * A capture's replay (frames of both directions carry the client side) maps acknowledgements up
  * instead of down: behind it nothing is lost, and what comes back has seen the header.
  *
+ * Nodes of a fleet know from a flow's decision where its header begins, not its stage. Who takes a
+ * flow over counts it as sent, and all who are silent listen for signs that another node has sent it:
+ * a header too many is a repetition to the target, and what nobody has sent shows as unsent.
+ *
  * Invariants: (1) the ISN of a flow is right from its first SYN on until it is done; (2) a flow that
- * was adopted in mid-stream has no flag and is never shifted; (3) H does not change while a service
- * lives. Cost when done: one number, its checksum, and a look at the options of what comes back.
+ * is met in mid-stream, and that no decision tells of, has no flag and is never shifted; (3) H does not
+ * change while a service lives. Cost when done: one number, its checksum, and a look at the options of what comes back.
  */
 import {
   CONFIG_PP2,
@@ -41,20 +45,19 @@ import {
   FLOW_FLAGS,
   FLOW_STATE,
   FLOW_STATE_HALF_OPEN,
+  KEY_PROTOCOL,
   PP2_BYTES_PER_SLOT,
   SERVICE_FLAG_ADOPT,
   SERVICE_FLAG_PP2,
   SERVICE_FLAG_PP2_FIRST_ACK,
   SERVICE_FLAG_PP2_UDP,
   SERVICE_FLAGS,
-  SERVICE_PP2_BYTES,
   SIDE_CLIENT,
   VERDICT_FORWARD,
 } from "../abi";
-import { deltaOf } from "../checksum";
 import { countUp } from "../counters";
 import { flowTable, slotOf } from "../flow/table";
-import { config, counters, reserve } from "../memory";
+import { asksFirst, config, counters, reserve } from "../memory";
 import {
   FRAGMENT_NONE,
   Packet,
@@ -70,11 +73,10 @@ import {
   payloadBytesOf,
   replaceWord,
   TCP_ACKNOWLEDGEMENT,
-  TCP_DATA_OFFSET,
   TCP_SEQUENCE,
 } from "../wire/segment";
 import { prependToDatagram } from "./datagram";
-import { behindHeader, hasTimestampsAlone, mapSacks } from "./options";
+import { behindHeader, isBeyond, mapSacks } from "./options";
 import { emitHeader, headerBytesFor, serviceOf } from "./segment";
 import { cutSyn } from "./syn";
 
@@ -123,6 +125,10 @@ export function streamFlags(record: usize): u32 {
   return <u32>load<u8>(record, FLOW_FLAGS) & STREAM_FLAGS;
 }
 
+function sequenceOf(packet: Packet): u32 {
+  return loadBe32(<usize>packet.transport + TCP_SEQUENCE);
+}
+
 function setStreamFlags(record: usize, flags: u32): void {
   const others = <u32>load<u8>(record, FLOW_FLAGS) & ~STREAM_FLAGS;
   store<u8>(record, <u8>(others | flags), FLOW_FLAGS);
@@ -141,6 +147,39 @@ export function armHeader(record: usize, packet: Packet): void {
   }
   const flags = isWanted ? FLOW_FLAG_OPEN : 0;
   if (before != flags) setStreamFlags(record, flags);
+}
+
+/** Notes where the header of a flow will begin that is not let through yet (flow/decision.ts). */
+export function noteOpening(record: usize, packet: Packet): void {
+  if (streamFlags(record) == 0 || packet.protocol != PROTOCOL_TCP) return;
+  const sequence = packet.transportBytes < NUMBERED_BYTES ? 0 : sequenceOf(packet);
+  begin(openingOf(record, packet.isIpv6), sequence + 1);
+}
+
+/** True for the SYN of a client that has given up its first one: the header begins elsewhere now. */
+export function isOtherStream(packet: Packet, record: usize, direction: u32): bool {
+  const isSyn = (packet.flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+  if (!isSyn || direction != DIRECTION_FROM_CLIENT) return false;
+  if (streamFlags(record) != FLOW_FLAG_OPEN || packet.transportBytes < NUMBERED_BYTES) return false;
+  return openingOf(record, packet.isIpv6).first != sequenceOf(packet) + 1;
+}
+
+/** Where the header of a flow begins; 0 when it has none of its own. */
+export function firstOf(record: usize, isIpv6: u32): u32 {
+  const isStream = <u32>load<u8>(record, KEY_PROTOCOL) == PROTOCOL_TCP;
+  return isStream ? openingOf(record, isIpv6).first : 0;
+}
+
+/**
+ * Goes on with a flow that another engine has begun. Of a stream nobody says how far it is: it counts
+ * as sent, which puts the header in again where the client repeats its first bytes, and learns
+ * from the target's acknowledgements that it is done. See `passOpening` for one that is not sent.
+ */
+export function resumeStream(record: usize, packet: Packet, first: u32): void {
+  if (packet.protocol != PROTOCOL_TCP) return setStreamFlags(record, FLOW_FLAG_OPEN);
+  const isBegun = <u32>load<u8>(record, FLOW_STATE) != FLOW_STATE_HALF_OPEN;
+  setStreamFlags(record, isBegun ? STREAM_FLAGS : FLOW_FLAG_OPEN);
+  begin(openingOf(record, packet.isIpv6), first);
 }
 
 /**
@@ -162,6 +201,7 @@ export function passStream(
     return prependToDatagram(descriptor, packet, record);
   }
   if (packet.transportBytes < NUMBERED_BYTES) return VERDICT_FORWARD;
+  if (asksFirst) noticeHeader(packet, record, direction);
   const flags = streamFlags(record);
   if (packet.flags & TCP_SYN) {
     if (flags & FLOW_FLAG_OPEN) passSyn(descriptor, packet, record, side, direction, state);
@@ -186,27 +226,14 @@ export function shiftSegment(packet: Packet, record: usize, side: u32, direction
 }
 
 /**
- * The same for whole IPv4 segments with ACK, but for their checksum, whose delta is returned. Nothing
- * here branches on the direction, which has no pattern. Adding H to a number adds H to the sum of its
- * words, unless the number wraps.
+ * Another engine may have sent the header of a flow that is silent here. It has when the client is
+ * beyond its first byte; when the target answers, it may have: see `passOpening` for when not.
  */
-export function shiftFast(packet: Packet, record: usize, side: u32, direction: u32): u32 {
-  const segment = <usize>packet.transport;
-  const bytes = <u32>load<u16>(serviceOf(record), SERVICE_PP2_BYTES);
-  const amount = (bytes ^ (0 - side)) + side;
-  const at = segment + TCP_SEQUENCE + <usize>(direction << 2);
-  const before = bswap<u32>(load<u32>(at));
-  const after = before + amount;
-  const hasWrapped = i32(after < before) ^ side;
-  store<u32>(at, bswap<u32>(after));
-  // No options or timestamps alone: one predictable look, whoever sent them.
-  const header = load<u8>(segment, TCP_DATA_OFFSET);
-  if (header >= 0x60 && (header >> 4 != 8 || !hasTimestampsAlone(segment))) {
-    if (direction != DIRECTION_FROM_CLIENT) mapSacks(packet, amount, 0, false);
-  }
-  if (hasWrapped) return deltaOf(bswap<u32>(before), bswap<u32>(after));
-  const delta = <u32>bswap<u16>(<u16>bytes);
-  return select<u32>(delta ^ 0xffff, delta, side);
+function noticeHeader(packet: Packet, record: usize, direction: u32): void {
+  if (streamFlags(record) != FLOW_FLAG_OPEN || packet.flags & TCP_SYN) return;
+  const first = openingOf(record, packet.isIpv6).first;
+  const isSent = direction == DIRECTION_FROM_CLIENT ? isBeyond(sequenceOf(packet), first) : true;
+  if (isSent) setStreamFlags(record, STREAM_FLAGS);
 }
 
 /** SYNs and SYN-ACKs tell where the header will begin. */
@@ -250,6 +277,9 @@ function passOpening(
   const sequence = loadBe32(<usize>packet.transport + TCP_SEQUENCE);
   const taken = payloadBytesOf(packet) + u32((packet.flags & TCP_FIN) != 0);
   const end = sequence + taken;
+  // Of a flow that was taken over the client may have sent nothing yet: the target knows of no header.
+  const isUnsent = sequence == opening.first && end == sequence && opening.sentEnd == sequence;
+  if (isUnsent && !isFirstAck(record)) return;
   if (side == SIDE_CLIENT && causesHeader(packet, record, opening, state, sequence, end)) {
     if (streamFlags(record) & FLOW_FLAG_HEADER) countUp(counters + COUNTER_PP2_REPEATED);
     setStreamFlags(record, FLOW_FLAG_HEADER | FLOW_FLAG_OPEN);
@@ -259,6 +289,11 @@ function passOpening(
   if (streamFlags(record) & FLOW_FLAG_HEADER) {
     shiftSegment(packet, record, side, DIRECTION_FROM_CLIENT);
   }
+}
+
+/** Whether the header goes before the handshake's ACK, rather than before the first data. */
+function isFirstAck(record: usize): bool {
+  return (load<u32>(serviceOf(record), SERVICE_FLAGS) & SERVICE_FLAG_PP2_FIRST_ACK) != 0;
 }
 
 /** Whether the header goes before this segment, for the first time or again. */
@@ -272,20 +307,20 @@ function causesHeader(
 ): bool {
   if ((packet.flags & TCP_ACK) == 0) return false;
   const service = load<u32>(serviceOf(record), SERVICE_FLAGS);
-  const isFirstAck = (service & SERVICE_FLAG_PP2_FIRST_ACK) != 0;
+  const isEarly = isFirstAck(record);
   const isReset = (packet.flags & TCP_RST) != 0;
-  const takesSpace = end != sequence && <i32>(end - opening.first) > 0;
+  const takesSpace = end != sequence && isBeyond(end, opening.first);
   if ((streamFlags(record) & FLOW_FLAG_HEADER) == 0) {
     // Before the SYN-ACK only strays come, unless the capture has one direction alone.
     if (state == FLOW_STATE_HALF_OPEN && (service & SERVICE_FLAG_ADOPT) == 0) return false;
-    return !isReset && (isFirstAck || takesSpace);
+    return !isReset && (isEarly || takesSpace);
   }
   // A reset must be the very next byte to the target, or it is challenged.
   if (isReset) return true;
-  if (<i32>(sequence - opening.first) > 0) return false;
-  if (!takesSpace) return isFirstAck;
+  if (isBeyond(sequence, opening.first)) return false;
+  if (!takesSpace) return isEarly;
   // With the header before the handshake's ACK, the first data is no sign of a loss yet.
-  return !isFirstAck || <i32>(end - opening.sentEnd) <= 0;
+  return !isEarly || <i32>(end - opening.sentEnd) <= 0;
 }
 
 /** A segment for the client before the header is acknowledged, and the one that does it. */
@@ -300,8 +335,9 @@ function passAnswer(packet: Packet, record: usize, side: u32): void {
     setStreamFlags(record, FLOW_FLAG_HEADER);
     return shiftSegment(packet, record, side, 1);
   }
-  if (offset >= <i32>bytes) setStreamFlags(record, FLOW_FLAG_HEADER);
-  else if (offset > 0) countUp(counters + COUNTER_PP2_CLAMPED);
+  const isAfter = isBeyond(acknowledged, opening.first);
+  if (isAfter && <u32>offset >= bytes) setStreamFlags(record, FLOW_FLAG_HEADER);
+  else if (isAfter) countUp(counters + COUNTER_PP2_CLAMPED);
   const mapped = behindHeader(acknowledged, opening.first, bytes);
   if (mapped != acknowledged) replaceWord(packet, TCP_ACKNOWLEDGEMENT, mapped);
   mapSacks(packet, bytes, opening.first, true);

@@ -53,7 +53,7 @@ function imixBytes(draw: u32): u32 {
   return kind == 0 ? 64 : kind == 1 ? 594 : 1518;
 }
 
-function random(): u64 {
+export function random(): u64 {
   state ^= state << 13;
   state ^= state >> 7;
   state ^= state << 17;
@@ -61,7 +61,7 @@ function random(): u64 {
 }
 
 /** The headers of a frame of connection `flow`; `isReply` sends it from the server's side. */
-function writeFrame(frame: usize, flow: u32, isReply: u32, flags: u32, bytes: u32): void {
+export function writeFrame(frame: usize, flow: u32, isReply: u32, flags: u32, bytes: u32): void {
   const server = flow / PORTS_PER_SERVER;
   const port = 1024 + (flow - server * PORTS_PER_SERVER);
   const portBe = <u32>bswap<u16>(<u16>port);
@@ -110,6 +110,22 @@ function writeFrame6(frame: usize, flow: u32, isReply: u32, flags: u32, bytes: u
   writeTransport(frame + 54, isUdp, flags, bytes - 54);
 }
 
+/** Describes frame `index`; the clock goes on by 1 ms each 30,000 frames. */
+export function describeFrame(index: u32, frame: usize, bytes: u32, port: u32): void {
+  const descriptor = frames + <usize>(index * FRAME_BYTES);
+  if (++sinceMs == 30000) {
+    sinceMs = 0;
+    nowMs++;
+  }
+  store<u32>(descriptor, <u32>frame, FRAME_ADDRESS);
+  store<u32>(descriptor, bytes, FRAME_CAPTURED_BYTES);
+  store<u32>(descriptor, bytes, FRAME_WIRE_BYTES);
+  store<u32>(descriptor, nowMs, FRAME_TIME_MS);
+  store<u32>(descriptor, port, FRAME_PORT);
+  store<u32>(descriptor, 0xffff, FRAME_VERDICT);
+  store<u32>(descriptor, 0, FRAME_FLOW);
+}
+
 /**
  * Fills `count` descriptors and frames. `mode`: 0 established, random flow from `first` on and
  * direction; 1 new flows in order from `first`, SYN; 2 one constant flow; 3 the answers of flows in
@@ -140,18 +156,7 @@ export function generate(
     } else {
       writeFrame(frame, flow, isReply, isNew ? 0x02 : 0x10, bytes);
     }
-    const descriptor = frames + <usize>(index * FRAME_BYTES);
-    if (++sinceMs == 30000) {
-      sinceMs = 0;
-      nowMs++;
-    }
-    store<u32>(descriptor, <u32>frame, FRAME_ADDRESS);
-    store<u32>(descriptor, bytes, FRAME_CAPTURED_BYTES);
-    store<u32>(descriptor, bytes, FRAME_WIRE_BYTES);
-    store<u32>(descriptor, nowMs, FRAME_TIME_MS);
-    store<u32>(descriptor, isReply, FRAME_PORT);
-    store<u32>(descriptor, 0xffff, FRAME_VERDICT);
-    store<u32>(descriptor, 0, FRAME_FLOW);
+    describeFrame(index, frame, bytes, isReply);
   }
 }
 

@@ -78,8 +78,8 @@ export function piecesRewrite(count: u32, rounds: u32): void {
       const record = <usize>packet.candidate;
       const side = sideOf(index);
       const direction = directionOf(record, side, packet);
-      rewriteFast(packet, record, side, direction, 0);
-      rewriteFast(packet, record, side ^ 1, direction, 0);
+      rewriteFast(packet, record, side, direction);
+      rewriteFast(packet, record, side ^ 1, direction);
     }
   }
 }

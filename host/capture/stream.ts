@@ -19,6 +19,7 @@
 import { EventEmitter } from "node:events";
 import { type GlobalHeader, type PacketHeader, parse } from "pcap-parser";
 import * as abi from "../../assembly/abi.ts";
+import { Clock } from "../clock.ts";
 import { CaptureError } from "../errors.ts";
 import { buildPcapHeader } from "./build.ts";
 import {
@@ -60,6 +61,7 @@ export class StreamSource implements FrameSource {
   count = 0;
 
   readonly #state: WalkState;
+  readonly #clock = new Clock();
   readonly #slots: Slots;
   readonly #chunks: AsyncIterator<Uint8Array>;
   /** What pcap-parser takes for a stream: it is fed by hand, one chunk after the other. */
@@ -267,7 +269,8 @@ export class StreamSource implements FrameSource {
     descriptors.fill(0, word, word + WORDS);
     descriptors[word + abi.FRAME_ADDRESS / 4] = record + HEADER_BYTES;
     descriptors[word + abi.FRAME_CAPTURED_BYTES / 4] = data.length;
-    descriptors[word + abi.FRAME_TIME_MS / 4] = Math.max(0, Math.trunc((us - this.#baseUs) / 1000));
+    const elapsedMs = Math.max(0, Math.trunc((us - this.#baseUs) / 1000));
+    descriptors[word + abi.FRAME_TIME_MS / 4] = this.#clock.at(elapsedMs);
     descriptors[word + abi.FRAME_RECORD / 4] = record;
     descriptors[word + abi.FRAME_WIRE_BYTES / 4] = header.originalLength;
     this.packets++;

@@ -52,7 +52,7 @@ export interface BenchFlags extends CommonOptions {
 }
 
 /** What `flowplane bench` measures: the engine, and what is asked for by name. */
-export type BenchPart = "engine" | "workers" | "latency" | "flows";
+export type BenchPart = "engine" | "workers" | "latency" | "flows" | "compact";
 
 export interface ShardFlags extends CommonOptions {
   nodes: number;
@@ -300,13 +300,13 @@ function benchCommand(): Command {
     .addOption(
       new Option(
         "--part <name...>",
-        "measure only these: the engine, scaling with workers, latency, as many flows as fit",
-      ).choices(["engine", "workers", "latency", "flows"]),
+        "measure only these: the engine, workers, latency, as many flows as fit, compact flows",
+      ).choices(["engine", "workers", "latency", "flows", "compact"]),
     )
     .addOption(
       new Option(
         "--flows <n>",
-        "flows of the part flows, like 200M (default: what memory holds)",
+        "flows of the parts flows and compact, like 200M (default: what memory holds)",
       ).argParser(quantity("--flows", 1000, 1_000_000_000)),
     )
     .option("--html <file>", "write the results as one web page with charts")

@@ -11,6 +11,7 @@ import {
   object,
   oneOf,
   text,
+  truth,
   unique,
 } from "./parts.ts";
 
@@ -45,6 +46,20 @@ const dns = object({
     .describe("zones of one's own, seen in every VPC"),
 });
 
+const redis = object({
+  servers: list(text(/^(.+:\d{1,5}|\/.+)$/, "host:port or the path of a socket"), 32),
+  is_cluster: truth.optional().describe("default: when there are several servers"),
+  password: z.string().optional(),
+});
+
+const nodes = object({
+  count: integer(2, 64).describe("processes that carry the lab's packets together"),
+  per_resource: integer(1, 64)
+    .optional()
+    .describe("nodes of each resource, a shuffle shard of its own; default all"),
+  redis: redis.optional().describe("keeps what nodes decide; default: the lab's own process"),
+});
+
 export const lab = object({
   name: text(/^[A-Za-z0-9][A-Za-z0-9_-]{0,30}$/, "a name of 1 to 31 letters, digits, _ and -"),
   prefix: text(/^[A-Za-z0-9_-]{0,16}$/, "at most 16 letters, digits, _ and -")
@@ -61,6 +76,7 @@ export const lab = object({
     .default([])
     .describe("where events of endpoints go"),
   workers: integer(1, 64).default(1),
+  nodes: nodes.optional().describe("default: the lab's own process carries its packets"),
   offload: oneOf("udp", "tcp", "none").default("udp").describe("the best that devices may use"),
   busy_poll_ms: integer(0, 1000)
     .default(0)

@@ -4,6 +4,7 @@
  */
 
 import { z } from "zod";
+import { accountId, region, zoneId, zoneName } from "./names.ts";
 import {
   address,
   cidr,
@@ -17,16 +18,6 @@ import {
   truth,
   unique,
 } from "./parts.ts";
-
-export const accountId = text(/^\d{12}$/, "an account of 12 digits in quotes");
-export const zoneId = text(
-  /^[a-z]{2,4}\d-az\d{1,2}$/,
-  "the id of an availability zone such as use1-az1",
-);
-export const zoneName = text(
-  /^[a-z]{2}(-[a-z]+)+-\d[a-z]$/,
-  "the name of an availability zone such as us-east-1a",
-);
 
 /** Where frames enter: a capture's interface, a VLAN of it, or both. */
 const port = object({
@@ -103,9 +94,7 @@ const securityGroup = object({
 const prefixList = list(cidr, 1000, 0).check(unique((one: string) => one));
 
 export const networkShape = {
-  region: text(/^[a-z]{2}(-[a-z]+)+-\d$/, "the name of a region such as us-east-1").default(
-    "us-east-1",
-  ),
+  region: region.default("us-east-1"),
   ports: list(port, 1024, 0).default([]),
   accounts: z
     .record(

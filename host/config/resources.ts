@@ -10,7 +10,16 @@ import {
   loadBalancerAttributes,
   targetGroupAttributes,
 } from "./attributes.ts";
-import { zoneId } from "./network.ts";
+import {
+  domainName,
+  endpointId,
+  fileSystemId,
+  principal,
+  principalOrAll,
+  serviceId,
+  serviceName,
+  zoneId,
+} from "./names.ts";
 import {
   address,
   address4,
@@ -21,7 +30,6 @@ import {
   named,
   object,
   oneOf,
-  text,
   truth,
   unique,
 } from "./parts.ts";
@@ -97,24 +105,15 @@ const notification = object({
   ),
 });
 
-const PRINCIPAL = /^(\*|arn:aws:iam::\d{12}:(root|(user|role)\/[\w+=,.@/-]{1,512}))$/;
-const DOMAIN = /^(\*\.)?([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?$/;
-
 const endpointService = object({
   load_balancer: name,
-  service_name: text(/^com\.amazonaws\.[a-z0-9.-]+$/, "a name of a service of AWS")
-    .optional()
-    .describe("default: com.amazonaws.vpce.REGION.ID"),
+  service_name: serviceName.optional().describe("default: com.amazonaws.vpce.REGION.ID"),
   acceptance_required: truth.default(true),
   acceptance_timeout_seconds: integer(1, 31_536_000)
     .default(604_800)
     .describe("after it an endpoint that waits for acceptance expires; AWS publishes no time"),
-  allowed_principals: list(text(PRINCIPAL, "* or an ARN of IAM"), 50, 0)
-    .default([])
-    .describe("default: nobody"),
-  private_dns_name: text(DOMAIN, "a domain name in lower case")
-    .max(255, { error: "is longer than 255 characters" })
-    .optional(),
+  allowed_principals: list(principalOrAll, 50, 0).default([]).describe("default: nobody"),
+  private_dns_name: domainName.optional(),
   private_dns_state: oneOf("pendingVerification", "verified", "failed").default("verified"),
   notifications: named(notification, 20).default({}),
 });
@@ -130,19 +129,10 @@ export const ENDPOINT_STATES = [
   "deleted",
 ] as const;
 
-const endpointId = text(
-  /^vpce-([0-9a-f]{17}|[0-9a-f]{8})$/,
-  "the id of an endpoint: vpce- and 17 hexadecimal digits",
-);
-const serviceId = text(
-  /^vpce-svc-[0-9a-f]{17}$/,
-  "the id of an endpoint service: vpce-svc- and 17 hexadecimal digits",
-);
-
 const endpoint = object({
   service: serviceId,
   vpc: name,
-  principal: text(PRINCIPAL, "an ARN of IAM")
+  principal: principal
     .optional()
     .describe("who creates it; default: the root of the VPC's account"),
   subnets: named(object({ address: address4, ipv6_address: address6.optional() }), 16).check(
@@ -175,10 +165,7 @@ const natGateway = object({
 const mountTarget = object({
   subnet: name,
   address: address4,
-  file_system: text(
-    /^fs-([0-9a-f]{17}|[0-9a-f]{8})$/,
-    "the id of a file system: fs- and 17 digits",
-  ),
+  file_system: fileSystemId,
   forward: name.describe("target group of the file servers"),
   security_groups: list(name, 5).optional(),
 });

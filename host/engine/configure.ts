@@ -16,7 +16,7 @@ export const TIMEOUTS_DEFAULT: Readonly<Timeouts> = {
 const SEED_BYTES = 16;
 /** A service-side tuple rests this long after its flow, so that late packets meet nobody else. */
 const TUPLE_HOLD_MS = 60_000;
-const TIMEOUT_SECONDS_MAX = 2_000_000;
+const { TIMEOUT_SECONDS_MAX } = abi;
 
 /** Options with every default filled in, all of them checked. */
 export interface Settings {
@@ -30,6 +30,8 @@ export interface Settings {
   warmUp: boolean;
   /** CONFIG_PP2_*. */
   proxyProtocol: number;
+  /** Of a compact table: its gateway's first address as a number, and how many follow each other. */
+  gateway?: { address: number; count: number };
 }
 
 const OPTIONS: OptionNames<EngineOptions> = {
@@ -61,7 +63,8 @@ export function settingsOf(options: EngineOptions): Settings {
   };
 }
 
-function proxyProtocolOf(option: boolean | "udp"): number {
+/** CONFIG_PP2_*. @throws TypeError */
+export function proxyProtocolOf(option: boolean | "udp"): number {
   if (option === "udp") return abi.CONFIG_PP2_TCP | abi.CONFIG_PP2_UDP;
   if (typeof option === "boolean") return option ? abi.CONFIG_PP2_TCP : 0;
   throw new TypeError(`proxyProtocol: ${shown(option)} is not true, false or "udp"`);
@@ -114,4 +117,22 @@ export function configure(
   }
   set(abi.CONFIG_TUPLE_HOLD_MS, TUPLE_HOLD_MS);
   set(abi.CONFIG_PP2, settings.proxyProtocol);
+  set(abi.CONFIG_COMPACT_ADDRESS, settings.gateway?.address ?? 0);
+  set(abi.CONFIG_COMPACT_ADDRESS_COUNT, settings.gateway?.count ?? 0);
+}
+
+/** Tables above this size are made only where there is memory for all of it. */
+const CHECKED_BYTES = 256 << 20;
+
+/**
+ * Memory is had when it is first written, and a system that has none left by then ends the process:
+ * so a large table is held against what is free before the first packet. Browsers do not tell.
+ */
+export function requireMemory(options: string, bytes: number): void {
+  const { process: node } = globalThis as { process?: { availableMemory?(): number } };
+  const free = node?.availableMemory?.();
+  if (free === undefined || bytes <= CHECKED_BYTES || bytes <= free) return;
+  throw new RangeError(
+    `${options}: tables of ${bytes} bytes, and ${free} bytes of memory are free`,
+  );
 }

@@ -6,10 +6,11 @@
  */
 import * as abi from "../../assembly/abi.ts";
 import { addressBytes } from "../address.ts";
+import { Clock } from "../clock.ts";
 import { EngineError } from "../errors.ts";
+import { HeaderCodec } from "../pp2/codec.ts";
 import type {
   Counters,
-  EmitName,
   EngineOptions,
   Flow,
   PortOptions,
@@ -17,48 +18,23 @@ import type {
   Selection,
   ServiceOptions,
   Usage,
-  VerdictName,
 } from "./api.ts";
 import { options as checkOptions, type OptionNames, oneOf, truth, wholeNumber } from "./check.ts";
-import { configure, type Settings, settingsOf } from "./configure.ts";
+import { configure, requireMemory, type Settings, settingsOf } from "./configure.ts";
 import { refusedBatch } from "./descriptors.ts";
 import { type FrameExplanation, readExplanation } from "./explain.ts";
 import { type EngineExports, loadEngine } from "./module.ts";
+import { EMIT_NAMES, LINKS, VERDICT_NAMES } from "./names.ts";
 import type { CapacityChange, CapacityState, NetworkTables } from "./network.ts";
-import { type LoadStep, Networks } from "./networks.ts";
+import { Networks } from "./networks.ts";
+import { type PackedTables, TablePacker } from "./packer.ts";
 import { ServiceHeaders } from "./proxy.ts";
-import { readFlow, readUsage } from "./records.ts";
+import { readCounters, readFlow, readUsage } from "./records.ts";
 import { ServiceTables } from "./tables.ts";
 import { warmUp } from "./warmup.ts";
 
-/** Verdict names by VERDICT_* value. */
-export const VERDICT_NAMES: readonly VerdictName[] = [
-  "forward",
-  "pass.non-ip",
-  "drop.truncated",
-  "drop.malformed",
-  "drop.no-service",
-  "drop.no-flow",
-  "drop.fragment",
-  "drop.port-exhausted",
-  "drop.tuple-taken",
-  "drop.table-full",
-  "drop.zone-full",
-  "drop.same-endpoint",
-  "drop.no-route",
-  "drop.blackhole",
-  "drop.unintended",
-  "drop.security-group",
-  "drop.no-target",
-  "drop.too-large",
-  "drop.capacity",
-  "hold.undecided",
-];
+export { EMIT_NAMES, VERDICT_NAMES };
 
-/** Names of frames that the engine makes, by EMIT_* value. */
-export const EMIT_NAMES: readonly EmitName[] = ["pp2", "rst", "icmp"];
-
-const LINKS = { ethernet: 0, raw: 1, null: 2, sll: 3, sll2: 4 } as const;
 const SIDES = { client: 1, service: 2, both: 3 } as const;
 const PORT_OPTIONS: OptionNames<PortOptions> = {
   link: true,
@@ -94,12 +70,17 @@ export class Engine {
   readonly flowTableBytes: number;
   readonly flow6TableBytes: number;
   readonly exports: EngineExports;
+  /** Region for network tables, for a `TablePacker` on another thread. */
+  readonly networkRegion: Region;
+  /** What makes times of descriptors of the host's, where pauses may be longer than 12 days. */
+  readonly clock: Clock = new Clock();
   /** @internal Address of the list of departures. */
   readonly departuresAddress: number;
   readonly #view: DataView<ArrayBuffer>;
   readonly #layout: (field: number) => number;
   readonly #services: ServiceTables;
   readonly #networks: Networks;
+  readonly #packer: TablePacker;
   /** Frames of the last batch, and the clock of its last packet; undefined before the first. */
   #lastCount = 0;
   #emitCount = 0;
@@ -126,33 +107,29 @@ export class Engine {
     this.descriptors = new Uint32Array(buffer, this.descriptorsAddress, words);
     const emits = this.#layout(abi.LAYOUT_EMITS);
     this.emits = new Uint32Array(buffer, emits, words * abi.EMIT_PER_FRAME_MAX);
-    this.arena = {
-      address: this.#layout(abi.LAYOUT_ARENA),
-      bytes: settings.arenaBytes,
-    };
+    this.arena = { address: this.#layout(abi.LAYOUT_ARENA), bytes: settings.arenaBytes };
     this.departuresAddress = this.#layout(abi.LAYOUT_DEPARTURES);
     this.flowTableBytes = this.#layout(abi.LAYOUT_FLOW_TABLE_BYTES);
     this.flow6TableBytes = this.#layout(abi.LAYOUT_FLOW6_TABLE_BYTES);
-    const tables = {
-      address: this.#layout(abi.LAYOUT_TABLES),
-      bytes: settings.tablesBytes,
-    };
-    const headers = () => new ServiceHeaders(exports, settings.proxyProtocol);
+    const tables = { address: this.#layout(abi.LAYOUT_TABLES), bytes: settings.tablesBytes };
+    const codec = new HeaderCodec(exports);
+    const headers = () => new ServiceHeaders(codec, settings.proxyProtocol);
     const services = this.#layout(abi.LAYOUT_SERVICES);
-    this.#services = new ServiceTables(this.#view, services, tables, headers());
-    const images = {
+    const usage = this.#layout(abi.LAYOUT_USAGE);
+    this.#services = new ServiceTables(this.#view, services, usage, tables, headers());
+    this.networkRegion = {
       address: this.#layout(abi.LAYOUT_NETWORK),
       bytes: settings.networkBytes * 2,
     };
+    this.#packer = new TablePacker(this.networkRegion, headers(), false);
     this.#networks = new Networks({
       exports,
       bytes: this.bytes,
       view: this.#view,
-      usage: this.#layout(abi.LAYOUT_USAGE),
+      usage,
       capacities: this.#layout(abi.LAYOUT_CAPACITIES),
       capacityChanges: this.#layout(abi.LAYOUT_CAPACITY_CHANGES),
-      region: images,
-      headers: headers(),
+      region: this.networkRegion,
     });
     for (let port = 0; port < abi.PORT_COUNT_MAX; port++) this.#clearPort(port);
   }
@@ -306,46 +283,61 @@ export class Engine {
   }
 
   /**
-   * Loads the tables that routed ports resolve new flows by, and puts them to use: at once, or, with
-   * `loadTables`, in steps that each take well below a millisecond, between batches. Until the last
-   * step the old tables hold. Flows that exist go on as they are.
+   * Loads the tables that routed ports resolve new flows by, and puts them to use. Flows that exist go
+   * on as they are.
    * @throws TypeError or RangeError naming the path, its value and its range; nothing has changed then.
    */
   setTables(tables: NetworkTables): void {
-    for (const _ of this.loadTables(tables));
-  }
-
-  /** The steps of `setTables`, each by what it does. Only one load may be under way. */
-  *loadTables(tables: NetworkTables): Generator<LoadStep, void, void> {
     if (this.#failure) throw this.#failure;
-    yield* this.#networks.load(tables);
+    const packed = this.#packer.pack(tables, (service) => this.hasFlows(service));
+    for (const _ of this.loadTables(packed));
   }
 
-  /** The number that a service of the tables has, for `usage` and as `madeBy` of flows. */
+  /**
+   * Loads tables that a packer has packed, on whatever thread, in steps: each takes well below a
+   * millisecond and may stand between two batches. How many there are does not depend on what the tables
+   * say. Until the last step the old tables hold. Only one load may be under way.
+   * @throws TypeError when they were packed for another engine, or out of turn
+   */
+  *loadTables(packed: PackedTables): Generator<void, void, void> {
+    if (this.#failure) throw this.#failure;
+    yield* this.#networks.load(packed);
+  }
+
+  /** Whether a service, by its number, has flows that live. */
+  hasFlows(service: number): boolean {
+    wholeNumber("service", service, 0, abi.SERVICE_COUNT_MAX - 1);
+    return this.#networks.hasFlows(service);
+  }
+
+  /** The number that a service of `setTables` has, for `usage` and as `madeBy` of flows. */
   serviceNumber(id: string): number | undefined {
-    return this.#networks.numberOf(id);
+    return this.#packer.numberOf(id);
   }
 
-  /** What has become of a capacity of the tables. @throws TypeError when there is none */
+  /** What has become of a capacity of `setTables`. @throws TypeError when there is none */
   capacity(name: string): CapacityState {
-    return this.#networks.capacity(name);
+    const number = this.#packer.capacityOf(name);
+    if (number === undefined) throw new TypeError(`capacity: there is no ${JSON.stringify(name)}`);
+    return this.#networks.capacity(number);
   }
 
   /** When capacities have grown or shrunk since this was last asked; at most 4,095 changes are kept. */
   capacityChanges(): CapacityChange[] {
-    return this.#networks.capacityChanges();
+    return this.#networks.capacityChanges(this.#packer.capacityNames());
   }
 
   /**
-   * Ends the flows that a service of the tables has made, or those that go to a target, or both: the
-   * next packet of each is a stray, which its sender may be told by a reset; a new connection is a new
-   * flow. Looks at every slot of the flow tables.
+   * Ends the flows that a service of the tables has made, by its id or number, or those that go to a
+   * target, or both: the next packet of each is a stray, which its sender may be told by a reset; a new
+   * connection is a new flow. Looks at every slot of the flow tables.
    * @throws TypeError or RangeError naming what there is not
    */
-  terminate(flows: { service?: string; address?: string; port?: number }): number {
-    const { service, address, port } = flows;
-    const number = service === undefined ? abi.SERVICE_NONE : this.#networks.numberOf(service);
+  terminate(flows: { service?: string | number; address?: string; port?: number }): number {
+    const { service = abi.SERVICE_NONE, address, port } = flows;
+    const number = typeof service === "number" ? service : this.#packer.numberOf(service);
     if (number === undefined) throw new TypeError(`service: the tables have no ${service}`);
+    wholeNumber("service", number, 0, abi.SERVICE_NONE);
     const bytes = address === undefined ? new Uint8Array(0) : addressBytes(address);
     const portNumber = wholeNumber("port", port ?? 0, 0, 0xffff);
     const portBe = ((portNumber & 0xff) << 8) | (portNumber >> 8);
@@ -359,37 +351,7 @@ export class Engine {
   }
 
   counters(): Counters {
-    const base = this.#layout(abi.LAYOUT_COUNTERS);
-    const read = (field: number) => Number(this.#view.getBigUint64(base + field, true));
-    const verdicts = {} as Record<VerdictName, number>;
-    for (const [value, name] of VERDICT_NAMES.entries()) {
-      verdicts[name] = read(abi.COUNTER_VERDICTS + value * 8);
-    }
-    const flows = {
-      created: read(abi.COUNTER_FLOWS_CREATED),
-      expired: read(abi.COUNTER_FLOWS_EXPIRED),
-      reopened: read(abi.COUNTER_FLOWS_REOPENED),
-      active: read(abi.COUNTER_FLOWS_ACTIVE),
-      activeMax: read(abi.COUNTER_FLOWS_ACTIVE_MAX),
-      spilled: read(abi.COUNTER_FLOWS_SPILLED),
-      tcp: read(abi.COUNTER_FLOWS_TCP),
-      udp: read(abi.COUNTER_FLOWS_UDP),
-      icmp: read(abi.COUNTER_FLOWS_ICMP),
-      other: read(abi.COUNTER_FLOWS_OTHER),
-    };
-    const emitted = {} as Record<EmitName, number>;
-    for (const [kind, name] of EMIT_NAMES.entries()) {
-      emitted[name] = read(abi.COUNTER_EMITTED + kind * 8);
-    }
-    const proxyProtocol = {
-      repeated: read(abi.COUNTER_PP2_REPEATED),
-      clamped: read(abi.COUNTER_PP2_CLAMPED),
-      adopted: read(abi.COUNTER_PP2_ADOPTED),
-      cut: read(abi.COUNTER_PP2_CUT),
-      datagrams: read(abi.COUNTER_PP2_DATAGRAMS),
-    };
-    const unreachable = read(abi.COUNTER_UNREACHABLE);
-    return { verdicts, flows, emitted, proxyProtocol, unreachable };
+    return readCounters(this.#view, this.#layout(abi.LAYOUT_COUNTERS));
   }
 
   /** What has passed through a service. */
@@ -455,11 +417,12 @@ export class Engine {
   }
 
   /**
-   * Forgets every flow that is over at `nowMs`, by default the clock of the last packet; returns
-   * how many.
+   * Forgets every flow that is over at `nowMs` of the host's clock (a whole number), by default at
+   * the time of the last packet; returns how many.
    */
-  expire(nowMs = this.#lastMs): number {
-    return this.#run(() => (nowMs === undefined ? 0 : this.exports.expire(nowMs) >>> 0));
+  expire(nowMs?: number): number {
+    const word = nowMs === undefined ? this.#lastMs : this.clock.at(nowMs);
+    return this.#run(() => (word === undefined ? 0 : this.exports.expire(word) >>> 0));
   }
 }
 
@@ -473,22 +436,6 @@ export async function createEngine(options: EngineOptions = {}): Promise<Engine>
   const exports = await loadEngine(options.wasm);
   if (settings.warmUp) warmUp(exports, (small) => new Engine(exports, settingsOf(small)));
   const engine = new Engine(exports, settings);
-  requireMemory(engine.flowTableBytes + engine.flow6TableBytes);
+  requireMemory("flowCountMax, flow6CountMax", engine.flowTableBytes + engine.flow6TableBytes);
   return engine;
-}
-
-/** Tables above this size are made only where there is memory for all of it. */
-const CHECKED_BYTES = 256 << 20;
-
-/**
- * Memory is had when it is first written, and a system that has none left by then ends the process:
- * so a large table is held against what is free before the first packet. Browsers do not tell.
- */
-function requireMemory(bytes: number): void {
-  const { process: node } = globalThis as { process?: { availableMemory?(): number } };
-  const free = node?.availableMemory?.();
-  if (free === undefined || bytes <= CHECKED_BYTES || bytes <= free) return;
-  throw new RangeError(
-    `flowCountMax, flow6CountMax: tables of ${bytes} bytes, and ${free} bytes of memory are free`,
-  );
 }

@@ -39,8 +39,8 @@ export class Frames {
   }
 
   /**
-   * Adds a frame to the batch. `timeMs` is the virtual clock in ms, counted modulo 2^32: it moves
-   * timeouts, and must not run backwards.
+   * Adds a frame to the batch. `timeMs` is the virtual clock in ms: it moves timeouts, and must not
+   * run backwards. It may begin anywhere and pause for any time.
    * @throws RangeError when the batch has 256 frames or the arena is full.
    */
   add(frame: Uint8Array, timeMs: number, port = 0): void {
@@ -59,7 +59,8 @@ export class Frames {
     }
     bytes.set(frame, this.#next);
     const length = frame.length;
-    descriptors.set([this.#next, length, timeMs, port, 0, 0, 0, length], this.#count * WORDS);
+    const word = this.#engine.clock.at(timeMs);
+    descriptors.set([this.#next, length, word, port, 0, 0, 0, length], this.#count * WORDS);
     this.#count++;
     this.#next = Math.ceil((this.#next + length) / LINE_BYTES) * LINE_BYTES;
   }

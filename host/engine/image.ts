@@ -4,7 +4,6 @@
  * hashes. Addresses in an image are those that its bytes will have in the engine's memory.
  */
 import * as abi from "../../assembly/abi.ts";
-import type { Region } from "./api.ts";
 
 /** An entry of the directory: a key and its value (DIRECTORY_*). */
 interface Entry {
@@ -18,22 +17,24 @@ interface Entry {
 const ENTRIES_MIN = 64;
 
 export class NetworkImage {
-  readonly bytes: Uint8Array<ArrayBuffer>;
-  readonly view: DataView<ArrayBuffer>;
+  readonly bytes: Uint8Array<ArrayBuffer | SharedArrayBuffer>;
+  readonly view: DataView<ArrayBuffer | SharedArrayBuffer>;
   readonly #base: number;
   readonly #entries: Entry[] = [];
   #used = abi.IMAGE_BYTES;
 
-  /** An empty image for the region; `bytes` is as long as the region, and zero. */
-  constructor(region: Region, bytes: Uint8Array<ArrayBuffer>) {
+  /** An empty image for `address` in the engine's memory; `bytes` is all of its room, and zero. */
+  constructor(address: number, bytes: Uint8Array<ArrayBuffer | SharedArrayBuffer>) {
     this.bytes = bytes;
     this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-    this.#base = region.address;
+    this.#base = address;
   }
 
-  /** Bytes in use so far. */
-  get usedBytes(): number {
-    return this.#used;
+  /** A copy of the service records. */
+  services(): Uint8Array<ArrayBuffer> {
+    const start = this.view.getUint32(abi.IMAGE_SERVICES, true) - this.#base;
+    const count = this.view.getUint32(abi.IMAGE_SERVICE_COUNT, true);
+    return new Uint8Array(this.bytes.subarray(start, start + count * abi.SERVICE_BYTES));
   }
 
   /** Takes `bytes` bytes on a cache line; returns where they begin in the image. */
@@ -64,15 +65,11 @@ export class NetworkImage {
   }
 
   /** Writes the directory, at most half full, and its place into the header. */
-  *writeDirectory(): Generator<"pack", void, void> {
+  writeDirectory(): void {
     let count = ENTRIES_MIN;
     while (count < this.#entries.length * 2) count *= 2;
     const place = this.take(count * abi.DIRECTORY_BYTES);
-    let done = 0;
-    for (const entry of this.#entries) {
-      this.#insert(place, count - 1, entry);
-      if (++done % 512 === 0) yield "pack";
-    }
+    for (const entry of this.#entries) this.#insert(place, count - 1, entry);
     this.put(abi.IMAGE_DIRECTORY, this.addressOf(place));
     this.put(abi.IMAGE_DIRECTORY_MASK, count - 1);
   }

@@ -31,6 +31,12 @@ export interface EngineExports extends WalkExports, Record<string, unknown> {
   ): number;
   /** 0 when there is no room for the address. */
   placeAddress(port: number, address: number, device: number): number;
+  /** `processBatch` over the compact table. */
+  processCompact(count: number): number;
+  /** As `flowAfter`, `flowRecord` and `expire`, of the compact table. */
+  compactAfter(handle: number): number;
+  compactRecord(handle: number): number;
+  expireCompact(nowMs: number): number;
   /** Frames that the last batch caused, in Engine.emits. */
   emitCount(): number;
   flowAfter(handle: number): number;

@@ -139,6 +139,11 @@ export interface NetworkVpc {
 export interface NetworkTables {
   vpcs: readonly NetworkVpc[];
   services: readonly NetworkService[];
+  /**
+   * Ids of services in the order of their numbers, for engines that must agree in them: ids may be
+   * added behind, never taken out. Default: numbers in the order in which tables name services.
+   */
+  numbering?: readonly string[];
   rules?: Readonly<Record<string, readonly NetworkRule[]>>;
   capacities?: Readonly<Record<string, NetworkCapacity>>;
 }

@@ -1,22 +1,20 @@
 /**
- * The engine's network tables over time: which number each service has, which of the two images is
- * in use, and how the next one gets there. An image is copied whole, whatever it holds, in slices of
- * SLICE_BYTES: a reload takes the same time whether it says much or little, and no batch waits long.
+ * Puts packed network tables to use in an engine: an image is copied whole, whatever it holds, in
+ * slices of SLICE_BYTES, and then swapped in. So a load takes the same time whether tables say much
+ * or little, makes no garbage, and no batch waits for it longer than a slice takes.
  */
 import * as abi from "../../assembly/abi.ts";
 import type { Region } from "./api.ts";
-import { wholeNumber } from "./check.ts";
-import { NetworkImage } from "./image.ts";
 import type { EngineExports } from "./module.ts";
-import type { CapacityChange, CapacityState, NetworkTables } from "./network.ts";
-import { packNetwork } from "./pack.ts";
-import type { ServiceHeaders } from "./proxy.ts";
+import type { CapacityChange, CapacityState } from "./network.ts";
+import type { PackedTables } from "./packer.ts";
+import { putShifts } from "./proxy.ts";
 
-/** What a step of a load does: packs (the more the tables say, the longer), or clears and copies. */
-export type LoadStep = "pack" | "copy";
-
-/** Copied at memory speed in some 20 µs. */
+/** Copied at memory speed in some 20 us. */
 const SLICE_BYTES = 1 << 18;
+/** VPCs, and services, looked at in one step. */
+const CHUNK = 1024;
+const VPC_COUNT_MAX = 1 << 16;
 
 export interface NetworkMemory {
   exports: EngineExports;
@@ -29,110 +27,79 @@ export interface NetworkMemory {
   capacityChanges: number;
   /** Both images, one behind the other. */
   region: Region;
-  headers: ServiceHeaders;
 }
 
 export class Networks {
   readonly #memory: NetworkMemory;
-  readonly #numbers = new Map<string, number>();
-  readonly #capacities = new Map<string, number>();
-  /** Numbers given up for good are used again only when there are no new ones. */
-  #next = 0;
   /** Address of the image in use, 0 = none. */
   #current = 0;
-  #staging: Uint8Array<ArrayBuffer> | undefined;
   #isLoading = false;
-  #made = new Map<string, unknown>();
-  #madeBefore = new Map<string, unknown>();
 
   constructor(memory: NetworkMemory) {
     this.#memory = memory;
   }
 
-  /** The number of a service that tables have named, or undefined. */
-  numberOf(id: string): number | undefined {
-    return this.#numbers.get(id);
-  }
-
-  /** Packs, copies and swaps in: one step at a time. */
-  *load(tables: NetworkTables): Generator<LoadStep, void, void> {
-    const { region, bytes, exports } = this.#memory;
-    const half = region.bytes / 2;
-    if (half === 0)
-      throw new RangeError("networkBytes: 0, the engine was made without network tables");
+  /** Copies and swaps in, one step at a time. @throws TypeError when it is not this engine's turn */
+  *load(packed: PackedTables): Generator<void, void, void> {
+    const { region, bytes } = this.#memory;
+    const { image, address } = packed;
+    const isOwn = address === region.address || address === region.address + region.bytes / 2;
+    if (!isOwn || image.length !== region.bytes / 2) {
+      throw new TypeError("network: the tables were packed for an engine with other options");
+    }
+    if (address === this.#current) {
+      throw new TypeError("network: tables were left out that were packed before these");
+    }
     if (this.#isLoading) throw new TypeError("network: other tables are being loaded already");
     this.#isLoading = true;
-    this.#madeBefore = this.#made;
-    this.#made = new Map();
     try {
-      const address = this.#current === region.address ? region.address + half : region.address;
-      this.#staging ??= new Uint8Array(half);
-      for (let start = 0; start < half; start += SLICE_BYTES) {
-        this.#staging.fill(0, start, start + SLICE_BYTES);
-        yield "copy";
+      for (let start = 0; start < image.length; start += SLICE_BYTES) {
+        bytes.set(image.subarray(start, start + SLICE_BYTES), address + start);
+        yield;
       }
-      const image = new NetworkImage({ address, bytes: half }, this.#staging);
-      yield* packNetwork(image, tables, {
-        numberOf: (id) => this.#numberFor(id),
-        capacityOf: (name) => this.#capacityFor(name),
-        remembered: (key, make) => this.#remembered(key, make),
-        leftovers: () => this.#leftovers(tables),
-        headers: this.#memory.headers,
-      });
-      for (let start = 0; start < half; start += SLICE_BYTES) {
-        bytes.set(image.bytes.subarray(start, start + SLICE_BYTES), address + start);
-        yield "copy";
+      // What has to be there before the image is: zones, counters, marks.
+      for (let first = 0; first < VPC_COUNT_MAX; first += CHUNK) {
+        this.#prepare(packed, first, first + CHUNK);
+        yield;
       }
-      for (const { vpc } of tables.vpcs) exports.zoneOf(vpc, 0, 0);
-      for (const { vpc } of tables.services) exports.zoneOf(vpc, 0, 0);
-      exports.useImage(address);
-      this.#police(tables);
+      this.#setCapacities(packed.capacities);
+      this.#memory.exports.useImage(address);
       this.#current = address;
-      this.#forget(tables);
+      for (let first = 0; first < abi.SERVICE_COUNT_MAX; first += CHUNK) {
+        yield;
+        this.#mark(packed.unpoliced.subarray(first, first + CHUNK), 0);
+      }
     } finally {
       this.#isLoading = false;
     }
   }
 
+  #prepare(packed: PackedTables, first: number, end: number): void {
+    const { exports, bytes, view, usage } = this.#memory;
+    const { vpcs, fresh, policed, headers } = packed;
+    for (const vpc of vpcs.subarray(first, end)) exports.zoneOf(vpc, 0, 0);
+    for (const number of fresh.subarray(first, end)) {
+      const block = usage + number * abi.USAGE_BYTES;
+      bytes.fill(0, block, block + abi.USAGE_BYTES);
+    }
+    for (const word of headers.subarray(first, end)) {
+      putShifts(view, usage + (word & 0xffff) * abi.USAGE_BYTES, word >>> 16);
+    }
+    this.#mark(policed.subarray(first, end), 1);
+  }
+
+  /** Who is marked is only asked further, so marks may be early but never late. */
+  #mark(services: Uint16Array, isPoliced: number): void {
+    const { view, usage } = this.#memory;
+    for (const number of services) {
+      view.setUint32(usage + number * abi.USAGE_BYTES + abi.USAGE_POLICED, isPoliced, true);
+    }
+  }
+
   /** Whether flows of a service live; there are never as many as the low word cannot hold. */
-  #hasFlows(number: number): boolean {
+  hasFlows(number: number): boolean {
     const { view, usage } = this.#memory;
     return view.getUint32(usage + number * abi.USAGE_BYTES + abi.USAGE_FLOWS_ACTIVE, true) > 0;
-  }
-
-  /** Keeps what was made for these tables and the ones before, so that a reload makes little anew. */
-  #remembered<T>(key: string, make: () => T): T {
-    const made = (this.#made.get(key) ?? this.#madeBefore.get(key) ?? make()) as T;
-    this.#made.set(key, made);
-    return made;
-  }
-
-  #numberFor(id: string): number {
-    const known = this.#numbers.get(id);
-    if (known !== undefined) return known;
-    const number = this.#next < abi.SERVICE_COUNT_MAX ? this.#next++ : this.#freeNumber();
-    const { bytes, usage } = this.#memory;
-    bytes.fill(0, usage + number * abi.USAGE_BYTES, usage + (number + 1) * abi.USAGE_BYTES);
-    this.#memory.headers.forget(number);
-    this.#numbers.set(id, number);
-    return number;
-  }
-
-  #freeNumber(): number {
-    const taken = new Set(this.#numbers.values());
-    for (let number = 0; number < abi.SERVICE_COUNT_MAX; number++) {
-      if (!taken.has(number) && !this.#hasFlows(number)) return number;
-    }
-    throw new RangeError(`services: ${abi.SERVICE_COUNT_MAX} have been named and have flows`);
-  }
-
-  #capacityFor(name: string): number {
-    const known = this.#capacities.get(name);
-    if (known !== undefined) return known;
-    const number = this.#capacities.size + 1;
-    wholeNumber("capacities", number, 1, abi.CAPACITY_COUNT_MAX - 1);
-    this.#capacities.set(name, number);
-    return number;
   }
 
   /** The record of a capacity that tables have named, by its number. */
@@ -141,29 +108,21 @@ export class Networks {
   }
 
   /** Sets the limits of capacities, new ones full and at their least; what they have counted stays. */
-  #police({ capacities = {}, services }: NetworkTables): void {
-    const { view, usage } = this.#memory;
-    for (const [name, { units = 1, unitsMax = units, mode = "report" }] of Object.entries(
-      capacities,
-    )) {
-      const record = this.#capacityAt(this.#capacityFor(name));
+  #setCapacities(words: Uint32Array): void {
+    const { view } = this.#memory;
+    for (let at = 0; at < words.length; at += 4) {
+      const [number = 0, units = 0, unitsMax = 0, isDropping = 0] = words.subarray(at, at + 4);
+      const record = this.#capacityAt(number);
       const now = view.getUint32(record + abi.CAPACITY_UNITS, true);
       const put = (field: number, value: number) => view.setUint32(record + field, value, true);
-      put(abi.CAPACITY_IS_DROPPING, Number(mode === "drop"));
+      put(abi.CAPACITY_IS_DROPPING, isDropping);
       put(abi.CAPACITY_UNITS_MIN, units);
       put(abi.CAPACITY_UNITS_MAX, unitsMax);
       put(abi.CAPACITY_UNITS, Math.min(Math.max(now, units), unitsMax));
     }
-    for (const { id, capacity } of services) {
-      const block = usage + this.#numberFor(id) * abi.USAGE_BYTES;
-      view.setUint32(block + abi.USAGE_POLICED, Number(capacity !== undefined), true);
-    }
   }
 
-  /** @throws TypeError when no tables have named it */
-  capacity(name: string): CapacityState {
-    const number = this.#capacities.get(name);
-    if (number === undefined) throw new TypeError(`capacity: there is no ${JSON.stringify(name)}`);
+  capacity(number: number): CapacityState {
     const { view } = this.#memory;
     const record = this.#capacityAt(number);
     const read = (field: number) => Number(view.getBigUint64(record + field, true));
@@ -174,9 +133,8 @@ export class Networks {
   }
 
   /** Changes of units since this was last asked, the oldest first; at most 4,095 are kept. */
-  capacityChanges(): CapacityChange[] {
+  capacityChanges(names: ReadonlyMap<number, string>): CapacityChange[] {
     const { view, capacityChanges: list } = this.#memory;
-    const names = new Map([...this.#capacities].map(([name, number]) => [number, name]));
     const count = view.getUint32(list, true);
     view.setUint32(list, 0, true);
     return Array.from({ length: count }, (_, index) => {
@@ -187,27 +145,5 @@ export class Networks {
         units: view.getUint16(at + 6, true),
       };
     });
-  }
-
-  /** Records of services that the tables leave out although they still have flows. */
-  *#leftovers(tables: NetworkTables): Generator<readonly [number, Uint8Array], void, void> {
-    if (this.#current === 0) return;
-    const { view, bytes } = this.#memory;
-    const kept = new Set(tables.services.map(({ id }) => id));
-    const records = view.getUint32(this.#current + abi.IMAGE_SERVICES, true);
-    const count = view.getUint32(this.#current + abi.IMAGE_SERVICE_COUNT, true);
-    const own = new Set<number>();
-    for (const [id, number] of this.#numbers) if (kept.has(id)) own.add(number);
-    for (let number = 0; number < count; number++) {
-      if (own.has(number) || !this.#hasFlows(number)) continue;
-      const start = records + number * abi.SERVICE_BYTES;
-      yield [number, bytes.slice(start, start + abi.SERVICE_BYTES)];
-    }
-  }
-
-  /** Names that are left out are nobody's from here on; their numbers rest. */
-  #forget(tables: NetworkTables): void {
-    const kept = new Set(tables.services.map(({ id }) => id));
-    for (const id of this.#numbers.keys()) if (!kept.has(id)) this.#numbers.delete(id);
   }
 }

@@ -1,9 +1,6 @@
 /**
  * Packs network tables into an image. Everything is checked before it is written, and the image is
  * put to use only when it is whole, so a call that throws has changed nothing.
- *
- * Packing is a generator that yields after each small piece of work: whoever forwards packets at the
- * same time takes a step between two batches.
  */
 import * as abi from "../../assembly/abi.ts";
 import { addressBytes } from "../address.ts";
@@ -20,7 +17,7 @@ import type {
   NetworkVpc,
 } from "./network.ts";
 import { PrefixSets, prefixOf } from "./prefixes.ts";
-import { type HeaderTemplates, headerFlags, type ServiceHeaders } from "./proxy.ts";
+import { type HeaderTemplates, headerFields, headerFlags, type ServiceHeaders } from "./proxy.ts";
 
 /** A NAT address has 55,000 ports a destination: the upper ones, where clients' own mostly are. */
 const PORT_MIN_LIMITED = 65536 - 55_000;
@@ -28,9 +25,6 @@ const NEVER_MS = 0x7fffffff;
 const TARGET_COUNT_MAX = 10_000;
 const POOL_COUNT_MAX = 1024;
 const RULE_COUNT_MAX = 10_000;
-/** Small things done in one step. */
-const CHUNK = 256;
-const UNITS_MAX = 1000;
 const ANY_PROTOCOL_HIGH = 0xffffff;
 /** Primes; a target has a hundred entries of its ring or more, up to the largest. */
 const RING_SIZES = [1021, 4093, 16381, 65537];
@@ -60,23 +54,22 @@ export interface PackContext {
   capacityOf(name: string): number;
   /** What `make` made under this key when tables were packed before, or makes now. */
   remembered<T>(key: string, make: () => T): T;
-  /** Services of earlier tables that still have flows: their numbers and their records. */
-  leftovers(): Iterable<readonly [number: number, record: Uint8Array]>;
+  /** Services of earlier tables that may still have flows, by number: their records and headers. */
+  leftovers: ReadonlyMap<number, { record: Uint8Array; headers: HeaderTemplates | undefined }>;
   headers: ServiceHeaders;
 }
 
 /** Packs `tables` into an empty image. @throws TypeError, RangeError naming path, value and range */
-export function* packNetwork(
+export function packNetwork(
   image: NetworkImage,
   tables: NetworkTables,
   context: PackContext,
-): Generator<"pack", void, void> {
+): void {
   const packing = new Packing(image, tables, context);
-  packing.capacities();
-  yield* packing.rules();
-  yield* packing.services();
-  yield* packing.vpcs();
-  yield* image.writeDirectory();
+  packing.rules();
+  packing.services();
+  packing.vpcs();
+  image.writeDirectory();
 }
 
 /** Writes a word of a service record. */
@@ -101,10 +94,9 @@ class Packing {
     this.#prefixes = new PrefixSets(image);
   }
 
-  *rules(): Generator<"pack", void, void> {
+  rules(): void {
     for (const [name, rules] of Object.entries(this.#tables.rules ?? {})) {
       this.#rules.set(name, this.#rulesOf(`rules.${name}`, rules));
-      yield "pack";
     }
   }
 
@@ -142,35 +134,25 @@ class Packing {
     return image.addressOf(start);
   }
 
-  capacities(): void {
-    for (const [name, capacity] of Object.entries(this.#tables.capacities ?? {})) {
-      const units = wholeNumber(`capacities.${name}.units`, capacity.units ?? 1, 1, UNITS_MAX);
-      wholeNumber(`capacities.${name}.unitsMax`, capacity.unitsMax ?? units, units, UNITS_MAX);
-      oneOf(`capacities.${name}.mode`, capacity.mode ?? "report", { report: 0, drop: 1 });
-    }
-  }
-
-  *services(): Generator<"pack", void, void> {
+  services(): void {
     const image = this.#image;
     const { services } = this.#tables;
     wholeNumber("services.length", services.length, 0, abi.SERVICE_COUNT_MAX);
     for (const [at, { id }] of services.entries()) {
-      if (at % CHUNK === CHUNK - 1) yield "pack";
       if (typeof id !== "string" || id === "") throw new TypeError(`services[${at}].id: no name`);
       if (this.#services.has(id)) throw new TypeError(`services[${at}].id: ${id} is there twice`);
       this.#services.set(id, this.#context.numberOf(id));
     }
-    yield "pack";
-    const own = new Set(this.#services.values());
-    const leftovers = [...this.#context.leftovers()].filter(([number]) => !own.has(number));
-    const numbers = [...own, ...leftovers.map(([number]) => number)];
-    const count = Math.max(0, ...numbers) + 1;
+    const { leftovers } = this.#context;
+    let count = 1;
+    for (const number of this.#services.values()) count = Math.max(count, number + 1);
+    for (const number of leftovers.keys()) count = Math.max(count, number + 1);
     const place = image.take(count * abi.SERVICE_BYTES);
     image.put(abi.IMAGE_SERVICES, image.addressOf(place));
     image.put(abi.IMAGE_SERVICE_COUNT, count);
-    for (const [number, record] of leftovers) {
+    for (const [number, { record, headers }] of leftovers) {
       image.bytes.set(record, place + number * abi.SERVICE_BYTES);
-      this.#headers(place + number * abi.SERVICE_BYTES, this.#context.headers.get(number));
+      this.#headers(place + number * abi.SERVICE_BYTES, headers);
     }
     for (const [at, service] of services.entries()) {
       const number = this.#services.get(service.id) as number;
@@ -178,9 +160,8 @@ class Packing {
       this.#service(`services[${at}]`, service, record);
       const templates = this.#headersOf(`services[${at}]`, number, service);
       this.#headers(record, templates);
-      yield "pack";
     }
-    for (const [number] of leftovers) this.#compare(place + number * abi.SERVICE_BYTES);
+    for (const number of leftovers.keys()) this.#compare(place + number * abi.SERVICE_BYTES);
     image.put(abi.IMAGE_IDLE_MS_MIN, this.#idleMsMin);
     image.put(abi.IMAGE_MTU_MIN, this.#mtuMin);
   }
@@ -204,9 +185,9 @@ class Packing {
     this.#image.bytes.set(v4, place);
     this.#image.bytes.set(v6, place + v4.length);
     const address = this.#image.addressOf(place);
-    this.#image.put(record + abi.SERVICE_PP2_TEMPLATE, address);
-    this.#image.put(record + abi.SERVICE_PP2_TEMPLATE6, address + v4.length);
-    this.#image.put(record + abi.SERVICE_PP2_BYTES, v4.length | (v6.length << 16));
+    for (const [field, value] of headerFields(templates, address, address + v4.length)) {
+      this.#image.put(record + field, value);
+    }
   }
 
   /** The shortest idle timeout and the smallest MTU are what the packet path compares with first. */
@@ -339,29 +320,28 @@ class Packing {
     return this.#image.addressOf(place);
   }
 
-  *vpcs(): Generator<"pack", void, void> {
+  vpcs(): void {
     const seen = new Set<number>();
     for (const [at, vpc] of this.#tables.vpcs.entries()) {
       const path = `vpcs[${at}]`;
       wholeNumber(`${path}.vpc`, vpc.vpc, 0, 0xffff);
       if (seen.has(vpc.vpc)) throw new TypeError(`${path}.vpc: ${vpc.vpc} is there twice`);
       seen.add(vpc.vpc);
-      yield* this.#vpc(path, vpc);
+      this.#vpc(path, vpc);
     }
   }
 
-  *#vpc(path: string, vpc: NetworkVpc): Generator<"pack", void, void> {
+  #vpc(path: string, vpc: NetworkVpc): void {
     const image = this.#image;
     const record = image.take(abi.VPC_BYTES);
     image.add(abi.SPACE_VPC, vpc.vpc, 0, new Uint8Array(0), image.addressOf(record));
     const port = vpc.port ?? abi.PORT_NONE;
     if (vpc.port !== undefined) wholeNumber(`${path}.port`, port, 0, abi.PORT_COUNT_MAX - 1);
     image.put(record + abi.VPC_PORT, port);
-    yield* this.#addresses(path, vpc);
+    this.#addresses(path, vpc);
     const tables: number[] = [];
     for (const [at, routes] of (vpc.routeTables ?? []).entries()) {
       tables.push(this.#prefixes.write(this.#routes(`${path}.routeTables[${at}]`, routes)));
-      yield "pack";
     }
     image.put(record + abi.VPC_MAIN, tables[0] ?? 0);
     const subnets = (vpc.subnets ?? []).map(({ cidr, routeTable }, at) => {
@@ -386,7 +366,7 @@ class Packing {
     });
   }
 
-  *#addresses(path: string, vpc: NetworkVpc): Generator<"pack", void, void> {
+  #addresses(path: string, vpc: NetworkVpc): void {
     const keys = new Set<string>();
     const once = (place: string, key: string) => {
       if (keys.has(key)) throw new TypeError(`${place}: ${key} is there twice`);
@@ -406,7 +386,6 @@ class Packing {
         const service = this.#number(`${spot}.service`, listener.service);
         this.#image.add(abi.SPACE_LISTENER, vpc.vpc, (protocol << 16) | port, address, service);
       }
-      if (at % 64 === 63) yield "pack";
     }
   }
 
@@ -424,7 +403,7 @@ function isIpv6Text(address: unknown): boolean {
 function idleMs(path: string, seconds: number | undefined): number {
   if (seconds === undefined) return 0;
   if (seconds === 0) return NEVER_MS;
-  return wholeNumber(path, seconds, 1, 2_000_000) * 1000;
+  return wholeNumber(path, seconds, 1, abi.TIMEOUT_SECONDS_MAX) * 1000;
 }
 
 interface CheckedTarget extends RingTarget {

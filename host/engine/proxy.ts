@@ -3,15 +3,64 @@
  * engine to complete. The engine's own encoder makes them.
  */
 import * as abi from "../../assembly/abi.ts";
-import { HeaderCodec } from "../pp2/codec.ts";
+import type { HeaderCodec } from "../pp2/codec.ts";
 import type { HeaderPlacement, ProxyProtocolOptions } from "./api.ts";
 import { options as checkOptions, type OptionNames, oneOf, truth } from "./check.ts";
-import type { EngineExports } from "./module.ts";
 
 /** A header of each IP version with all addresses and ports zero. */
 export interface HeaderTemplates {
   v4: Uint8Array;
   v6: Uint8Array;
+}
+
+/** Where the CRC32C, the first TLV, stands in a template. */
+const CRC_AT = { v4: 16 + 12 + 3, v6: 16 + 36 + 3 } as const;
+
+/** What a service record says of its headers, as words by their field; 0 where it has none. */
+export function headerFields(
+  templates: HeaderTemplates | undefined,
+  address: number,
+  address6: number,
+): [field: number, value: number][] {
+  const bytes = templates ? templates.v4.length | (templates.v6.length << 16) : 0;
+  const sums = templates ? sumOf(templates, "v4") | (sumOf(templates, "v6") << 16) : 0;
+  return [
+    [abi.SERVICE_PP2_TEMPLATE, address],
+    [abi.SERVICE_PP2_TEMPLATE6, address6],
+    [abi.SERVICE_PP2_BYTES, bytes],
+    [abi.SERVICE_PP2_SUM, sums],
+  ];
+}
+
+/**
+ * Writes the SHIFT_* of a service's usage, for headers of `bytes` of IPv4: up for what arrives on the
+ * client side, else down.
+ */
+export function putShifts(view: DataView, usage: number, bytes: number): void {
+  const delta = ((bytes & 0xff) << 8) | (bytes >> 8);
+  const shifts =
+    bytes === 0
+      ? []
+      : [
+          [bytes, delta],
+          [-bytes, delta ^ 0xffff],
+        ];
+  for (const [side, [amount = 0, sum = 0]] of shifts.entries()) {
+    const at = usage + abi.USAGE_PP2_SHIFTS + side * abi.SHIFT_BYTES;
+    view.setInt16(at + abi.SHIFT_AMOUNT, amount, true);
+    view.setUint16(at + abi.SHIFT_DELTA, sum, true);
+  }
+}
+
+/** One's complement sum of a template's words as a little-endian machine loads them (RFC 1071). */
+function sumOf(templates: HeaderTemplates, family: "v4" | "v6"): number {
+  const template = templates[family];
+  let sum = 0;
+  for (let at = 0; at < template.length; at++) {
+    const isCrc = at >= CRC_AT[family] && at < CRC_AT[family] + 4;
+    if (!isCrc) sum += (template[at] ?? 0) << ((at & 1) << 3);
+  }
+  return sum === 0 ? 0 : ((sum - 1) % 0xffff) + 1;
 }
 
 /** @throws TypeError or RangeError naming the option under `proxyProtocol` */
@@ -37,8 +86,9 @@ export class ServiceHeaders {
   readonly #make: TemplateMaker;
   readonly #templates = new Map<number, HeaderTemplates>();
 
-  constructor(exports: EngineExports, room: number) {
-    this.#make = templateMaker(exports, room);
+  /** For engines that have room for headers as `room` (CONFIG_PP2_*) says. */
+  constructor(codec: HeaderCodec, room: number) {
+    this.#make = templateMaker(codec, room);
   }
 
   /** @throws TypeError or RangeError naming the option, and before anything has changed */
@@ -82,14 +132,12 @@ export function headerFlags(options: ProxyProtocolOptions | undefined): number {
   );
 }
 
-/** Makes templates for an engine that has room for headers as `room` (CONFIG_PP2_*) says. */
-function templateMaker(exports: EngineExports, room: number): TemplateMaker {
+function templateMaker(codec: HeaderCodec, room: number): TemplateMaker {
   return ({ vpce, tlvs, padTo, udp }) => {
     if (room === 0) throw new RangeError("proxyProtocol: the engine was made without room for it");
     if (udp && (room & abi.CONFIG_PP2_UDP) === 0) {
       throw new RangeError('proxyProtocol.udp: the engine was made without proxyProtocol "udp"');
     }
-    const codec = new HeaderCodec(exports);
     const [v4, v6] = ["0.0.0.0", "::"].map((address) => {
       const end = { address, port: 0 };
       try {

@@ -1,9 +1,11 @@
 /** Reads flow records and usage blocks (FLOW_*, KEY_*, USAGE_* of abi.ts) into plain objects. */
 import * as abi from "../../assembly/abi.ts";
 import { addressText } from "../address.ts";
-import type { Blocked, Endpoint, Flow, Usage } from "./api.ts";
+import type { Blocked, Counters, EmitName, Endpoint, Flow, Usage, VerdictName } from "./api.ts";
+import { EMIT_NAMES, VERDICT_NAMES } from "./names.ts";
 
-const STATES: readonly Flow["state"][] = [
+/** Names of states by FLOW_STATE_* value. */
+export const STATES: readonly Flow["state"][] = [
   "half-open",
   "established",
   "fin-client",
@@ -63,6 +65,40 @@ export function readFlow(view: DataView, handle: number, record: number): Flow {
     lastSeenMs: view.getUint32(record + abi.FLOW_LAST_SEEN_MS, true),
     madeBy: view.getUint16(record + abi.FLOW_SERVICE, true),
   };
+}
+
+/** The counters at `base`, copied. */
+export function readCounters(view: DataView, base: number): Counters {
+  const read = (field: number) => Number(view.getBigUint64(base + field, true));
+  const verdicts = {} as Record<VerdictName, number>;
+  for (const [value, name] of VERDICT_NAMES.entries()) {
+    verdicts[name] = read(abi.COUNTER_VERDICTS + value * 8);
+  }
+  const flows = {
+    created: read(abi.COUNTER_FLOWS_CREATED),
+    expired: read(abi.COUNTER_FLOWS_EXPIRED),
+    reopened: read(abi.COUNTER_FLOWS_REOPENED),
+    active: read(abi.COUNTER_FLOWS_ACTIVE),
+    activeMax: read(abi.COUNTER_FLOWS_ACTIVE_MAX),
+    spilled: read(abi.COUNTER_FLOWS_SPILLED),
+    tcp: read(abi.COUNTER_FLOWS_TCP),
+    udp: read(abi.COUNTER_FLOWS_UDP),
+    icmp: read(abi.COUNTER_FLOWS_ICMP),
+    other: read(abi.COUNTER_FLOWS_OTHER),
+  };
+  const emitted = {} as Record<EmitName, number>;
+  for (const [kind, name] of EMIT_NAMES.entries()) {
+    emitted[name] = read(abi.COUNTER_EMITTED + kind * 8);
+  }
+  const proxyProtocol = {
+    repeated: read(abi.COUNTER_PP2_REPEATED),
+    clamped: read(abi.COUNTER_PP2_CLAMPED),
+    adopted: read(abi.COUNTER_PP2_ADOPTED),
+    cut: read(abi.COUNTER_PP2_CUT),
+    datagrams: read(abi.COUNTER_PP2_DATAGRAMS),
+  };
+  const unreachable = read(abi.COUNTER_UNREACHABLE);
+  return { verdicts, flows, emitted, proxyProtocol, unreachable };
 }
 
 /** The usage block at `base`, copied. */

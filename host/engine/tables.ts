@@ -17,7 +17,13 @@ import {
   truth,
   wholeNumber,
 } from "./check.ts";
-import { type HeaderTemplates, headerFlags, type ServiceHeaders } from "./proxy.ts";
+import {
+  type HeaderTemplates,
+  headerFields,
+  headerFlags,
+  putShifts,
+  type ServiceHeaders,
+} from "./proxy.ts";
 
 const WEIGHT_MAX = 999;
 const POOL_COUNT_MAX = 1024;
@@ -67,6 +73,7 @@ function named(option: string, text: string): Uint8Array {
 export class ServiceTables {
   readonly #view: DataView<ArrayBuffer>;
   readonly #services: number;
+  readonly #usage: number;
   readonly #region: Region;
   readonly #headers: ServiceHeaders;
   /** Pieces in use by service. */
@@ -75,11 +82,13 @@ export class ServiceTables {
   constructor(
     view: DataView<ArrayBuffer>,
     services: number,
+    usage: number,
     region: Region,
     headers: ServiceHeaders,
   ) {
     this.#view = view;
     this.#services = services;
+    this.#usage = usage;
     this.#region = region;
     this.#headers = headers;
   }
@@ -130,10 +139,9 @@ export class ServiceTables {
     put(abi.SERVICE_TARGETS6, list6);
     put(abi.SERVICE_TARGET6_COUNT, ring6 === 0 ? 0 : v6.targets.length);
     put(abi.SERVICE_LISTENER_BITS, listenerBits);
-    put(abi.SERVICE_PP2_TEMPLATE, writer.bytes(templates?.v4));
-    put(abi.SERVICE_PP2_TEMPLATE6, writer.bytes(templates?.v6));
-    const [bytes, bytes6] = [templates?.v4.length ?? 0, templates?.v6.length ?? 0];
-    put(abi.SERVICE_PP2_BYTES, bytes | (bytes6 << 16));
+    const [address, address6] = [writer.bytes(templates?.v4), writer.bytes(templates?.v6)];
+    for (const [field, value] of headerFields(templates, address, address6)) put(field, value);
+    putShifts(this.#view, this.#usage + index * abi.USAGE_BYTES, templates?.v4.length ?? 0);
   }
 
   /** Finds room for a service's tables, its old piece being free again. */

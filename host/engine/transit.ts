@@ -7,6 +7,7 @@
  */
 import * as abi from "../../assembly/abi.ts";
 import { addressBytes } from "../address.ts";
+import { readTuple } from "./decision.ts";
 import type { Engine } from "./engine.ts";
 
 /** Room for a header that is not there, a virtio_net_hdr, 65,535 bytes and the read's slack. */
@@ -21,6 +22,20 @@ export const READ_BYTES_MAX = abi.VNET_BYTES + 65_535;
 const WORDS = abi.FRAME_BYTES / 4;
 const DEPARTURE_WORDS = abi.DEPARTURE_BYTES / 4;
 
+/** A frame that has not been decided yet, as it came. */
+export interface HeldFrame {
+  /** A copy, with its virtio_net_hdr. */
+  frame: Uint8Array;
+  timeMs: number;
+  port: number;
+  /** The flow that the engine has proposed for it, or 0. */
+  flow: number;
+  /** The tuple that it carries, where there is no proposal. */
+  tuple: Uint8Array | undefined;
+  /** How often it has run before. */
+  tries: number;
+}
+
 export class Transit {
   readonly #engine: Engine;
   readonly #descriptors: Uint32Array;
@@ -31,6 +46,8 @@ export class Transit {
   #count = 0;
   #bytes = 0;
   #departureCount = 0;
+  /** Runs of frames of the batch that were held before. */
+  #tries: number[] = [];
 
   /** @throws RangeError when the engine's arena is smaller than TRANSIT_BYTES */
   constructor(engine: Engine) {
@@ -71,12 +88,39 @@ export class Transit {
     const length = bytes - abi.VNET_BYTES;
     descriptors[at] = this.nextAddress + abi.VNET_BYTES;
     descriptors[at + 1] = length;
-    descriptors[at + 2] = timeMs;
+    descriptors[at + 2] = this.#engine.clock.at(timeMs);
     descriptors[at + 3] = port;
     descriptors[at + 6] = 0;
     descriptors[at + 7] = length;
     this.#count++;
     this.#bytes += length;
+  }
+
+  /** Takes a frame that was held once more. */
+  takeHeld({ frame, port, timeMs, tries }: HeldFrame): void {
+    this.#tries[this.#count] = tries;
+    this.#engine.bytes.set(frame, this.nextAddress);
+    this.take(frame.length, port, timeMs);
+  }
+
+  /** Frames of the last batch, of `count` frames, that wait for a decision; to be asked once. */
+  held(count: number): HeldFrame[] {
+    const held: HeldFrame[] = [];
+    for (let index = 0; index < count; index++) {
+      const [address = 0, length = 0, timeMs = 0, ports = 0, verdict = 0, flow = 0] =
+        this.#descriptors.subarray(index * WORDS, index * WORDS + 6);
+      if ((verdict & 0xffff) !== abi.VERDICT_HOLD_UNDECIDED) continue;
+      held.push({
+        frame: this.#engine.bytes.slice(address - abi.VNET_BYTES, address + length),
+        timeMs,
+        port: ports & 0xffff,
+        flow,
+        tuple: flow === 0 ? readTuple(this.#engine, index) : undefined,
+        tries: this.#tries[index] ?? 0,
+      });
+    }
+    this.#tries = [];
+    return held;
   }
 
   /** Runs the batch; returns how many departures there are. @throws as Engine.process does */

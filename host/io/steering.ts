@@ -20,6 +20,8 @@ const SHARD_MASK = 63;
  * would send all of them to one worker, the next one takes turns.
  */
 const PARITY_BITS = 1;
+/** Numbers that `BUCKET` can leave. */
+export const BUCKET_COUNT = (SHARD_MASK + 1) >> PARITY_BITS;
 
 const PROTOCOL_ICMP = 1;
 const PROTOCOL_TCP = 6;
@@ -27,36 +29,41 @@ const PROTOCOL_UDP = 17;
 const PROTOCOL_ICMPV6 = 58;
 
 // Operation codes (Linux, Documentation/bpf/standardization/instruction-set.rst).
-const LOAD_BYTE = 0x30; //           r0 = packet[imm], relative to r6's packet
+export const LOAD_BYTE = 0x30; //           r0 = packet[imm], relative to r6's packet
 const LOAD_HALF = 0x28;
 const LOAD_BYTE_AT = 0x50; //        r0 = packet[source + imm]
 const LOAD_HALF_AT = 0x48;
-const MOVE = 0xbf; //                dst = src
-const MOVE_IMMEDIATE = 0xb7;
-const ADD = 0x0f;
-const ADD_IMMEDIATE = 0x07;
-const AND_IMMEDIATE = 0x57;
+export const MOVE = 0xbf; //                dst = src
+export const MOVE_IMMEDIATE = 0xb7;
+export const ADD = 0x0f;
+export const ADD_IMMEDIATE = 0x07;
+export const AND_IMMEDIATE = 0x57;
 const SHIFT_LEFT = 0x67;
-const SHIFT_RIGHT = 0x77;
+export const SHIFT_RIGHT = 0x77;
 const XOR = 0xaf;
-const JUMP = 0x05;
-const JUMP_IF_EQUAL = 0x15;
-const JUMP_UNLESS_EQUAL = 0x55;
+export const JUMP = 0x05;
+export const JUMP_IF_EQUAL = 0x15;
+export const JUMP_UNLESS_EQUAL = 0x55;
 const JUMP_IF_ABOVE = 0x25;
-const EXIT = 0x95;
+export const EXIT = 0x95;
 
 /** An instruction; a jump names its label. */
-interface Instruction {
+export interface Instruction {
   code: number;
   to?: number;
   from?: number;
   value?: number;
+  /** Where a load or a store finds its word, from the register that it names. */
+  offset?: number;
   label?: string;
 }
-type Line = Instruction | string;
+export type Line = Instruction | string;
 
-// Registers: 0 what was loaded, 7 protocol, 8 offset of the transport header, 9 a port.
-const PROGRAM: readonly Line[] = [
+/**
+ * Leaves the packet's bucket in register 0 and goes on at the end.
+ * Registers: 0 what was loaded, 6 the packet, 7 protocol, 8 offset of the transport header, 9 a port.
+ */
+export const BUCKET: readonly Line[] = [
   { code: MOVE, to: 6, from: 1 },
   { code: LOAD_BYTE, value: 0 },
   { code: MOVE, to: 7, from: 0 },
@@ -106,11 +113,13 @@ const PROGRAM: readonly Line[] = [
   { code: XOR, to: 0, from: 9 },
   { code: AND_IMMEDIATE, to: 0, value: SHARD_MASK },
   { code: SHIFT_RIGHT, to: 0, value: PARITY_BITS },
-  { code: EXIT },
+  { code: JUMP, label: "bucket" },
   "none",
   { code: MOVE_IMMEDIATE, to: 0, value: 0 },
-  { code: EXIT },
+  "bucket",
 ];
+
+const PROGRAM: readonly Line[] = [...BUCKET, { code: EXIT }];
 
 /** Lines with labels to instructions of eight bytes. */
 export function assembled(lines: readonly Line[]): Uint8Array {
@@ -122,22 +131,23 @@ export function assembled(lines: readonly Line[]): Uint8Array {
   }
   const bytes = new Uint8Array(instructions.length * 8);
   const view = new DataView(bytes.buffer);
-  for (const [index, { code, to = 0, from = 0, value = 0, label }] of instructions.entries()) {
+  for (const [index, instruction] of instructions.entries()) {
+    const { code, to = 0, from = 0, value = 0, offset = 0, label } = instruction;
     const place = label === undefined ? index + 1 : places.get(label);
     if (place === undefined) throw new Error(`steering: there is no label ${label}`);
     view.setUint8(index * 8, code);
     view.setUint8(index * 8 + 1, to | (from << 4));
-    view.setInt16(index * 8 + 2, place - index - 1, true);
+    view.setInt16(index * 8 + 2, offset + place - index - 1, true);
     view.setInt32(index * 8 + 4, value, true);
   }
   return bytes;
 }
 
-/** Loads the program into the kernel; returns its descriptor. @throws FlowplaneError */
-export function loadSteering(system: Syscalls): number {
-  const program = system.loadProgram(PROGRAM_TYPE_SOCKET_FILTER, assembled(PROGRAM));
+/** Loads a program into the kernel; returns its descriptor. @throws FlowplaneError */
+export function loadSteering(system: Syscalls, lines: readonly Line[] = PROGRAM): number {
+  const program = system.loadProgram(PROGRAM_TYPE_SOCKET_FILTER, assembled(lines));
   if (program >= 0) return program;
-  throw new FlowplaneError(`workers: the kernel refuses the steering program (error ${-program})`);
+  throw new FlowplaneError(`steering: the kernel refuses the program (error ${-program})`);
 }
 
 /** Gives devices the program. @throws FlowplaneError naming the device that refuses it */

@@ -51,6 +51,12 @@ export interface Syscalls {
   setns(fd: number, kind: number): number;
   /** bpf(2): loads a program of the given instructions; returns its descriptor. */
   loadProgram(type: number, instructions: Uint8Array): number;
+  /** bpf(2): makes a map of `entries` entries at most; returns its descriptor. */
+  createMap(type: number, keyBytes: number, valueBytes: number, entries: number): number;
+  /** bpf(2): sets an entry of a map. */
+  setEntry(map: number, key: Uint8Array, value: Uint8Array): number;
+  /** bpf(2): takes an entry out of a map. */
+  removeEntry(map: number, key: Uint8Array): number;
   window(memory: Uint8Array): Window;
 }
 
@@ -64,6 +70,9 @@ interface Koffi {
 const EFD_NONBLOCK = O_NONBLOCK;
 /** Numbers of bpf(2), which the C library has no function for. */
 const BPF_NUMBERS: Readonly<Record<string, number>> = { x64: 321, arm64: 280, riscv64: 280 };
+const BPF_MAP_CREATE = 0;
+const BPF_MAP_UPDATE_ELEM = 2;
+const BPF_MAP_DELETE_ELEM = 3;
 const BPF_PROG_LOAD = 5;
 const PR_SET_TIMERSLACK = 29;
 
@@ -101,6 +110,12 @@ function bind(koffi: Koffi): Syscalls {
   const setns = libc.func("int setns(int fd, int kind)");
   const syscall = libc.func("int64_t syscall(int64_t n, int64_t a, uintptr_t b, int64_t c)");
   const result = (value: number) => (value < 0 ? -koffi.errno() : value);
+  const addressOf = (view: Uint8Array) => koffi.address(view);
+  const bpf = (command: number, attributes: Uint8Array) => {
+    const number = BPF_NUMBERS[process.arch];
+    if (number === undefined) return -EINVAL;
+    return result(syscall(number, command, addressOf(attributes), attributes.length));
+  };
   return {
     open: (path, flags) => result(open(path, flags)),
     close: (fd) => result(close(fd)),
@@ -111,12 +126,12 @@ function bind(koffi: Koffi): Syscalls {
     setTimerSlack: (nanos) => result(prctl(PR_SET_TIMERSLACK, nanos)),
     eventfd: () => result(eventfd(0, EFD_NONBLOCK | O_CLOEXEC)),
     setns: (fd, kind) => result(setns(fd, kind)),
-    loadProgram(type, instructions) {
-      const number = BPF_NUMBERS[process.arch];
-      if (number === undefined) return -EINVAL;
-      const attributes = programAttributes(type, instructions, (view) => koffi.address(view));
-      return result(syscall(number, BPF_PROG_LOAD, koffi.address(attributes), attributes.length));
-    },
+    loadProgram: (type, instructions) =>
+      bpf(BPF_PROG_LOAD, programAttributes(type, instructions, addressOf)),
+    createMap: (...numbers) => bpf(BPF_MAP_CREATE, mapAttributes(numbers)),
+    setEntry: (map, key, value) =>
+      bpf(BPF_MAP_UPDATE_ELEM, entryAttributes(map, addressOf(key), addressOf(value))),
+    removeEntry: (map, key) => bpf(BPF_MAP_DELETE_ELEM, entryAttributes(map, addressOf(key), 0)),
     window(memory) {
       const base = Number(koffi.address(memory));
       // Holds on to the memory for as long as anybody can reach it through the window.
@@ -152,5 +167,22 @@ function programAttributes(
   view.setUint32(4, instructions.length / 8, true);
   view.setBigUint64(8, BigInt(addressOf(instructions)), true);
   view.setBigUint64(16, BigInt(addressOf(LICENSE)), true);
+  return attributes;
+}
+
+/** The same for BPF_MAP_CREATE: type, bytes of a key, bytes of a value, most entries. */
+function mapAttributes(numbers: readonly number[]): Uint8Array {
+  const attributes = new Uint8Array(128);
+  attributes.set(new Uint8Array(Uint32Array.from(numbers).buffer));
+  return attributes;
+}
+
+/** The same for BPF_MAP_*_ELEM. */
+function entryAttributes(map: number, key: bigint | number, value: bigint | number): Uint8Array {
+  const attributes = new Uint8Array(128);
+  const view = new DataView(attributes.buffer);
+  view.setUint32(0, map, true);
+  view.setBigUint64(8, BigInt(key), true);
+  view.setBigUint64(16, BigInt(value), true);
   return attributes;
 }

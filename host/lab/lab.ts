@@ -18,9 +18,10 @@ import {
 import { steerAll } from "../io/steering.ts";
 import { loadSyscalls, type Syscalls } from "../io/syscalls.ts";
 import { type Offload, openTun } from "../io/tun.ts";
+import { Fleet } from "./fleet.ts";
 import type { LoopDevice } from "./loop.ts";
 import type { LabPlan } from "./plan.ts";
-import { DataPlane } from "./plane.ts";
+import { DataPlane, type Plane, type PlaneStart } from "./plane.ts";
 import {
   claimState,
   isRunning,
@@ -37,7 +38,7 @@ const DEVICE = "fp0";
 
 export interface Lab {
   plan: LabPlan;
-  plane: DataPlane;
+  plane: Plane;
   /** What the devices were granted. */
   offload: Offload;
   state: LabState;
@@ -100,12 +101,13 @@ async function make(
   state: LabState,
   stateFolder: string,
 ): Promise<Lab> {
-  const queues: LoopDevice[][] = Array.from({ length: plan.workers }, () => []);
+  const queueCount = plan.nodes?.count ?? plan.workers;
+  const queues: LoopDevice[][] = Array.from({ length: queueCount }, () => []);
   const close = () => {
     for (const { fd } of queues.flat()) system.close(fd);
     for (const queue of queues) queue.length = 0;
   };
-  let plane: DataPlane | undefined;
+  let plane: Plane | undefined;
   try {
     await Promise.all(plan.hosts.map(({ namespace }) => addNamespace(namespace)));
     const offload = openDevices(plan, system, queues);
@@ -130,7 +132,7 @@ async function make(
   }
 }
 
-/** Opens every host's device, one queue for each worker; returns what all of them were granted. */
+/** Opens every host's device, one queue for each worker or node; returns what all of them were granted. */
 function openDevices(plan: LabPlan, system: Syscalls, queues: LoopDevice[][]): Offload {
   let offload = plan.offload;
   for (const { namespace, port } of plan.hosts) {
@@ -145,18 +147,18 @@ function openDevices(plan: LabPlan, system: Syscalls, queues: LoopDevice[][]): O
       queue.push({ name: `${namespace}/${DEVICE}`, fd: tun.fd, port });
     }
   }
-  if (queues.length > 1) steerAll(system, queues[0] ?? []);
+  if (plan.workers > 1) steerAll(system, queues[0] ?? []);
   return offload;
 }
 
-function startPlane(plan: LabPlan, queues: LoopDevice[][], offload: Offload): Promise<DataPlane> {
+function startPlane(plan: LabPlan, queues: LoopDevice[][], offload: Offload): Promise<Plane> {
   if (plan.captureFile !== undefined) {
     beginCapture(plan.captureFile, queues[0]?.map(({ name }) => name) ?? []);
   }
   const addresses = plan.hosts.flatMap(({ port, addresses: own }, device) =>
     own.map((address) => ({ port, address, device })),
   );
-  return DataPlane.start({
+  const options: PlaneStart = {
     queues,
     originMs: Date.now() - 1000,
     flowCountMax: plan.flowCountMax,
@@ -172,7 +174,15 @@ function startPlane(plan: LabPlan, queues: LoopDevice[][], offload: Offload): Pr
     spinMs: plan.spinMs,
     busyPollMs: plan.busyPollMs,
     captureFile: plan.captureFile,
+  };
+  if (plan.nodes === undefined) return DataPlane.start(options);
+  const { perResource, redis } = plan.nodes;
+  const places = plan.hosts.map(({ port, addresses: own }) => {
+    return { vpc: plan.ports[port]?.vpc ?? 0, addresses: own };
   });
+  // Decisions of an earlier lab of this name are of no use: its clock was another.
+  const prefix = `flowplane:${plan.name}:${options.originMs}:`;
+  return Fleet.start({ ...options, perResource, redis: redis && { prefix, ...redis }, places });
 }
 
 /** Removes what a killed lab of this name has left. @throws FlowplaneError when it is up */

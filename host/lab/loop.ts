@@ -8,7 +8,7 @@
  * always be stopped, and an idle lab costs one wake-up a second.
  * What it does between two looks stands in pace.ts.
  */
-import { READ_BYTES_MAX, type Transit } from "../engine/transit.ts";
+import { type HeldFrame, READ_BYTES_MAX, type Transit } from "../engine/transit.ts";
 import { EAGAIN, EINTR, POLLIN, type Syscalls, type Window } from "../io/syscalls.ts";
 import type { Pace, Pause } from "./pace.ts";
 
@@ -58,6 +58,8 @@ export interface LoopOptions {
   onWake: () => void;
   /** Called when a device has gone away. */
   onGone: (device: LoopDevice) => void;
+  /** Called after a batch of `count` frames, whose descriptors are as the engine left them. */
+  onBatch?: (count: number) => void;
   pace: Pace;
 }
 
@@ -112,10 +114,25 @@ export class Loop {
       this.#readAll(Math.floor(nowMs));
       const { count, bytes } = transit;
       if (count === 0) continue;
-      this.#writeAll(transit.process());
-      this.tap?.flush();
+      this.#pass(count);
       pause = pace.after(nowMs, clock(), count, bytes);
     }
+  }
+
+  /** Runs frames that were held, as batches of their own; to be called from `onWake`. */
+  rerun(frames: readonly HeldFrame[]): void {
+    const { transit } = this.#options;
+    for (const [index, frame] of frames.entries()) {
+      transit.takeHeld(frame);
+      if (transit.isFull || index === frames.length - 1) this.#pass(transit.count);
+    }
+  }
+
+  /** Lets the batch through the engine and writes what leaves. */
+  #pass(count: number): void {
+    this.#writeAll(this.#options.transit.process());
+    this.tap?.flush();
+    this.#options.onBatch?.(count);
   }
 
   /** Events that poll returned for an entry of the set. */

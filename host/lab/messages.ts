@@ -3,11 +3,14 @@
  * and has no event loop: it takes requests between batches, when the eventfd has woken it. So what a
  * request changes takes effect between two batches, at once.
  */
-import type { Counters, Flow, PortOptions, ServiceOptions, Usage } from "../engine/api.ts";
+import type { Counters, Flow, PortOptions, Region, ServiceOptions, Usage } from "../engine/api.ts";
+import type { DecidedFlow } from "../engine/decision.ts";
 import type { NetworkTables } from "../engine/network.ts";
+import type { PackedTables } from "../engine/packer.ts";
+import type { Answers, NodeCounters, Questions } from "../nodes/undecided.ts";
 import type { DeviceCounts, LoopDevice } from "./loop.ts";
 
-/** What a worker can be asked; each method answers with its result. */
+/** What a plane can be asked for each of its workers; each method answers with its result. */
 export interface WorkerApi {
   setService(service: number, options: ServiceOptions): void;
   setPort(port: number, options: PortOptions): void;
@@ -28,14 +31,35 @@ export interface WorkerApi {
   flows(most: number): { flows: Flow[]; total: number };
   /** Time that the worker's thread has spent, in microseconds. */
   cpu(): { userMicros: number; systemMicros: number };
+  /** What was found out about the frames that wait; nothing when nobody could be asked. */
+  answer(answers: Answers | undefined): void;
+  /** What became of frames that had to wait; nothing where flows begin without asking. */
+  decisions(): NodeCounters | undefined;
+  /** Some of the decided flows, and the handle to go on behind; see `decidedAfter`. */
+  decided(after: number): { flows: DecidedFlow[]; last: number };
+  /** Ends those of the flows that are still the same. */
+  end(flows: readonly DecidedFlow[]): void;
   stop(): void;
 }
 
 export type Method = keyof WorkerApi;
 
+/** What has to do with tables, by names: the main thread packs them, and knows the numbers. */
+export type NamedMethod = "setTables" | "terminate" | "usages" | "serviceNumbers";
+
+/** What the thread of a worker takes. */
+export interface ThreadApi extends Omit<WorkerApi, NamedMethod> {
+  loadTables(packed: PackedTables): void;
+  terminate(flows: { service?: number; address?: string; port?: number }): number;
+  /** In the order of the services. */
+  usages(services: number[]): Usage[];
+  /** Those of some services that have flows. */
+  living(services: number[]): number[];
+}
+
 export interface Request {
   id: number;
-  method: Method;
+  method: keyof ThreadApi;
   words: unknown[];
 }
 
@@ -43,9 +67,10 @@ export interface Request {
 export type Message =
   | { id: number; value: unknown }
   | { id: number; error: string }
-  | { id: 0; event: "ready" }
+  | { id: 0; event: "ready"; network: Region }
   | { id: 0; event: "gone"; device: string }
-  | { id: 0; event: "capture-ended"; reason: string };
+  | { id: 0; event: "capture-ended"; reason: string }
+  | { id: 0; event: "ask"; questions: Questions; nowMs: number };
 
 /** What a worker starts with. */
 export interface WorkerStart {
@@ -67,6 +92,8 @@ export interface WorkerStart {
   merges: boolean;
   spinMs: number;
   busyPollMs: number;
+  /** Frames that may wait until their flow is decided; undefined: flows begin without asking. */
+  undecidedMax?: number | undefined;
   /** pcapng that everything is written to, begun already. */
   captureFile: string | undefined;
 }

@@ -16,7 +16,7 @@ import type { NetworkConfig } from "../config/schema.ts";
 import { Directory } from "../control/directory.ts";
 import { proxyProtocolOf } from "../control/settings.ts";
 import { ConfigError } from "../errors.ts";
-import { type HostPlan, type LabPlan, PLAN_DEFAULTS } from "./plan.ts";
+import { type HostPlan, type LabPlan, type NodesPlan, PLAN_DEFAULTS } from "./plan.ts";
 
 /** A machine and what it is called without the lab's prefix. */
 export interface LabHost extends HostPlan {
@@ -74,6 +74,7 @@ export function planOf(config: NetworkConfig): NetworkPlan {
     // Every datagram gets a PROXY header of its own, so none may come as part of a super-packet.
     offload: proxyProtocol === "udp" && lab.offload === "udp" ? "tcp" : lab.offload,
     workers: lab.workers,
+    ...(lab.nodes && { nodes: nodesOf(lab.nodes) }),
     busyPollMs: lab.busy_poll_ms,
     flowCountMax: config.flow_table?.ipv4_flows ?? PLAN_DEFAULTS.flowCountMax,
     flow6CountMax: config.flow_table?.ipv6_flows ?? PLAN_DEFAULTS.flow6CountMax,
@@ -84,6 +85,20 @@ export function planOf(config: NetworkConfig): NetworkPlan {
       namespace: host.namespace,
       resolver,
     })),
+  };
+}
+
+function nodesOf({ count, per_resource, redis }: NonNullable<LabConfig["nodes"]>): NodesPlan {
+  const nodes = { count, perResource: per_resource ?? count };
+  if (redis === undefined) return nodes;
+  const { servers, is_cluster: isCluster, password } = redis;
+  return {
+    ...nodes,
+    redis: {
+      servers,
+      ...(isCluster !== undefined && { isCluster }),
+      ...(password !== undefined && { password }),
+    },
   };
 }
 

@@ -5,6 +5,7 @@
  */
 import type { PortOptions, ServiceOptions, Timeouts } from "../engine/api.ts";
 import type { Offload } from "../io/tun.ts";
+import type { RedisStoreOptions } from "../nodes/redis-store.ts";
 
 export interface HostPlan {
   /** The namespace's name. */
@@ -27,6 +28,8 @@ export interface LabPlan {
   /** Datagrams of one flow may leave as one super-packet; needs the offload "udp". */
   mergesDatagrams: boolean;
   workers: number;
+  /** Processes that carry the lab's packets together; default: this process alone. */
+  nodes?: NodesPlan;
   /** Workers stay awake that long after a packet while traffic is sparse. */
   spinMs: number;
   /** Workers stay awake that long after a packet in any case. */
@@ -41,6 +44,15 @@ export interface LabPlan {
   proxyProtocol: boolean | "udp";
   /** Idle timeouts that differ from the engine's own, in seconds. */
   timeouts: Partial<Timeouts>;
+}
+
+export interface NodesPlan {
+  /** 2 to 64; `workers` is 1 then. */
+  count: number;
+  /** Nodes of each resource. */
+  perResource: number;
+  /** Servers that keep the decisions; default: the lab's own process. */
+  redis?: RedisStoreOptions;
 }
 
 /** What a lab has unless it is told otherwise. */

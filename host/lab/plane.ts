@@ -3,21 +3,63 @@
  * its own. Requests go to the workers as messages (messages.ts) and are answered between batches.
  */
 import { MessageChannel, type MessagePort, Worker } from "node:worker_threads";
+import type { Region } from "../engine/api.ts";
+import { createTablePacker } from "../engine/packer.ts";
 import { FlowplaneError } from "../errors.ts";
 import { loadSyscalls, type Syscalls, type Window } from "../io/syscalls.ts";
-import type { Message, Method, Request, WorkerApi, WorkerStart } from "./messages.ts";
+import type { Answers, Questions } from "../nodes/undecided.ts";
+import type {
+  Message,
+  Method,
+  NamedMethod,
+  Request,
+  ThreadApi,
+  WorkerApi,
+  WorkerStart,
+} from "./messages.ts";
+import { type AskThreads, Naming } from "./naming.ts";
 
 const START_MS_MAX = 30_000;
 const STOP_MS_MAX = 5000;
 
-type Result<M extends Method> = ReturnType<WorkerApi[M]>;
+export type Result<M extends Method> = ReturnType<WorkerApi[M]>;
 
 interface Waiting {
   resolve(value: unknown): void;
   reject(error: Error): void;
 }
 
-type PlaneEvent = Extract<Message, { event: "gone" | "capture-ended" }>;
+type PlaneEvent = Extract<Message, { id: 0 }>;
+
+export interface NodeState {
+  node: number;
+  /** 0 while it is down. */
+  pid: number;
+  isUp: boolean;
+  /** How often it has been started anew. */
+  restarts: number;
+  /** Names of the resources that it serves. */
+  resources: string[];
+}
+
+/** What moves a lab's packets, as whoever directs it sees it. */
+export interface Plane {
+  readonly workerCount: number;
+  /** Processes that share the work; none where this one does it all. */
+  readonly nodes: readonly NodeState[];
+  /** Called when a node has come up or has gone down. */
+  onNode: (node: NodeState) => void;
+  /** Called with the name of a device that has gone away. */
+  onGone: (device: string) => void;
+  /** Called when a capture could not be written any further; the lab goes on. */
+  onCaptureEnded: (reason: string) => void;
+  /** Asks all workers; answers in their order. */
+  all<M extends Method>(method: M, ...words: Parameters<WorkerApi[M]>): Promise<Result<M>[]>;
+  /** Stops all workers after their batch, and ends those by force that do not. */
+  stop(): Promise<void>;
+  /** Resolves when packets are moved no longer although nobody has stopped it, with the reason. */
+  readonly failed: Promise<Error>;
+}
 
 /** One worker. */
 class PlaneWorker {
@@ -25,7 +67,8 @@ class PlaneWorker {
   readonly #port: MessagePort;
   readonly #wake: () => void;
   readonly #waiting = new Map<number, Waiting>();
-  readonly ready: Promise<void>;
+  /** The network region of its engine, once it runs. */
+  readonly ready: Promise<Region>;
   readonly ended: Promise<void>;
   #nextId = 1;
   #failure: Error | undefined;
@@ -42,7 +85,7 @@ class PlaneWorker {
       // What the process was started with (--eval, --input-type) is not for its workers.
       execArgv: [],
     });
-    const ready = Promise.withResolvers<void>();
+    const ready = Promise.withResolvers<Region>();
     const ended = Promise.withResolvers<void>();
     this.ready = ready.promise;
     this.ended = ended.promise;
@@ -50,7 +93,7 @@ class PlaneWorker {
     port1.on("message", (message: Message) => {
       if (message.id !== 0) this.#settle(message as Exclude<Message, { id: 0; event: unknown }>);
       else if (!("event" in message)) return;
-      else if (message.event === "ready") ready.resolve();
+      else if (message.event === "ready") ready.resolve(message.network);
       else happened(message);
     });
     this.#thread.on("error", (error: Error) => {
@@ -72,10 +115,13 @@ class PlaneWorker {
     return this.#failure;
   }
 
-  call<M extends Method>(method: M, words: Parameters<WorkerApi[M]>): Promise<Result<M>> {
+  call<M extends keyof ThreadApi>(
+    method: M,
+    words: Parameters<ThreadApi[M]>,
+  ): Promise<ReturnType<ThreadApi[M]>> {
     if (this.#failure) return Promise.reject(this.#failure);
     const id = this.#nextId++;
-    const { promise, resolve, reject } = Promise.withResolvers<Result<M>>();
+    const { promise, resolve, reject } = Promise.withResolvers<ReturnType<ThreadApi[M]>>();
     this.#waiting.set(id, { resolve: resolve as (value: unknown) => void, reject });
     this.#port.postMessage({ id, method, words } satisfies Request);
     this.#wake();
@@ -99,15 +145,19 @@ export type PlaneStart = Omit<WorkerStart, "index" | "wakeFd" | "devices"> & {
   queues: WorkerStart["devices"][];
 };
 
-export class DataPlane {
+export class DataPlane implements Plane {
   readonly #system: Syscalls;
   readonly #workers: PlaneWorker[] = [];
   readonly #wakeFds: number[] = [];
   readonly #one: Window;
-  /** Called with the name of a device that has gone away. */
+  #naming: Naming | undefined;
+  readonly nodes = [];
+  onNode: (node: NodeState) => void = () => undefined;
   onGone: (device: string) => void = () => undefined;
-  /** Called when a capture could not be written any further; the lab goes on. */
   onCaptureEnded: (reason: string) => void = () => undefined;
+  /** Answers what a worker asks about frames that wait; nothing when nobody can be asked. */
+  onAsk: (questions: Questions, nowMs: number) => Promise<Answers | undefined> = async () =>
+    undefined;
 
   private constructor(system: Syscalls) {
     this.#system = system;
@@ -125,7 +175,9 @@ export class DataPlane {
       setTimeout(late, START_MS_MAX).unref();
     });
     try {
-      await Promise.race([Promise.all(plane.#workers.map(({ ready }) => ready)), timeout]);
+      const ready = Promise.all(plane.#workers.map((worker) => worker.ready));
+      const [region] = await Promise.race([ready, timeout]);
+      await plane.#packFor(region as Region, options);
     } catch (error) {
       await plane.stop();
       throw error;
@@ -142,21 +194,40 @@ export class DataPlane {
     };
     const happened = (event: PlaneEvent) => {
       if (event.event === "gone") this.onGone(event.device);
-      else this.onCaptureEnded(event.reason);
+      else if (event.event === "capture-ended") this.onCaptureEnded(event.reason);
+      else if (event.event === "ask") void this.#ask(worker, event.questions, event.nowMs);
     };
-    this.#workers.push(new PlaneWorker({ ...start, wakeFd }, wake, happened));
+    const worker = new PlaneWorker({ ...start, wakeFd }, wake, happened);
+    this.#workers.push(worker);
+  }
+
+  async #ask(worker: PlaneWorker, questions: Questions, nowMs: number): Promise<void> {
+    const answers = await this.onAsk(questions, nowMs).catch(() => undefined);
+    await worker.call("answer", [answers]).catch(() => undefined);
   }
 
   get workerCount(): number {
     return this.#workers.length;
   }
 
-  /** Asks all workers; answers in their order. */
   all<M extends Method>(method: M, ...words: Parameters<WorkerApi[M]>): Promise<Result<M>[]> {
-    return Promise.all(this.#workers.map((worker) => worker.call(method, words)));
+    const naming = this.#naming as Naming;
+    const offered = method in naming ? naming : undefined;
+    const ask = offered?.[method as NamedMethod] as ((...words: unknown[]) => unknown) | undefined;
+    if (ask) return ask.apply(naming, words) as Promise<Result<M>[]>;
+    return this.#threads(method as keyof ThreadApi, ...(words as never)) as Promise<Result<M>[]>;
   }
 
-  /** Stops all workers after their batch, and ends those by force that do not. */
+  #threads: AskThreads = (method, ...words) => {
+    return Promise.all(this.#workers.map((worker) => worker.call(method, words)));
+  };
+
+  /** Packs tables for all workers, whose engines are laid out alike. */
+  async #packFor(region: Region, { proxyProtocol }: PlaneStart): Promise<void> {
+    const packer = await createTablePacker(region, { proxyProtocol });
+    this.#naming = new Naming(packer, this.#workers.length, this.#threads);
+  }
+
   async stop(): Promise<void> {
     for (const worker of this.#workers) worker.call("stop", []).catch(() => undefined);
     const late = Promise.withResolvers<void>();
@@ -167,7 +238,7 @@ export class DataPlane {
     for (const fd of this.#wakeFds.splice(0)) this.#system.close(fd);
   }
 
-  /** Resolves when a worker has ended by itself, with the reason. */
+  /** As soon as one worker has ended by itself. */
   get failed(): Promise<Error> {
     const ends = this.#workers.map(async (worker) => {
       await worker.ended;

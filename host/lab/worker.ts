@@ -1,18 +1,27 @@
 /** The thread of one worker of the data plane: makes its engine and runs the loop. */
 import { performance } from "node:perf_hooks";
 import { type MessagePort, receiveMessageOnPort, workerData } from "node:worker_threads";
+import { decidedAfter, type SideName } from "../engine/decision.ts";
 import { createEngine, type Engine } from "../engine/engine.ts";
-import type { NetworkTables } from "../engine/network.ts";
+import type { PackedTables } from "../engine/packer.ts";
 import { TRANSIT_BYTES, Transit } from "../engine/transit.ts";
 import { loadSyscalls } from "../io/syscalls.ts";
+import { Asking } from "./asking.ts";
 import { Loop } from "./loop.ts";
-import type { Message, Request, WorkerApi, WorkerStart } from "./messages.ts";
+import type { Message, Request, ThreadApi, WorkerStart } from "./messages.ts";
 import { Pace } from "./pace.ts";
 import { CAPTURE_BYTES, CaptureTap } from "./tap.ts";
 
 const SCRATCH_BYTES = 64;
 /** How much later than asked for the kernel may end a rest; its default is 50 us. */
 const TIMER_SLACK_NANOS = 1;
+/** Flows that are looked at in one step when all of them are told. */
+const PART_FLOWS = 256;
+const SIDES = {
+  client: ["client"],
+  service: ["service"],
+  both: ["client", "service"],
+} as const satisfies Record<string, readonly SideName[]>;
 
 const { start, port } = workerData as { start: WorkerStart; port: MessagePort };
 const say = (message: Message) => port.postMessage(message);
@@ -43,6 +52,7 @@ const loop = new Loop({
   clock,
   onWake: answerAll,
   onGone: ({ name }) => say({ id: 0, event: "gone", device: name }),
+  onBatch: (count) => asking?.collect(count),
   pace: new Pace(start),
 });
 const tap =
@@ -55,6 +65,7 @@ const tap =
         (reason) => say({ id: 0, event: "capture-ended", reason }),
       );
 loop.tap = tap;
+const asking = askingOf(start.undecidedMax);
 const api = workerApi(engine, transit, loop);
 /** What an eventfd is written with: one, as eight bytes. */
 const COUNT = new Uint8Array(new BigUint64Array([1n]).buffer);
@@ -69,10 +80,24 @@ start.ports.forEach((options, number) => {
 for (const { port: number, address, device } of start.addresses) {
   transit.placeAddress(number, address, device);
 }
-say({ id: 0, event: "ready" });
+say({ id: 0, event: "ready", network: engine.networkRegion });
 loop.run();
 tap?.close();
 port.close();
+
+/** What lets frames wait for decisions, where this is the worker of a node. */
+function askingOf(undecidedMax: number | undefined): Asking | undefined {
+  if (undecidedMax === undefined) return undefined;
+  return new Asking({
+    engine,
+    transit,
+    queueMax: undecidedMax,
+    sidesOf: (number) => SIDES[start.ports[number]?.sides ?? "client"],
+    clock,
+    ask: (questions, nowMs) => say({ id: 0, event: "ask", questions, nowMs }),
+    rerun: (frames) => loop.rerun(frames),
+  });
+}
 
 /** Tables on their way into the engine, and the request that they came with. */
 interface Load {
@@ -90,8 +115,8 @@ function answerAll(): void {
     const received = receiveMessageOnPort(port);
     if (received === undefined) return;
     const { id, method, words } = received.message as Request;
-    if (method === "setTables") {
-      load = { id, steps: engine.loadTables(words[0] as NetworkTables) };
+    if (method === "loadTables") {
+      load = { id, steps: engine.loadTables(words[0] as PackedTables) };
       continue;
     }
     answer(id, () => (api[method] as (...words: unknown[]) => unknown)(...words));
@@ -121,7 +146,7 @@ function answer(id: number, run: () => unknown): void {
   }
 }
 
-function workerApi(of: Engine, through: Transit, inside: Loop): Omit<WorkerApi, "setTables"> {
+function workerApi(of: Engine, through: Transit, inside: Loop): Omit<ThreadApi, "loadTables"> {
   return {
     setService: (service, options) => of.setService(service, options),
     setPort: (number, options) => of.setPort(number, options),
@@ -133,11 +158,8 @@ function workerApi(of: Engine, through: Transit, inside: Loop): Omit<WorkerApi, 
     devices: () => inside.counts,
     usage: (service) => of.usage(service),
     terminate: (flows) => of.terminate(flows),
-    usages(ids) {
-      const found = Object.entries(numbersOf(of, ids));
-      return Object.fromEntries(found.map(([id, number]) => [id, of.usage(number)]));
-    },
-    serviceNumbers: (ids) => numbersOf(of, ids),
+    usages: (services) => services.map((service) => of.usage(service)),
+    living: (services) => services.filter((service) => of.hasFlows(service)),
     flows(most) {
       of.expire(Math.floor(clock()));
       const total = of.counters().flows.active;
@@ -148,14 +170,10 @@ function workerApi(of: Engine, through: Transit, inside: Loop): Omit<WorkerApi, 
       const { user, system: inKernel } = (process.threadCpuUsage ?? process.cpuUsage)();
       return { userMicros: user, systemMicros: inKernel };
     },
+    answer: (answers) => asking?.answered(answers),
+    decisions: () => asking?.counters,
+    decided: (after) => decidedAfter(of, after, PART_FLOWS),
+    end: (flows) => asking?.end(flows),
     stop: () => inside.stop(),
   };
-}
-
-function numbersOf(of: Engine, ids: string[]): Record<string, number> {
-  const numbers = ids.map((id) => [id, of.serviceNumber(id)] as const);
-  return Object.fromEntries(numbers.filter(([, number]) => number !== undefined)) as Record<
-    string,
-    number
-  >;
 }

@@ -142,7 +142,9 @@ export class LiveLab {
     });
     await this.#addWeb();
     this.#lab.plane.onGone = (device) => this.events.add("lab.device-gone", { device });
-    this.#lab.plane.onGone = (device) => this.events.add("lab.device-gone", { device });
+    this.#lab.plane.onNode = ({ node, pid, isUp }) => {
+      this.events.add("node.state", { node, pid, isUp });
+    };
     this.#lab.plane.onCaptureEnded = (reason) => this.events.add("lab.capture-ended", { reason });
     void this.#lab.plane.failed.then((error) => {
       if (!this.#stopping) this.events.add("lab.failed", { reason: error.message });

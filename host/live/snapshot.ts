@@ -63,6 +63,16 @@ export interface LiveDns {
   ignored: number;
 }
 
+export interface LiveNode {
+  node: number;
+  /** 0 while it is down. */
+  pid: number;
+  isUp: boolean;
+  restarts: number;
+  /** Names of the resources that it serves. */
+  resources: string[];
+}
+
 export interface LiveSnapshot {
   schema: "flowplane.live/1";
   lab: string;
@@ -84,6 +94,8 @@ export interface LiveSnapshot {
     icmp: number;
     other: number;
   };
+  /** Processes that share the lab's packets; nothing where there is only the lab's own. */
+  nodes?: LiveNode[];
   /** Time that the workers' threads have spent. */
   cpu: { userMicros: number; systemMicros: number };
   resources: LiveResource[];

@@ -42,6 +42,13 @@ export function topLines(snapshot: LiveSnapshot, history: History, screen: Scree
       ]),
     ),
     ...table(
+      ["NODE", "PROCESS", "STATE", "RESTARTS", "RESOURCES"],
+      (snapshot.nodes ?? []).map(({ node, pid, isUp, restarts, resources }) => {
+        const state = isUp ? "up" : "down";
+        return [`${node}`, `${pid}`, state, `${restarts}`, resources.join(", ")];
+      }),
+    ),
+    ...table(
       ["GROUP", "TARGET", "ZONE", "STATE", "WHY"],
       snapshot.targets.map(({ group, address, port, zone, state, reason, description }) => {
         return [group, hostPort(address, port), zone, state, description ?? reason ?? ""];

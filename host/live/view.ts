@@ -5,7 +5,7 @@ import type { ControlState } from "../control/state.ts";
 import type { DnsCounters } from "../dns/server.ts";
 import type { Counters, Flow, Usage } from "../engine/api.ts";
 import type { CheckResult } from "../health/probe.ts";
-import type { DataPlane } from "../lab/plane.ts";
+import type { Plane } from "../lab/plane.ts";
 import type {
   LiveDns,
   LiveEndpoint,
@@ -24,7 +24,7 @@ export interface ViewSources {
   lab: string;
   startedMs: number;
   nowMs: number;
-  plane: DataPlane;
+  plane: Plane;
   state: ControlState;
   compiled: Compiled;
   /** Latest results of health checks by key. */
@@ -54,6 +54,7 @@ export async function snapshotOf(sources: ViewSources): Promise<LiveSnapshot> {
     bytes: sum(read, ({ readBytes }) => readBytes),
     verdicts: sumVerdicts(counters),
     flows: sumFlows(counters),
+    ...(plane.nodes.length > 0 && { nodes: [...plane.nodes] }),
     cpu: {
       userMicros: sum(cpus, ({ userMicros }) => userMicros),
       systemMicros: sum(cpus, ({ systemMicros }) => systemMicros),

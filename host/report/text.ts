@@ -206,6 +206,16 @@ export function targetName(gbps: number): string {
   return gbps >= 1000 ? `${count(gbps / 1000)} Tbit/s` : `${count(gbps)} Gbit/s`;
 }
 
+/** Packets below which one cannot tell a rate from the start of the process. */
+const MEASURED_MIN = 10_000;
+
+function caution({ capture, run }: ReplayResult): string[] {
+  const packets = capture.packets * run.passes;
+  if (packets === 0 || packets >= MEASURED_MIN) return [];
+  const passes = 10 ** Math.ceil(Math.log10(MEASURED_MIN / capture.packets));
+  return [`a guess from ${counted(packets, "packet")}: --repeat ${passes} measures it`];
+}
+
 function capacity(result: ReplayResult): string[] {
   const { capacity, capture, run } = result;
   const title =
@@ -215,6 +225,7 @@ function capacity(result: ReplayResult): string[] {
       : "capacity: the capture has no packets, nothing was measured";
   return [
     title,
+    ...caution(result),
     ...table(
       [
         { title: "  target", align: "right" },

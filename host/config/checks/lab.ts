@@ -14,6 +14,7 @@ const SHARD_MASK = 63;
 export function* labProblems(directory: Directory): Generator<Problem> {
   const { config } = directory;
   yield* steeringProblems(directory);
+  yield* nodeProblems(directory);
   const owners = new Map<string, Path>();
   for (const { path, vpc, address } of placedAddresses(directory)) {
     owners.set(`${vpc} ${addressBytes(address)}`, path);
@@ -42,6 +43,18 @@ export function* labProblems(directory: Directory): Generator<Problem> {
       const path = ["lab", "dns", "zones", zone, index];
       yield { path, message: "has not either a cname or addresses and texts" };
     }
+  }
+}
+
+function* nodeProblems({ config }: Directory): Generator<Problem> {
+  const { nodes, workers } = config.lab ?? {};
+  if (nodes === undefined) return;
+  if (workers !== 1) {
+    yield { path: ["lab", "workers"], message: `${workers}: a lab with nodes has one in each` };
+  }
+  if ((nodes.per_resource ?? 1) > nodes.count) {
+    const path = ["lab", "nodes", "per_resource"];
+    yield { path, message: `${nodes.per_resource} is more than the ${nodes.count} nodes` };
   }
 }
 

@@ -1,0 +1,52 @@
+/**
+ * The IP header of an answer that the engine makes itself: from the packet's destination back to its
+ * source, IPv4 (RFC 791) or IPv6 (RFC 8200) as the packet is.
+ */
+import { fold, sumOf } from "./checksum";
+import { Packet, sumAddresses } from "./packet";
+import { IPV4_BYTES_MIN, IPV4_CHECKSUM, IPV4_SOURCE, IPV4_TOTAL_LENGTH } from "./wire/ipv4";
+import { IPV6_BYTES, IPV6_PAYLOAD_LENGTH, IPV6_SOURCE } from "./wire/ipv6";
+
+const HOP_LIMIT: u8 = 64;
+const DO_NOT_FRAGMENT_BE: u16 = 0x0040;
+
+/** Length of the header that `writeReply` writes. */
+export function replyBytesOf(packet: Packet): u32 {
+  return packet.isIpv6 ? IPV6_BYTES : IPV4_BYTES_MIN;
+}
+
+/** Writes the header before `payloadBytes` of `protocol`; `isWhole` forbids fragments of IPv4. */
+export function writeReply(
+  at: usize,
+  packet: Packet,
+  protocol: u8,
+  payloadBytes: u32,
+  isWhole: bool,
+): void {
+  if (packet.isIpv6) return writeIpv6(at, packet, protocol, payloadBytes);
+  memory.fill(at, 0, IPV4_BYTES_MIN);
+  store<u8>(at, 0x45);
+  store<u16>(at, bswap<u16>(<u16>(IPV4_BYTES_MIN + payloadBytes)), IPV4_TOTAL_LENGTH);
+  if (isWhole) store<u16>(at, DO_NOT_FRAGMENT_BE, 6);
+  store<u8>(at, HOP_LIMIT, 8);
+  store<u8>(at, protocol, 9);
+  store<u32>(at, load<u32>(packet.destinationAddress), IPV4_SOURCE);
+  store<u32>(at, load<u32>(packet.sourceAddress), IPV4_SOURCE + 4);
+  store<u16>(at, <u16>(~fold(sumOf(at, IPV4_BYTES_MIN)) & 0xffff), IPV4_CHECKSUM);
+}
+
+function writeIpv6(at: usize, packet: Packet, protocol: u8, payloadBytes: u32): void {
+  memory.fill(at, 0, IPV6_BYTES);
+  store<u8>(at, 0x60);
+  store<u16>(at, bswap<u16>(<u16>payloadBytes), IPV6_PAYLOAD_LENGTH);
+  store<u8>(at, protocol, 6);
+  store<u8>(at, HOP_LIMIT, 7);
+  v128.store(at, v128.load(packet.destinationAddress), IPV6_SOURCE);
+  v128.store(at, v128.load(packet.sourceAddress), IPV6_SOURCE + 16);
+}
+
+/** Checksum of what `protocol` carries back in `bytes` bytes at `at`: pseudo-header and all. */
+export function replyChecksum(at: usize, packet: Packet, protocol: u8, bytes: u32): u16 {
+  const pseudo = sumAddresses(packet) + <u64>bswap<u16>(protocol) + <u64>bswap<u16>(<u16>bytes);
+  return <u16>(~fold(pseudo + sumOf(at, bytes)) & 0xffff);
+}

@@ -1,0 +1,27 @@
+/** Packs network tables for bench/network.ts, as the control plane of a lab does: in another thread. */
+import { parentPort, workerData } from "node:worker_threads";
+import type { Region } from "../host/engine/api.ts";
+import type { NetworkTables } from "../host/engine/network.ts";
+import { createTablePacker, type PackedTables } from "../host/engine/packer.ts";
+
+export interface Packing {
+  packed: PackedTables;
+  packMs: number;
+}
+
+interface Task {
+  region: Region;
+  wasm: WebAssembly.Module;
+  tables: Record<string, NetworkTables>;
+}
+
+const { region, wasm, tables } = workerData as Task;
+const packer = await createTablePacker(region, { wasm });
+
+/** Packs the tables that a message names. */
+parentPort?.on("message", (name: string) => {
+  const start = performance.now();
+  const packed = packer.pack(tables[name] as NetworkTables, () => false);
+  const packMs = performance.now() - start;
+  parentPort?.postMessage({ packed, packMs } satisfies Packing);
+});
