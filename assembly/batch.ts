@@ -20,6 +20,8 @@ import {
   FLOW_PACKETS_CLIENT,
   FLOW_SERVICE,
   FLOW_STATE,
+  FLOW_STATE_ESTABLISHED,
+  FLOW_STATE_HALF_OPEN,
   FLOW_STATE_PROPOSED,
   FRAME_ADDRESS,
   FRAME_BYTES,
@@ -64,7 +66,7 @@ import { countBy, countUp } from "./counters";
 import { clearEmits } from "./emit";
 import { account, countUsage, finishFast, forward, routeOut } from "./established";
 import { findInOtherZones } from "./flow/asymmetric";
-import { asksFirst, propose } from "./flow/decision";
+import { propose } from "./flow/decision";
 import { forget, forgetIfGone, sweep } from "./flow/expiry";
 import {
   begin,
@@ -80,11 +82,22 @@ import { isExpired, nextState, STATE_REOPEN } from "./flow/state";
 import { FlowTable, findByClientSide, findByIndex, flowTable, handleOf } from "./flow/table";
 import { findFragment, foundDirection, foundSide, rememberFragment } from "./fragment";
 import { parseQuote, rewriteError } from "./icmp";
-import { config, counters, frames, hasCrossings, layout, ports, services, usage } from "./memory";
+import {
+  asksFirst,
+  config,
+  counters,
+  frames,
+  hasCrossings,
+  layout,
+  ports,
+  services,
+  usage,
+} from "./memory";
 import { hindranceOf, takesError } from "./network/admission";
 import { hasCapacity } from "./network/capacity";
 import { clampSegments, tellMtu } from "./network/mtu";
 import { crosses, crossIn, crossOut } from "./network/nat64";
+import { crossErrorIn, crossErrorOut, hasCounterpart } from "./network/nat64-error";
 
 import {
   FRAGMENT_FIRST,
@@ -101,9 +114,9 @@ import {
   TCP_RST,
   TCP_SYN,
 } from "./packet";
-import { passStream, streamFlags } from "./pp2/stream";
+import { isOtherStream, passStream, streamFlags } from "./pp2/stream";
 import { resetStray } from "./reset";
-import { directionOf, rewriteAddresses, rewriteFast, rewritePacket } from "./rewrite";
+import { directionOf, rewriteAddresses, rewritePacket, rewriteWhole } from "./rewrite";
 import { findCandidates } from "./stages";
 
 /**
@@ -211,8 +224,7 @@ function finishSlow(descriptor: usize, packet: Packet, port: usize): void {
     side = SIDE_CLIENT;
   }
   if (record == 0) {
-    const isOut = (load<u8>(port, PORT_SIDES) & PORT_SIDE_SERVICE) != 0;
-    if (hasCrossings && isOut && crossIn(descriptor, packet)) {
+    if (mayCross(port) && crossIn(descriptor, packet)) {
       return finishSlow(descriptor, packet, port);
     }
     return finishNew(descriptor, packet, port, table, nowMs);
@@ -231,7 +243,16 @@ function finishSlow(descriptor: usize, packet: Packet, port: usize): void {
     if (became == OVER_GONE) return finishNew(descriptor, packet, port, table, nowMs);
     if (became == OVER_STRAY) return refuse(descriptor, packet, service, VERDICT_DROP_NO_FLOW);
   } else {
-    const state = nextState(load<u8>(record, FLOW_STATE), direction, packet.flags);
+    const before = <u32>load<u8>(record, FLOW_STATE);
+    let state = nextState(before, direction, packet.flags);
+    if (asksFirst && state == FLOW_STATE_HALF_OPEN && isAnswered(packet)) {
+      state = FLOW_STATE_ESTABLISHED;
+    }
+    const isAnew = state == STATE_REOPEN || isOtherStream(packet, record, direction);
+    if (asksFirst && isAnew) {
+      forget(table, record);
+      return finishNew(descriptor, packet, port, table, nowMs);
+    }
     if (state == STATE_REOPEN) {
       const isInPlace = reopen(table, record, packet, nowMs);
       if (!isInPlace) return finishNew(descriptor, packet, port, table, nowMs);
@@ -244,6 +265,11 @@ function finishSlow(descriptor: usize, packet: Packet, port: usize): void {
     }
   }
   pass(descriptor, packet, port, table, record, side, direction, nowMs);
+}
+
+/** True when the client has seen an answer of its target, whichever node that went through. */
+function isAnswered(packet: Packet): bool {
+  return (packet.flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_ACK;
 }
 
 /** A packet that belongs to no flow. */
@@ -263,7 +289,7 @@ function finishNew(
     return refuse(descriptor, packet, refusedBy, refusal);
   }
   if (asksFirst) {
-    propose(record);
+    propose(record, packet);
     return hold(descriptor, handleOf(table, record));
   }
   if (!hasCapacity(serviceOf(record), descriptor, nowMs)) {
@@ -303,18 +329,29 @@ function pass(
     rememberFragment(packet, record, handle, side, direction, nowMs);
   }
   if (packet.flags & TCP_SYN) clampSegments(packet, serviceOf(record));
-  if (packet.kind == PACKET_FAST) rewriteFast(packet, record, side, direction);
+  const stream = streamFlags(record);
+  if (packet.kind == PACKET_FAST) rewriteWhole(packet, record, side, direction);
   else rewritePacket(packet, record, side, direction);
   // Before the stream is looked at: a header leaves on the port of the frame that causes it.
   if (load<u8>(port, PORT_SIDES) & PORT_SIDE_ROUTED) routeOut(descriptor, record, side);
-  if (streamFlags(record) != 0) {
+  if (stream != 0) {
     const verdict = passStream(descriptor, packet, record, side, direction, handle);
     if (verdict != VERDICT_FORWARD) return giveVerdict(descriptor, verdict);
   }
-  if (packet.isIpv6 && hasCrossings && side == SIDE_CLIENT && crosses(record)) {
+  if (isCrossing(packet, record, side)) {
     crossOut(descriptor, packet, load<u32>(record, FLOW_PACKETS_CLIENT));
   }
   forward(descriptor, handle, side, direction);
+}
+
+/** Whether IPv4 packets of the port may be of flows of IPv6. */
+function mayCross(port: usize): bool {
+  return hasCrossings && (load<u8>(port, PORT_SIDES) & PORT_SIDE_SERVICE) != 0;
+}
+
+/** Whether a packet of IPv6 that came in on this side leaves as one of IPv4. */
+function isCrossing(packet: Packet, record: usize, side: u32): bool {
+  return hasCrossings && packet.isIpv6 != 0 && side == SIDE_CLIENT && crosses(record);
 }
 
 /** Drops a packet, and tells its sender where the service says so. */
@@ -372,6 +409,9 @@ function find(table: FlowTable, packet: Packet, port: usize, nowMs: u32): usize 
 function finishFragment(descriptor: usize, packet: Packet, port: usize): void {
   const nowMs = load<u32>(descriptor, FRAME_TIME_MS);
   const record = findFragment(packet, nowMs);
+  if (record == 0 && mayCross(port) && crossIn(descriptor, packet)) {
+    return finishFragment(descriptor, packet, port);
+  }
   if (record == 0 || isExpired(record, nowMs)) {
     return giveVerdict(descriptor, VERDICT_DROP_FRAGMENT);
   }
@@ -383,7 +423,9 @@ function finishFragment(descriptor: usize, packet: Packet, port: usize): void {
   account(descriptor, record, direction, nowMs);
   rewriteAddresses(packet, record, side, direction);
   if (load<u8>(port, PORT_SIDES) & PORT_SIDE_ROUTED) routeOut(descriptor, record, side);
-  forward(descriptor, handleOf(flowTable(packet.isIpv6), record), side, direction);
+  const handle = handleOf(flowTable(packet.isIpv6), record);
+  if (isCrossing(packet, record, side)) crossOut(descriptor, packet, 0);
+  forward(descriptor, handle, side, direction);
 }
 
 /** ICMP errors do not keep a flow alive (RFC 5508 section 4.2) and move no state. */
@@ -394,6 +436,9 @@ function finishError(descriptor: usize, packet: Packet, port: usize): void {
   const table = flowTable(packet.isIpv6);
   const nowMs = load<u32>(descriptor, FRAME_TIME_MS);
   const record = find(table, quoted, port, nowMs);
+  if (record == 0 && mayCross(port) && crossErrorIn(descriptor, packet)) {
+    return finishError(descriptor, packet, port);
+  }
   if (record == 0 || isExpired(record, nowMs)) {
     return giveVerdict(descriptor, VERDICT_DROP_NO_FLOW);
   }
@@ -401,11 +446,16 @@ function finishError(descriptor: usize, packet: Packet, port: usize): void {
   const direction = directionOf(record, side, quoted);
   const serviceIndex = <u32>load<u16>(record, FLOW_SERVICE);
   const service = serviceOf(record);
-  if (!takesError(service, packet)) return giveVerdict(descriptor, VERDICT_DROP_UNINTENDED);
+  const crossing = isCrossing(packet, record, side);
+  const isLost = crossing && (direction == DIRECTION_FROM_CLIENT || !hasCounterpart(packet));
+  if (isLost || !takesError(service, packet)) {
+    return giveVerdict(descriptor, VERDICT_DROP_UNINTENDED);
+  }
   const poolCount = packet.isIpv6 ? SERVICE_POOL6_COUNT : SERVICE_POOL_COUNT;
   const isTranslated = load<u32>(service + <usize>poolCount) != 0;
   rewriteError(packet, record, side, direction, isTranslated);
   countUsage(serviceIndex, direction ^ 1, <u64>load<u32>(descriptor, FRAME_CAPTURED_BYTES));
   if (load<u8>(port, PORT_SIDES) & PORT_SIDE_ROUTED) routeOut(descriptor, record, side);
+  if (crossing) crossErrorOut(descriptor, packet, load<u32>(record, FLOW_PACKETS_CLIENT));
   forward(descriptor, handleOf(table, record), side, direction ^ 1);
 }

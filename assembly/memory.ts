@@ -52,6 +52,13 @@ export let image: usize = 0;
 /** Longest IP packet that the packet path need not hold against the MTU of its service. */
 export let plainBytesMax: u32 = 0xffff;
 
+/** Whether this engine is one of several: new flows are proposed before they begin. */
+export let asksFirst: bool = false;
+
+export function askFirst(isOn: u32): void {
+  asksFirst = isOn != 0;
+}
+
 /** Whether some service lets packets cross between IPv6 and IPv4. */
 export let hasCrossings: bool = false;
 

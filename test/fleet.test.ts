@@ -2,9 +2,9 @@
  * Live fleets: the nodes of a lab as processes of their own behind the kernel, killed under load, with
  * decisions in the lab's process and in a Redis cluster.
  */
-import type { ChildProcess } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { createInterface } from "node:readline";
-import { afterAll, beforeEach, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { Fleet } from "../host/lab/fleet.ts";
 import type { LabPlan } from "../host/lab/plan.ts";
 import {
@@ -17,6 +17,7 @@ import {
   uniqueName,
   until,
 } from "./lab-harness.ts";
+import { closers, endWorlds, World } from "./live-world.ts";
 import { endServers, killServer, startCluster } from "./redis-servers.ts";
 import { requireTool } from "./setup/tools.ts";
 
@@ -211,5 +212,57 @@ describe("three nodes and a Redis cluster", { timeout: 300_000 }, () => {
       expect(end.sum_received.seconds).toBeGreaterThan(9);
       expect(fresh.filter((line) => !/^\d+$/.test(line))).toEqual([]);
     });
+  });
+});
+
+/** Sends half of a request, waits for a line on its standard input, sends the rest; prints the answer. */
+const HALVING_CLIENT = `
+import socket, sys
+s = socket.create_connection((sys.argv[1], 80), 20)
+s.sendall(b"GET / HTTP/1.1\\r\\n")
+print("half", flush=True)
+sys.stdin.readline()
+s.sendall(b"Host: api\\r\\nConnection: close\\r\\n\\r\\n")
+while True:
+    data = s.recv(4096)
+    if not data: break
+    print(data.decode(), flush=True)
+`;
+
+describe("an endpoint on one node and its load balancer on another", { timeout: 240_000 }, () => {
+  afterEach(endWorlds);
+
+  test("keep PROXY headers right when nodes die in the middle of a request", async ({ skip }) => {
+    const python = requireTool("python3", skip);
+    requireTool("curl", skip);
+    const w = await World.up("privatelink", [
+      ["  http: 0\n", "  nodes: { count: 3, per_resource: 1 }\n"],
+    ]);
+    await Promise.all([w.serve("api-1"), w.serve("api-2")]);
+    await w.healthy(2);
+    const seen = /^api-[12] saw 10\.0\.[12]\.5, for 10\.0\.1\.10, through vpce-0b10e000000000001$/m;
+    for (let round = 0; round < 5; round++) {
+      expect(await w.curl("blue", "http://10.0.1.50/")).toMatch(seen);
+    }
+    const { nodes = [] } = await w.live.snapshot();
+    expect(nodes.map(({ isUp }) => isUp)).toEqual([true, true, true]);
+    const words = ["netns", "exec", w.space("blue"), python, "-c", HALVING_CLIENT, "10.0.1.50"];
+    const client = spawn("ip", words, { stdio: ["pipe", "pipe", "inherit"] });
+    closers.push(() => client.kill("SIGKILL"));
+    const lines = linesOf(client);
+    await until("half of the request is there", () => lines.includes("half"));
+    // A resource whose only node is down waits for it: so all of them lose what they know.
+    for (const { pid } of nodes) process.kill(pid, "SIGKILL");
+    const isBack = ({ isUp, restarts }: { isUp: boolean; restarts: number }) =>
+      isUp && restarts > 0;
+    await until(
+      "all nodes are back",
+      async () => (await w.live.snapshot()).nodes?.every(isBack) === true,
+      60_000,
+    );
+    client.stdin?.write("\n");
+    await until("the answer is there", () => lines.some((line) => seen.test(line)), 60_000);
+    const downs = w.events.filter(({ kind, isUp }) => kind === "node.state" && isUp === false);
+    expect(downs).toHaveLength(3);
   });
 });

@@ -6,7 +6,6 @@ import { readFileSync } from "node:fs";
 import { Worker } from "node:worker_threads";
 import { fc, test as property } from "@fast-check/vitest";
 import { describe, expect, test } from "vitest";
-import { LAYOUT_SERVICES, SERVICE_FLAG_PP2, SERVICE_FLAGS } from "../assembly/abi.ts";
 import { seeded } from "../fixtures/bytes.ts";
 import { type Packet, raw } from "../fixtures/packets.ts";
 import type { Flow } from "../host/engine/api.ts";
@@ -29,12 +28,13 @@ import { MapStore } from "./reference/store.ts";
 const WEB = new URL("../fixtures/captures/web.pcap", import.meta.url);
 
 /** A decision that says: client number so and so, service-side tuple number so and so. */
-function decisionOf(client: number, service: number, state = 1): Uint8Array {
+function decisionOf(client: number, service: number, state = 1, begins = 0): Uint8Array {
   const decision = new Uint8Array(DECISION_BYTES);
   const view = new DataView(decision.buffer);
   view.setUint32(0, client);
   view.setUint32(48, service);
   decision[97] = state;
+  decision[101] = begins;
   return decision;
 }
 
@@ -43,6 +43,8 @@ const operation = fc.record({
   side: fc.constantFrom("client", "service"),
   client: fc.nat(5),
   service: fc.nat(5),
+  state: fc.nat(3),
+  begins: fc.nat(1),
   afterMs: fc.nat(400),
 });
 
@@ -55,9 +57,9 @@ describe("the shared store", () => {
       const twin = new MapStore(times);
       // Close to where the clock wraps around.
       let nowMs = 2 ** 32 - 5000;
-      for (const { kind, side, client, service, afterMs } of operations) {
+      for (const { kind, side, client, service, state, begins, afterMs } of operations) {
         nowMs += afterMs;
-        const asked = decisionOf(client, service);
+        const asked = decisionOf(client, service, state, begins);
         const batch = kind === "find" ? [sideOf(asked, side).slice()] : [asked];
         expect(await store[kind](side, batch, nowMs)).toEqual(await twin[kind](side, batch, nowMs));
       }
@@ -311,19 +313,6 @@ describe("a fleet", () => {
       await one.refresh(timeMs);
     }
     expect((await through(other, { frame: more, timeMs: 1_000_100 }))[0]?.verdict).toBe("forward");
-  });
-
-  test("a stream with a PROXY header is not taken over in its middle", async () => {
-    const [one, other] = (await fleet(nat({ link: "raw" }), 2)) as [FleetNode, FleetNode];
-    await through(one, { frame: syn(CLIENT, 4000) });
-    // The other node's service has been given a header since.
-    const { exports, bytes } = other.engine;
-    const layout = new DataView(bytes.buffer, exports.layoutAddress() >>> 0);
-    const service = new DataView(bytes.buffer, layout.getUint32(LAYOUT_SERVICES, true));
-    service.setUint32(SERVICE_FLAGS, SERVICE_FLAG_PP2, true);
-    const more = raw().ip(CLIENT, SERVER).tcp(4000, 80, { flags: "A" });
-    expect(await through(other, { frame: more })).toEqual([]);
-    expect([[...other.engine.flows()].length, other.counters.dropped]).toEqual([0, 1]);
   });
 
   test("two nodes that meet a flow at once send it the same way", async () => {

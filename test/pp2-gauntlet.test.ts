@@ -52,7 +52,7 @@ describe.each(PLACEMENTS)("%s", (placement) => {
         channel.open(connectionOptions(random, options, padTo), 1 + Math.floor(random() * 2000));
       }
       try {
-        channel.run();
+        await channel.run();
         for (const connection of channel.connections) expectIntact(connection);
       } catch (error) {
         throw new Error(`seed ${seed}: ${(error as Error).message}`, { cause: error });

@@ -59,7 +59,7 @@ async function delivered(payload: string, isIpv6: boolean, vpce = VPCE): Promise
     },
     1,
   );
-  channel.run();
+  await channel.run();
   expect(connection.headerCount).toBeGreaterThan(0);
   return connection.server.received;
 }

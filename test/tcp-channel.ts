@@ -118,8 +118,35 @@ export interface Tally {
   lost: number;
 }
 
+/** An engine with headers, between clients on port 0 and targets behind port 1. */
+export async function channelEngine(proxyProtocol: ProxyProtocolOptions): Promise<Engine> {
+  const engine = await createEngine({
+    flowCountMax: 4096,
+    flow6CountMax: 4096,
+    seed: new Uint8Array(16),
+    warmUp: false,
+    proxyProtocol: true,
+  });
+  engine.setService(0, {
+    sourceAddresses: ["198.19.255.1", "2001:db8:0:2::1"],
+    targets: ["100.64.0.1", "100.64.0.2", "2001:db8:0:3::1"].map((address) => ({
+      address,
+      port: 8080,
+    })),
+    proxyProtocol,
+  });
+  engine.setPort(CLIENT_SIDE, { service: 0, peer: SERVER_SIDE, link: "raw" });
+  engine.setPort(SERVER_SIDE, { sides: "service", peer: CLIENT_SIDE, link: "raw" });
+  return engine;
+}
+
+/** What packets pass on their way: frames of the batch in, departures out, in order. */
+type Pass = (packet: Uint8Array, port: number, nowMs: number) => Promise<Departure[]>;
+
 export class Channel {
   readonly engine: Engine;
+  /** Instead of the engine alone: takes one packet after the other. */
+  pass: Pass | undefined;
   readonly tally: Tally = { packets: 0, made: 0, lost: 0 };
   readonly #frames: Frames;
   readonly #proxyProtocol: ProxyProtocolOptions;
@@ -130,23 +157,7 @@ export class Channel {
   nowMs = 0;
 
   static async create(seed: number, proxyProtocol: ProxyProtocolOptions): Promise<Channel> {
-    const engine = await createEngine({
-      flowCountMax: 4096,
-      flow6CountMax: 4096,
-      seed: new Uint8Array(16),
-      warmUp: false,
-      proxyProtocol: true,
-    });
-    engine.setService(0, {
-      sourceAddresses: ["198.19.255.1", "2001:db8:0:2::1"],
-      targets: ["100.64.0.1", "100.64.0.2", "2001:db8:0:3::1"].map((address) => ({
-        address,
-        port: 8080,
-      })),
-      proxyProtocol,
-    });
-    engine.setPort(CLIENT_SIDE, { service: 0, peer: SERVER_SIDE, link: "raw" });
-    engine.setPort(SERVER_SIDE, { sides: "service", peer: CLIENT_SIDE, link: "raw" });
+    const engine = await channelEngine(proxyProtocol);
     return new Channel(engine, proxyProtocol, seed);
   }
 
@@ -181,10 +192,10 @@ export class Channel {
   }
 
   /** Until all connections are closed. @throws Error when one is not after a long time */
-  run(): void {
+  async run(): Promise<void> {
     for (let tick = 0; tick < TICKS_MAX; tick++) {
       this.nowMs++;
-      this.#step();
+      await this.#step();
       if (tick % 64 !== 0) continue;
       this.#live = this.#live.filter(({ isDone }) => !isDone);
       if (this.#live.length === 0) return;
@@ -192,13 +203,13 @@ export class Channel {
     throw new Error(`not closed after ${TICKS_MAX} ms`);
   }
 
-  #step(): void {
+  async #step(): Promise<void> {
     const slot = this.nowMs % this.#ring.length;
     const flights = this.#ring[slot] as Flight[];
     this.#ring[slot] = [];
     const inside = flights.filter(({ port }) => port !== undefined);
     for (let start = 0; start < inside.length; start += 256) {
-      this.#process(inside.slice(start, start + 256));
+      await this.#process(inside.slice(start, start + 256));
     }
     for (const { packet, connection, port, isForClient } of flights) {
       if (port === undefined) connection.arrive(isForClient === true, read(packet), this.nowMs);
@@ -210,11 +221,20 @@ export class Channel {
     }
   }
 
-  #process(flights: Flight[]): void {
-    for (const { packet, port } of flights) this.#frames.add(packet, this.nowMs, port ?? 0);
+  async #process(flights: Flight[]): Promise<void> {
+    if (this.pass === undefined) {
+      for (const { packet, port } of flights) this.#frames.add(packet, this.nowMs, port ?? 0);
+      return this.#leave(flights, this.#frames.process());
+    }
+    for (const flight of flights) {
+      this.#leave([flight], await this.pass(flight.packet, flight.port ?? 0, this.nowMs));
+    }
+  }
+
+  #leave(flights: Flight[], departures: Departure[]): void {
     let next = 0;
     let made: Uint8Array | undefined;
-    for (const departure of this.#frames.process()) {
+    for (const departure of departures) {
       const isForClient = departure.port === CLIENT_SIDE;
       const flight = flights[next] as Flight;
       const { connection } = flight;

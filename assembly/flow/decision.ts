@@ -9,8 +9,10 @@
  * tuples rest (CONFIG_TUPLE_HOLD_MS).
  */
 import {
+  DECIDED_BEGINS,
   DECIDED_BYTES,
   DECIDED_CLIENT_SIDE,
+  DECIDED_FIRST,
   DECIDED_FLAGS,
   DECIDED_SERVICE,
   DECIDED_SERVICE_SIDE,
@@ -24,8 +26,12 @@ import {
   DECIDED_SIDE_PROTOCOL,
   DECIDED_SIDE_VPC,
   DECIDED_STATE,
+  DECIDED_STREAM,
+  DECIDED_STREAM_DONE,
+  DECIDED_STREAM_HEADER,
   DIRECTION_FROM_CLIENT,
   FLOW_FLAG_CLIENT_HIGH,
+  FLOW_FLAG_HEADER,
   FLOW_FLAG_SERVICE_HIGH,
   FLOW_FLAGS,
   FLOW_OCTETS_SERVICE,
@@ -37,15 +43,12 @@ import {
   HANDLE_IPV6,
   KEY_LOW_PORT_BE,
   KEY_PROTOCOL,
-  SERVICE_BYTES,
-  SERVICE_FLAG_PP2,
-  SERVICE_FLAGS,
   SIDE_CLIENT,
   SIDE_SERVICE,
 } from "../abi";
 import { moveClock } from "../clock";
-import { services } from "../memory";
-import { PACKET_DECIDED, PACKET_LATER, Packet, PROTOCOL_TCP, packetAt, TCP_SYN } from "../packet";
+import { PACKET_DECIDED, PACKET_LATER, Packet, packetAt, TCP_SYN } from "../packet";
+import { firstOf, noteOpening, resumeDone, resumeStream, streamFlags } from "../pp2/stream";
 import { addressOf } from "../rewrite";
 import { outside } from "../translate";
 import { setTuple } from "../wire/transport";
@@ -71,13 +74,6 @@ const decision: usize = memory.data(<i32>DECIDED_BYTES, 64);
 /** Client side of the flow that is being adopted. */
 const adopted: usize = memory.data(64, 64);
 
-/** Whether new flows are proposed before they begin. */
-export let asksFirst: bool = false;
-
-export function askFirst(isOn: u32): void {
-  asksFirst = isOn != 0;
-}
-
 export function decisionAddress(): usize {
   return decision;
 }
@@ -92,7 +88,8 @@ export function forgetFlow(handle: u32): u32 {
 }
 
 /** Makes a flow that has just begun one that is only proposed; its first state is kept aside. */
-export function propose(record: usize): void {
+export function propose(record: usize, packet: Packet): void {
+  noteOpening(record, packet);
   store<u32>(record, load<u8>(record, FLOW_STATE), FLOW_PACKETS_SERVICE);
   store<u8>(record, <u8>FLOW_STATE_PROPOSED, FLOW_STATE);
 }
@@ -113,6 +110,13 @@ export function writeDecision(handle: u32): u32 {
   const first = isProposed ? load<u32>(record, FLOW_PACKETS_SERVICE) : state;
   store<u8>(decision, <u8>first, DECIDED_STATE);
   store<u16>(decision, load<u16>(record, FLOW_SERVICE), DECIDED_SERVICE);
+  store<u8>(decision, u8(isProposed && first == FLOW_STATE_HALF_OPEN), DECIDED_BEGINS);
+  if (streamFlags(record) != 0) {
+    const isDone = streamFlags(record) == FLOW_FLAG_HEADER;
+    const stream = isDone ? DECIDED_STREAM_DONE : DECIDED_STREAM_HEADER;
+    store<u8>(decision, <u8>stream, DECIDED_STREAM);
+    store<u32>(decision, firstOf(record), DECIDED_FIRST);
+  }
   return 1;
 }
 
@@ -195,7 +199,7 @@ export function adoptFlow(nowMs: u32): u32 {
   }
   const owner = findOwner(table, tuple);
   if (owner != 0 && !forgetUndecided(table, owner, nowMs)) return 0;
-  if (table.flowCount >= table.flowCountMax || !canGoOn(packet)) return 0;
+  if (table.flowCount >= table.flowCountMax) return 0;
   packet.flags = TCP_SYN;
   const record = takeSlot(table, packet.hash);
   if (record == 0) return 0;
@@ -208,18 +212,11 @@ export function adoptFlow(nowMs: u32): u32 {
   start(record, packet, DIRECTION_FROM_CLIENT, nowMs);
   countBeginning(record, packet);
   store<u8>(record, load<u8>(decision, DECIDED_STATE), FLOW_STATE);
+  const stream = <u32>load<u8>(decision, DECIDED_STREAM);
+  if (stream == DECIDED_STREAM_HEADER) {
+    resumeStream(record, packet, load<u32>(decision, DECIDED_FIRST));
+  } else if (stream == DECIDED_STREAM_DONE) resumeDone(record, packet);
   return handleOf(table, record);
-}
-
-/**
- * Where a PROXY header stands in a TCP stream is not part of a decision: such a stream cannot be taken
- * over once it has begun, for its numbers would be wrong.
- */
-function canGoOn(packet: Packet): bool {
-  if (packet.protocol != PROTOCOL_TCP) return true;
-  const service = services + <usize>load<u16>(decision, DECIDED_SERVICE) * SERVICE_BYTES;
-  if ((load<u32>(service, SERVICE_FLAGS) & SERVICE_FLAG_PP2) == 0) return true;
-  return <u32>load<u8>(decision, DECIDED_STATE) == FLOW_STATE_HALF_OPEN;
 }
 
 /** A proposal that was decided as proposed begins; a flow that is known goes on. */

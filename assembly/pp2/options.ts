@@ -113,11 +113,21 @@ function limitBlocks(option: usize, length: u32, headerBytes: u32, limit: u32): 
   memory.fill(kept, OPTION_NOOP, end - kept);
 }
 
+/** Numbers that lie so little before another count as before it, all others as after it. */
+const BEFORE_MAX: u32 = 0x10000;
+
+/**
+ * Whether a number of a stream lies after its first. Nothing comes from long before that, but a
+ * stream that was taken over may be anywhere in its 4 GiB.
+ */
+export function isBeyond(value: u32, first: u32): bool {
+  return first - value >= BEFORE_MAX;
+}
+
 /** Where a number of the target's stream lies in the client's, whose first byte is `limit`. */
 export function behindHeader(value: u32, limit: u32, headerBytes: u32): u32 {
-  const offset = <i32>(value - limit);
-  if (offset <= 0) return value;
-  return <u32>offset < headerBytes ? limit : value - headerBytes;
+  if (!isBeyond(value, limit)) return value;
+  return value - limit < headerBytes ? limit : value - headerBytes;
 }
 
 /** Turns requests and cookies of TCP Fast Open into NOPs; true when there were any. */

@@ -8,10 +8,18 @@ import type { Engine } from "./engine.ts";
 export const DECISION_BYTES = abi.DECIDED_BYTES;
 export const SIDE_BYTES = abi.DECIDED_SIDE_BYTES;
 /** What decisions fill of that; zeros follow. */
-export const DECIDED_END_BYTES = abi.DECIDED_SERVICE + 2;
+export const DECIDED_END_BYTES = abi.DECIDED_FIRST + 4;
 
 /** Which tuple of a flow: as clients see it, or as targets and remote servers do. */
 export type SideName = "client" | "service";
+
+/** What a decision says of the stream rather than of the way that its packets take. */
+const STREAM_FIELDS: readonly number[] = [
+  abi.DECIDED_STATE,
+  abi.DECIDED_STREAM,
+  abi.DECIDED_BEGINS,
+  ...[0, 1, 2, 3].map((byte) => abi.DECIDED_FIRST + byte),
+];
 
 /** The 48 bytes of a side: equal for all packets of the flow that carry that side's tuple. */
 export function sideOf(decision: Uint8Array, side: SideName): Uint8Array {
@@ -52,6 +60,33 @@ export function inMidStream(decision: Uint8Array): Uint8Array {
 export function besideProposal(decision: Uint8Array, proposal: Uint8Array): Uint8Array {
   const isFirst = proposal[abi.DECIDED_STATE] === abi.FLOW_STATE_HALF_OPEN;
   return isFirst ? decision : inMidStream(decision);
+}
+
+/** Whether a decision was made by the first packet of a stream. */
+export function isOfBeginning(decision: Uint8Array): boolean {
+  return decision[abi.DECIDED_BEGINS] === 1;
+}
+
+/** The same for one of several that stand as words from `at` on. */
+export function isOfBeginningAt(words: Int32Array, at: number): boolean {
+  const word = words[at + (abi.DECIDED_BEGINS >> 2)] as number;
+  return ((word >> (8 * (abi.DECIDED_BEGINS & 3))) & 0xff) === 1;
+}
+
+/** A decision with what the first packet of a new stream between the same ends has told. */
+export function begunAnew(decision: Uint8Array, proposal: Uint8Array): Uint8Array {
+  if (!isOfBeginning(proposal)) return decision;
+  const copy = decision.slice();
+  for (const field of STREAM_FIELDS) copy[field] = proposal[field] as number;
+  return copy;
+}
+
+/** The same as something that is known, and not told anew. */
+export function asKnown(decision: Uint8Array): Uint8Array {
+  if (!isOfBeginning(decision)) return decision;
+  const copy = decision.slice();
+  copy[abi.DECIDED_BEGINS] = 0;
+  return copy;
 }
 
 /**

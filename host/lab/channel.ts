@@ -23,6 +23,13 @@ interface Waiting {
   reject(error: Error): void;
 }
 
+/** The other end has gone: nobody knows what became of the call. */
+export class ChannelGone extends FlowplaneError {
+  constructor() {
+    super("the other process has gone");
+  }
+}
+
 export class Channel {
   readonly #end: ChannelEnd;
   readonly #offers: Offers;
@@ -37,9 +44,9 @@ export class Channel {
     end.on("disconnect", () => this.#lose());
   }
 
-  /** @throws FlowplaneError with what the other end has thrown, or when it has gone */
+  /** @throws FlowplaneError with what the other end has thrown; ChannelGone when it has gone */
   call(name: string, ...words: unknown[]): Promise<unknown> {
-    if (this.#isGone) return Promise.reject(new FlowplaneError(GONE));
+    if (this.#isGone) return Promise.reject(new ChannelGone());
     const id = this.#nextId++;
     const { promise, resolve, reject } = Promise.withResolvers<unknown>();
     this.#waiting.set(id, { resolve, reject });
@@ -73,9 +80,7 @@ export class Channel {
 
   #lose(): void {
     this.#isGone = true;
-    for (const { reject } of this.#waiting.values()) reject(new FlowplaneError(GONE));
+    for (const { reject } of this.#waiting.values()) reject(new ChannelGone());
     this.#waiting.clear();
   }
 }
-
-const GONE = "the other process has gone";

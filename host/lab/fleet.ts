@@ -18,7 +18,7 @@ import { renew } from "../nodes/agreement.ts";
 import type { RedisStoreOptions } from "../nodes/redis-store.ts";
 import { SharedStore } from "../nodes/shared-store.ts";
 import { decide, type Questions } from "../nodes/undecided.ts";
-import { Channel } from "./channel.ts";
+import { Channel, ChannelGone } from "./channel.ts";
 import type { LoopDevice } from "./loop.ts";
 import type { Method, WorkerApi } from "./messages.ts";
 import type { NodeStart } from "./node.ts";
@@ -138,8 +138,9 @@ export class Fleet implements Plane {
     const answers = await Promise.allSettled(
       asked.map(({ channel }) => channel?.call("call", method, words)),
     );
-    const failure = answers.find((one, at) => one.status === "rejected" && asked[at]?.isUp);
-    if (failure?.status === "rejected") throw failure.reason;
+    for (const one of answers) {
+      if (one.status === "rejected" && !(one.reason instanceof ChannelGone)) throw one.reason;
+    }
     return answers.flatMap((one) => (one.status === "fulfilled" ? [one.value as Result<M>] : []));
   }
 

@@ -11,7 +11,7 @@
  *
  * Pure: it knows no engine. The simulation runs this very code.
  */
-import { type SideName, sameSide } from "../engine/decision.ts";
+import { asKnown, begunAnew, type SideName, sameSide } from "../engine/decision.ts";
 import type { FlowStore, Found } from "./store.ts";
 
 export interface Agreement {
@@ -36,18 +36,19 @@ export async function agree(
     const isOurs = sameSide(holder, proposal, "client");
     return { outcome: isOurs ? "decided" : "taken", decision: holder };
   });
-  const open = agreements.filter(({ outcome }) => outcome === "decided");
+  const open = [...agreements.entries()].filter(([, { outcome }]) => outcome === "decided");
   const flows = await store.refresh(
     "client",
-    open.map(({ decision }) => decision),
+    open.map(([, { decision }]) => decision),
     nowMs,
   );
   const foreign: Agreement[] = [];
-  for (const [at, agreement] of open.entries()) {
-    const decision = flows[at];
+  for (const [index, [at, agreement]] of open.entries()) {
+    const decision = flows[index];
+    const proposal = proposals[at] as Uint8Array;
     if (!decision) agreement.outcome = "full";
-    else if (decision !== agreement.decision || !proposals.includes(decision)) {
-      agreement.decision = decision;
+    else if (decision !== proposal) {
+      agreement.decision = begunAnew(decision, proposal);
       foreign.push(agreement);
     }
   }
@@ -75,7 +76,7 @@ export async function lookUp(
   nowMs: number,
 ): Promise<Found[]> {
   const found = await store.find(side, tuples, nowMs);
-  const there = found.filter((decision) => decision !== undefined);
+  const there = found.filter((decision) => decision !== undefined).map(asKnown);
   const isAlive = await renew(store, there, nowMs);
   let next = 0;
   return found.map((decision) => (decision && isAlive[next++] ? decision : undefined));

@@ -4,7 +4,7 @@
  * SET key value NX GET PX life: it writes unless there is something, and answers what there is. All
  * commands of a batch go out together.
  *
- * Letting a decision live on is a compare and a PEXPIRE in one script, so that it cannot touch what
+ * Letting a decision live on is a compare and a SET in one script, so that it cannot touch what
  * somebody else has written since. If any command of a batch fails, the batch rejects: then nobody
  * knows what took effect, and doing it again is safe.
  *
@@ -12,7 +12,7 @@
  * decisions along. Nodes that have their flows write them again when they refresh them.
  */
 import type { Cluster, Redis } from "ioredis";
-import { type SideName, sideOf } from "../engine/decision.ts";
+import { isOfBeginning, type SideName, sideOf } from "../engine/decision.ts";
 import { FlowplaneError } from "../errors.ts";
 import {
   type FlowStore,
@@ -35,9 +35,11 @@ export interface RedisStoreOptions extends StoreTimes {
   password?: string;
 }
 
-/** Lets a key live on if it still holds this value. */
-const EXTEND =
-  "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end return 0";
+/** Lets a key live on if it still holds a value, with that or another one. */
+const EXTEND = `
+  if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+  redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+  return 1`;
 
 /** Opens a store. @throws {FlowplaneError} when ioredis is not installed or no server answers */
 export async function openRedisStore(options: RedisStoreOptions): Promise<FlowStore> {
@@ -126,7 +128,8 @@ class RedisStore implements FlowStore {
     if (found === null) return decision;
     if (!isSameDecision(found, decision)) return found;
     if (!refreshes) return decision;
-    const isExtended = await this.#client.eval(EXTEND, 1, key, found, lifeMs);
+    const next = isOfBeginning(decision) ? value : found;
+    const isExtended = await this.#client.eval(EXTEND, 1, key, found, next, lifeMs);
     // Gone in between: as good as never there.
     return isExtended === 1 ? decision : undefined;
   }

@@ -18,6 +18,7 @@ import { wholeNumber } from "../engine/check.ts";
 import {
   DECIDED_END_BYTES,
   DECISION_BYTES,
+  isOfBeginningAt,
   SIDE_BYTES,
   type SideName,
 } from "../engine/decision.ts";
@@ -179,21 +180,14 @@ export class SharedStore implements FlowStore {
     this.#lock(region);
     const slot = this.#search(decisions, at + key, key, hash, nowMs);
     let outcome = CLAIM_OWN;
-    if (slot >= 0) {
-      // What was decided stays as it was written.
-      if (!matches(words, slot + HEAD_WORDS, decisions, at, 2 * SIDE_WORDS)) {
-        outcome = CLAIM_EARLIER;
-        this.#read(slot, decisions, at);
-      } else if (refreshes) words[slot + 1] = endMs;
-    } else if (slot === NO_ROOM) outcome = CLAIM_NO_ROOM;
-    else {
-      const to = -1 - slot;
-      words[to] = hash;
-      words[to + 1] = endMs;
-      for (let word = 0; word < KEPT_WORDS; word++) {
-        words[to + HEAD_WORDS + word] = decisions[at + word] as number;
-      }
-    }
+    if (slot === NO_ROOM) outcome = CLAIM_NO_ROOM;
+    else if (slot < 0) this.#write(-1 - slot, hash, endMs, decisions, at);
+    else if (!matches(words, slot + HEAD_WORDS, decisions, at, 2 * SIDE_WORDS)) {
+      outcome = CLAIM_EARLIER;
+      this.#read(slot, decisions, at);
+    } else if (refreshes && isOfBeginningAt(decisions, at)) {
+      this.#write(slot, hash, endMs, decisions, at);
+    } else if (refreshes) words[slot + 1] = endMs;
     this.#unlock(region);
     return outcome;
   }
@@ -250,6 +244,15 @@ export class SharedStore implements FlowStore {
       if (matches(words, slot + HEAD_WORDS + key, asked, from, SIDE_WORDS)) return slot;
     }
     return free;
+  }
+
+  #write(slot: number, hash: number, endMs: number, from: Int32Array, at: number): void {
+    const words = this.#words;
+    words[slot] = hash;
+    words[slot + 1] = endMs;
+    for (let word = 0; word < KEPT_WORDS; word++) {
+      words[slot + HEAD_WORDS + word] = from[at + word] as number;
+    }
   }
 
   /** Copies the decision of a slot to word `at` of `to`. */

@@ -17,7 +17,10 @@ export interface FlowStore {
   claim(side: SideName, decisions: readonly Uint8Array[], nowMs: number): Promise<Found[]>;
   /** What is there under each tuple (48 bytes) of `side`. */
   find(side: SideName, tuples: readonly Uint8Array[], nowMs: number): Promise<Found[]>;
-  /** As `claim`, and lets what is there live on from now where it is the decision given. */
+  /**
+   * As `claim`, and lets what is there live on from now where it sends the flow the way that is given.
+   * What a new stream's first packet tells (`isOfBeginning`) takes the place of what was known.
+   */
   refresh(side: SideName, decisions: readonly Uint8Array[], nowMs: number): Promise<Found[]>;
   close(): Promise<void>;
 }

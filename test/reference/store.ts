@@ -39,7 +39,9 @@ export class MapStore {
     }
     const isSame = there.decision.subarray(0, 96).join() === decision.subarray(0, 96).join();
     if (!isSame) return there.decision;
-    if (refreshes) this.#entries.set(key, { decision: there.decision, endMs });
+    // Byte 101: told by the first packet of a new stream.
+    const next = decision[101] === 1 ? decision.slice() : there.decision;
+    if (refreshes) this.#entries.set(key, { decision: next, endMs });
     return decision;
   }
 }
