@@ -10,7 +10,7 @@
  */
 
 /** Bumped on any change of this file; checked by the host at load. */
-export const ABI_VERSION: u32 = 8;
+export const ABI_VERSION: u32 = 9;
 
 // Descriptor: one frame of a batch. The host or the record walk fills the first part, the
 // engine the second. Frames stay where they are and are rewritten in place.
@@ -296,6 +296,7 @@ export const SPACE_VPC: u32 = 1; //               value: address of the VPC reco
 export const SPACE_LISTENER: u32 = 2; //          detail: DETAIL_IPV6 | protocol << 16 | port; value: service
 export const SPACE_ADDRESS: u32 = 3; //           detail: DETAIL_IPV6; value: service
 export const SPACE_PREFIX: u32 = 4; //            detail: DETAIL_IPV6 | length; value: as the set's kind says
+export const SPACE_TARGET: u32 = 5; //            a target that sees clients' addresses; detail, value: as LISTENER
 export const DETAIL_IPV6: u32 = 0x80000000;
 export const DIRECTORY_PROBES_MAX: u32 = 32; //   entries looked at for one key, at most
 export const VPC_PORT: u32 = 0; //                4  port on which frames leave to it, PORT_NONE = the ingress port
@@ -372,6 +373,8 @@ export const USAGE_BLOCKED: u32 = 160; //         six cells: security groups, in
 export const USAGE_BLOCKED_ENDPOINT: u32 = 208; // flows that the endpoint's security group has blocked
 export const USAGE_DROPPED: u32 = 216; //         packets dropped for any reason that names the service
 export const USAGE_PORTS_EXHAUSTED: u32 = 224; // flows refused for want of a source port
+export const USAGE_CROSSED_CLIENT: u32 = 232; //  bytes that frames from the client lose on their way to IPv4
+export const USAGE_CROSSED_SERVICE: u32 = 240; // bytes that frames from the service have gained from IPv4
 export const USAGE_BYTES: u32 = 320; //           an odd number of lines: hot ones spread over the cache
 export const SHIFT_DELTA: u32 = 0; //             2  one's complement, for the checksum
 export const SHIFT_AMOUNT: u32 = 2; //            2  signed
