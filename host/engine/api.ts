@@ -62,7 +62,8 @@ export interface PortOptions {
    * of the VPC that they are bound for; default false.
    */
   routed?: boolean;
-  /** A virtio_net_hdr of 12 bytes stands right before each frame; default false. */
+  /** A virtio_net_hdr of 12 bytes stands right before each frame, and 116 free bytes before that for
+   *  frames that grow; default false. */
   vnetHeader?: boolean;
 }
 
