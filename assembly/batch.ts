@@ -97,6 +97,7 @@ import { hindranceOf, takesError } from "./network/admission";
 import { hasCapacity } from "./network/capacity";
 import { clampSegments, tellMtu } from "./network/mtu";
 import { crosses, crossIn, crossOut } from "./network/nat64";
+import { crossErrorIn, crossErrorOut, hasCounterpart } from "./network/nat64-error";
 
 import {
   FRAGMENT_FIRST,
@@ -115,7 +116,7 @@ import {
 } from "./packet";
 import { isOtherStream, passStream, streamFlags } from "./pp2/stream";
 import { resetStray } from "./reset";
-import { directionOf, rewriteAddresses, rewriteFast, rewritePacket } from "./rewrite";
+import { directionOf, rewriteAddresses, rewritePacket, rewriteWhole } from "./rewrite";
 import { findCandidates } from "./stages";
 
 /**
@@ -223,8 +224,7 @@ function finishSlow(descriptor: usize, packet: Packet, port: usize): void {
     side = SIDE_CLIENT;
   }
   if (record == 0) {
-    const isOut = (load<u8>(port, PORT_SIDES) & PORT_SIDE_SERVICE) != 0;
-    if (hasCrossings && isOut && crossIn(descriptor, packet)) {
+    if (mayCross(port) && crossIn(descriptor, packet)) {
       return finishSlow(descriptor, packet, port);
     }
     return finishNew(descriptor, packet, port, table, nowMs);
@@ -329,18 +329,29 @@ function pass(
     rememberFragment(packet, record, handle, side, direction, nowMs);
   }
   if (packet.flags & TCP_SYN) clampSegments(packet, serviceOf(record));
-  if (packet.kind == PACKET_FAST) rewriteFast(packet, record, side, direction);
+  const stream = streamFlags(record);
+  if (packet.kind == PACKET_FAST) rewriteWhole(packet, record, side, direction);
   else rewritePacket(packet, record, side, direction);
   // Before the stream is looked at: a header leaves on the port of the frame that causes it.
   if (load<u8>(port, PORT_SIDES) & PORT_SIDE_ROUTED) routeOut(descriptor, record, side);
-  if (streamFlags(record) != 0) {
+  if (stream != 0) {
     const verdict = passStream(descriptor, packet, record, side, direction, handle);
     if (verdict != VERDICT_FORWARD) return giveVerdict(descriptor, verdict);
   }
-  if (packet.isIpv6 && hasCrossings && side == SIDE_CLIENT && crosses(record)) {
+  if (isCrossing(packet, record, side)) {
     crossOut(descriptor, packet, load<u32>(record, FLOW_PACKETS_CLIENT));
   }
   forward(descriptor, handle, side, direction);
+}
+
+/** Whether IPv4 packets of the port may be of flows of IPv6. */
+function mayCross(port: usize): bool {
+  return hasCrossings && (load<u8>(port, PORT_SIDES) & PORT_SIDE_SERVICE) != 0;
+}
+
+/** Whether a packet of IPv6 that came in on this side leaves as one of IPv4. */
+function isCrossing(packet: Packet, record: usize, side: u32): bool {
+  return hasCrossings && packet.isIpv6 != 0 && side == SIDE_CLIENT && crosses(record);
 }
 
 /** Drops a packet, and tells its sender where the service says so. */
@@ -398,6 +409,9 @@ function find(table: FlowTable, packet: Packet, port: usize, nowMs: u32): usize 
 function finishFragment(descriptor: usize, packet: Packet, port: usize): void {
   const nowMs = load<u32>(descriptor, FRAME_TIME_MS);
   const record = findFragment(packet, nowMs);
+  if (record == 0 && mayCross(port) && crossIn(descriptor, packet)) {
+    return finishFragment(descriptor, packet, port);
+  }
   if (record == 0 || isExpired(record, nowMs)) {
     return giveVerdict(descriptor, VERDICT_DROP_FRAGMENT);
   }
@@ -409,7 +423,9 @@ function finishFragment(descriptor: usize, packet: Packet, port: usize): void {
   account(descriptor, record, direction, nowMs);
   rewriteAddresses(packet, record, side, direction);
   if (load<u8>(port, PORT_SIDES) & PORT_SIDE_ROUTED) routeOut(descriptor, record, side);
-  forward(descriptor, handleOf(flowTable(packet.isIpv6), record), side, direction);
+  const handle = handleOf(flowTable(packet.isIpv6), record);
+  if (isCrossing(packet, record, side)) crossOut(descriptor, packet, 0);
+  forward(descriptor, handle, side, direction);
 }
 
 /** ICMP errors do not keep a flow alive (RFC 5508 section 4.2) and move no state. */
@@ -420,6 +436,9 @@ function finishError(descriptor: usize, packet: Packet, port: usize): void {
   const table = flowTable(packet.isIpv6);
   const nowMs = load<u32>(descriptor, FRAME_TIME_MS);
   const record = find(table, quoted, port, nowMs);
+  if (record == 0 && mayCross(port) && crossErrorIn(descriptor, packet)) {
+    return finishError(descriptor, packet, port);
+  }
   if (record == 0 || isExpired(record, nowMs)) {
     return giveVerdict(descriptor, VERDICT_DROP_NO_FLOW);
   }
@@ -427,11 +446,16 @@ function finishError(descriptor: usize, packet: Packet, port: usize): void {
   const direction = directionOf(record, side, quoted);
   const serviceIndex = <u32>load<u16>(record, FLOW_SERVICE);
   const service = serviceOf(record);
-  if (!takesError(service, packet)) return giveVerdict(descriptor, VERDICT_DROP_UNINTENDED);
+  const crossing = isCrossing(packet, record, side);
+  const isLost = crossing && (direction == DIRECTION_FROM_CLIENT || !hasCounterpart(packet));
+  if (isLost || !takesError(service, packet)) {
+    return giveVerdict(descriptor, VERDICT_DROP_UNINTENDED);
+  }
   const poolCount = packet.isIpv6 ? SERVICE_POOL6_COUNT : SERVICE_POOL_COUNT;
   const isTranslated = load<u32>(service + <usize>poolCount) != 0;
   rewriteError(packet, record, side, direction, isTranslated);
   countUsage(serviceIndex, direction ^ 1, <u64>load<u32>(descriptor, FRAME_CAPTURED_BYTES));
   if (load<u8>(port, PORT_SIDES) & PORT_SIDE_ROUTED) routeOut(descriptor, record, side);
+  if (crossing) crossErrorOut(descriptor, packet, load<u32>(record, FLOW_PACKETS_CLIENT));
   forward(descriptor, handleOf(table, record), side, direction ^ 1);
 }

@@ -70,7 +70,6 @@ import {
 } from "./memory";
 import { reserveCrossings } from "./network/nat64";
 import { reserveDatagrams } from "./pp2/datagram";
-import { reserveOpenings } from "./pp2/stream";
 import { nameZonePorts, reserveZones } from "./zone";
 
 export { processBatch } from "./batch";
@@ -131,7 +130,6 @@ export function create(): u32 {
   const bytes4 = reserveTable(table4, 0, load<u32>(config, CONFIG_FLOW_COUNT_MAX));
   const tables6 = totalBytes();
   const bytes6 = reserveTable(table6, 1, load<u32>(config, CONFIG_FLOW6_COUNT_MAX));
-  reserveOpenings();
   reserveDatagrams();
   const compactBytes = reserveCompact();
   if (!commit()) return 1;

@@ -2,7 +2,7 @@
  * The live benchmark: the engine between two namespaces beside the kernel's NAT, HAProxy and
  * slirp4netns between the same two (live/ways.ts).
  *
- *   node bench/live.ts [PART…] [--passes N]     parts: tcp streams udp latency idle; default all
+ *   node bench/live.ts [PART…] [--passes N]     parts: tcp streams proxy udp latency idle; default all
  *
  * Ways take turns in every pass. A ratio is that of the medians; the range stands beside it. On a
  * machine of two cores client, server and engine share them, so absolute figures are of the whole
@@ -31,21 +31,29 @@ const TRAFFIC = fileURLToPath(new URL("c/traffic.c", import.meta.url));
 const PORT = "5202";
 const TCP_SECONDS = "2";
 const UDP_SECONDS = 1.5;
+/** Short, and often in turns: what is looked for is smaller than what changes from second to second. */
+const PROXY_SECONDS = "0.6";
+const PROXY_TURNS = 16;
 const ASK_SECONDS = "1.5";
 const IDLE_MS = 3000;
 
 /** Figures of one part by way and what was measured, one for each pass. */
 type Figures = Map<string, number[]>;
 
+/** Looks up a figure of a way. */
+type Look<T> = (way: WayName, figure: string) => T;
+
 interface Goal {
   name: string;
-  value: (median: (way: WayName, figure: string) => number) => number;
+  value: (median: Look<number>, all: Look<number[]>) => number;
   goal: number;
   is: "at least" | "at most";
 }
 
 interface Part {
   ways: WayName[];
+  /** How often the ways take turns in a pass; default once. */
+  turns?: number;
   measure(way: Way, note: (figure: string, value: number) => void): Promise<void>;
   goals: Goal[];
 }
@@ -53,6 +61,15 @@ interface Part {
 function ratio(of: WayName, to: WayName, figure: string, is: Goal["is"], goal: number): Goal {
   const value: Goal["value"] = (median) => median(of, figure) / median(to, figure);
   return { name: `${figure}: ${of} / ${to}`, value, goal, is };
+}
+
+/** The ratio of two that ran one after the other, as the median of all turns: noise is in both. */
+function paired(of: WayName, to: WayName, figure: string, goal: number): Goal {
+  const value: Goal["value"] = (_, all) => {
+    const others = all(to, figure);
+    return medianOf(all(of, figure).map((one, turn) => one / (others[turn] as number)));
+  };
+  return { name: `${figure}: ${of} / ${to}`, value, goal, is: "at least" };
 }
 
 const folder = mkdtempSync(join(os.tmpdir(), "flowplane-live-"));
@@ -113,6 +130,17 @@ async function datagrams(way: Way, note: (figure: string, value: number) => void
   });
 }
 
+/** One long stream; whether it begins with a header is what the server says. */
+async function proxied(way: Way, note: (figure: string, value: number) => void): Promise<void> {
+  await withServer(way, ["stream-receive", PORT], async (said) => {
+    await run(way.client, [traffic, "stream-send", way.address, PORT, PROXY_SECONDS]);
+    while (said() === "") await new Promise((resolve) => setTimeout(resolve, 10));
+    const [rate = 0, hasHeader = 0] = said().split(" ").map(Number);
+    note("MiB/s", rate);
+    note("began with a header", hasHeader);
+  });
+}
+
 const PARTS: Readonly<Record<string, Part>> = {
   tcp: {
     ways: ["kernel", "engine", "engine, no offloads", "haproxy", "slirp4netns"],
@@ -150,6 +178,20 @@ const PARTS: Readonly<Record<string, Part>> = {
         value: (median) => median("engine, two workers", "drops"),
         goal: 0,
         is: "at most",
+      },
+    ],
+  },
+  proxy: {
+    ways: ["engine", "engine, PROXY headers"],
+    turns: PROXY_TURNS,
+    measure: proxied,
+    goals: [
+      paired("engine, PROXY headers", "engine", "MiB/s", 0.97),
+      {
+        name: "streams with a header where there should be one",
+        value: (m) => m("engine, PROXY headers", "began with a header"),
+        goal: 1,
+        is: "at least",
       },
     ],
   },
@@ -211,7 +253,7 @@ function medianOf(values: readonly number[] | undefined): number {
 
 async function runPart(ways: Ways, part: Part, passes: number): Promise<Figures> {
   const figures: Figures = new Map();
-  for (let pass = 0; pass < passes; pass++) {
+  for (let turn = passes * (part.turns ?? 1); turn > 0; turn--) {
     for (const name of part.ways) {
       const way = ways.all[name];
       if (way === undefined) continue;
@@ -234,9 +276,10 @@ function printPart(name: string, part: Part, figures: Figures): void {
     title,
     align: at < 2 ? ("left" as const) : ("right" as const),
   }));
-  const median = (way: WayName, figure: string) => medianOf(figures.get(`${way}\t${figure}`));
+  const all: Look<number[]> = (way, figure) => figures.get(`${way}\t${figure}`) ?? [];
+  const median: Look<number> = (way, figure) => medianOf(all(way, figure));
   const goals = part.goals.map(({ name: goalName, value, goal, is }) => {
-    const got = value(median);
+    const got = value(median, all);
     const isMet = is === "at least" ? got >= goal : got <= goal;
     const met = Number.isNaN(got) ? "not measured" : isMet ? "yes" : "no";
     return [goalName, `${is} ${goal}`, Number.isNaN(got) ? "-" : significant(got), met];

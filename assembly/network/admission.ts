@@ -27,7 +27,6 @@ import { countUp } from "../counters";
 import { usage } from "../memory";
 import { FRAGMENT_NONE, Packet, PROTOCOL_TCP, PROTOCOL_UDP } from "../packet";
 import { IPV4_BYTES_MIN } from "../wire/ipv4";
-import { IPV6_BYTES } from "../wire/ipv6";
 import { ipBytesOf } from "../wire/length";
 import { portPairOf } from "../wire/transport";
 import { isEmbedded } from "./nat64";
@@ -49,11 +48,10 @@ export function hindranceOf(service: usize, packet: Packet): u32 {
   // What has come in as IPv4 is longer now by the difference of the headers.
   let grown: u32 = 0;
   if (packet.isIpv6 && (traits & TRAIT_NAT64) != 0) {
-    if (packet.fragment != FRAGMENT_NONE) return VERDICT_DROP_FRAGMENT;
     // Also in the other direction: there the client's is the only address without the prefix.
     const isOut = isEmbedded(packet.destinationAddress);
     if (!isOut && !isEmbedded(packet.sourceAddress)) return VERDICT_DROP_UNINTENDED;
-    if (!isOut) grown = IPV6_BYTES - IPV4_BYTES_MIN;
+    if (!isOut) grown = packet.transport - packet.network - IPV4_BYTES_MIN;
   }
   const mtu = <u32>load<u16>(service, SERVICE_MTU_BYTES);
   if (mtu != 0 && ipBytesOf(packet) > mtu + grown) return VERDICT_DROP_TOO_LARGE;

@@ -5,7 +5,8 @@
  * prefix sums to zero, so checksums of TCP and UDP stay as they are.
  *
  * IPv6 frames shrink in place: the link header moves forward. IPv4 frames grow into a slot of their
- * own. Not crossed: fragments, and ICMP errors.
+ * own. Fragments cross with their fragment header, or their flags and offset; ICMP errors are in
+ * nat64-error.ts.
  */
 import {
   BATCH_COUNT_MAX,
@@ -13,6 +14,7 @@ import {
   FRAME_ADDRESS,
   FRAME_CAPTURED_BYTES,
   FRAME_PORT,
+  FRAME_TIME_MS,
   FRAME_WIRE_BYTES,
   LINK_NULL,
   LINK_RAW,
@@ -22,20 +24,29 @@ import {
   SIDE_SERVICE,
 } from "../abi";
 import { deltaOf, fold, sumOf, sumOf16, updated } from "../checksum";
-import { FlowTable, findByIndex, flowTable } from "../flow/table";
+import { findByIndex, flowTable } from "../flow/table";
+import { findFragment } from "../fragment";
 import { ports, reserve } from "../memory";
 import {
   FRAGMENT_NONE,
   indexOf,
+  PACKET_FAST,
   PACKET_FLOW,
+  PACKET_LATER,
   Packet,
   PROTOCOL_ICMP,
   PROTOCOL_ICMPV6,
   PROTOCOL_TCP,
   PROTOCOL_UDP,
 } from "../packet";
-import { IPV4_BYTES_MIN, IPV4_CHECKSUM, IPV4_SOURCE, IPV4_TOTAL_LENGTH } from "../wire/ipv4";
-import { IPV6_BYTES, IPV6_PAYLOAD_LENGTH, IPV6_SOURCE } from "../wire/ipv6";
+import {
+  IPV4_BYTES_MIN,
+  IPV4_CHECKSUM,
+  IPV4_FRAGMENT,
+  IPV4_SOURCE,
+  IPV4_TOTAL_LENGTH,
+} from "../wire/ipv4";
+import { extensionBytesOf, IPV6_BYTES, IPV6_PAYLOAD_LENGTH, IPV6_SOURCE } from "../wire/ipv6";
 import { ipBytesOf } from "../wire/length";
 import { ICMP_CHECKSUM, portPairOf, setTuple, UDP_CHECKSUM } from "../wire/transport";
 
@@ -48,7 +59,12 @@ const FAMILY_IPV4: u32 = 2;
 const FAMILY_IPV6: u32 = 30;
 /** RFC 7915 section 5.1: packets up to this size may be fragmented on the way. */
 const FRAGMENTABLE_BYTES_MAX: u32 = 1260;
-const DO_NOT_FRAGMENT_BE: u16 = 0x0040;
+const DO_NOT_FRAGMENT_BE: u32 = 0x0040;
+const MORE_FRAGMENTS: u32 = 0x2000;
+const OFFSET_MASK: u32 = 0x1fff;
+/** Next header of a fragment header, and its length. */
+const FRAGMENT: u8 = 44;
+export const FRAGMENT_BYTES: u32 = 8;
 
 let slots: usize = 0;
 const crossedPacket: usize = memory.data(64, 64);
@@ -94,7 +110,7 @@ export function crossedTuple(tuple: Packet): usize {
   return crossedPacket;
 }
 
-function crossedProtocol(protocol: u8): u8 {
+export function crossedProtocol(protocol: u8): u8 {
   if (protocol == PROTOCOL_TCP || protocol == PROTOCOL_UDP) return protocol;
   if (protocol == PROTOCOL_ICMP) return PROTOCOL_ICMPV6;
   return protocol == PROTOCOL_ICMPV6 ? PROTOCOL_ICMP : 0;
@@ -111,52 +127,99 @@ function embed(to: usize, address: u32): void {
  * nothing has happened.
  */
 export function crossIn(descriptor: usize, packet: Packet): bool {
-  if (packet.isIpv6 || packet.fragment != FRAGMENT_NONE || slots == 0) return false;
+  if (packet.isIpv6 || slots == 0 || flowTable(1).flowCount == 0) return false;
   const tuple = crossedTuple(packet);
-  const table: FlowTable = flowTable(1);
-  if (tuple == 0 || table.flowCount == 0) return false;
-  if (findByIndex(table, changetype<Packet>(tuple), SIDE_SERVICE) == 0) return false;
-  const frame = <usize>load<u32>(descriptor, FRAME_ADDRESS);
-  const linkBytes = packet.network - <u32>frame;
-  const captured = load<u32>(descriptor, FRAME_CAPTURED_BYTES);
-  const headerBytes = packet.transport - packet.network;
-  const behind = captured - linkBytes - headerBytes;
-  const bytes = linkBytes + IPV6_BYTES + behind;
-  if (bytes > SLOT_BYTES || !canSum(packet)) return false;
-  const to = slots + <usize>(indexOf(packet) * SLOT_BYTES);
-  memory.copy(to, frame, linkBytes);
-  nameFamily(to, linkBytes, descriptor, true);
-  const network = to + <usize>linkBytes;
-  writeIpv6(network, packet, ipBytesOf(packet) - headerBytes);
-  memory.copy(network + <usize>IPV6_BYTES, packet.transport, behind);
+  if (tuple == 0) return false;
   const other = changetype<Packet>(tuple);
-  store<u32>(descriptor, <u32>to, FRAME_ADDRESS);
-  store<u32>(descriptor, bytes, FRAME_CAPTURED_BYTES);
-  const wire = load<u32>(descriptor, FRAME_WIRE_BYTES) + IPV6_BYTES - headerBytes;
-  store<u32>(descriptor, wire, FRAME_WIRE_BYTES);
+  // What is left of a number of 32 bits that began as one of 16.
+  other.fragmentId = packet.fragmentId << 16;
+  if (packet.kind == PACKET_LATER) {
+    if (findFragment(other, load<u32>(descriptor, FRAME_TIME_MS)) == 0) return false;
+  } else if (findByIndex(flowTable(1), other, SIDE_SERVICE) == 0 || !canSum(packet)) {
+    return false;
+  }
+  const network = growInto(descriptor, packet);
+  if (network == 0) return false;
   packet.addresses = other.addresses;
   packet.rest = other.rest;
   packet.hash = other.hash;
   packet.swapped = other.swapped;
+  packet.fragmentId = other.fragmentId;
   packet.protocol = other.protocol;
-  packet.kind = PACKET_FLOW;
-  packet.isIpv6 = 1;
-  packet.candidate = 0;
-  packet.network = <u32>network;
-  packet.transport = <u32>network + IPV6_BYTES;
-  packet.sourceAddress = <u32>network + IPV6_SOURCE;
-  packet.destinationAddress = <u32>network + IPV6_SOURCE + 16;
+  if (packet.kind == PACKET_FAST) packet.kind = PACKET_FLOW;
+  movedTo(packet, network, network + <usize>headerBytesFor(packet));
   if (packet.protocol == PROTOCOL_ICMPV6)
     turnIcmp(packet, packet.sourceAddress, packet.destinationAddress);
   else if (packet.protocol == PROTOCOL_UDP) sumDatagram(packet);
   return true;
 }
 
-/** A datagram without a checksum needs one in IPv6, so it has to be captured whole. */
+/** Bytes of the IPv6 headers that a packet gets. */
+function headerBytesFor(packet: Packet): u32 {
+  return packet.fragment == FRAGMENT_NONE ? IPV6_BYTES : IPV6_BYTES + FRAGMENT_BYTES;
+}
+
+/** Writes the packet as one of IPv6 into a slot; returns where its header is, 0 without room. */
+function growInto(descriptor: usize, packet: Packet): usize {
+  const headerBytes = packet.transport - packet.network;
+  const grown = headerBytesFor(packet);
+  const network = enlarge(descriptor, packet, packet.transport, grown - headerBytes);
+  if (network == 0) return 0;
+  const payload = ipBytesOf(packet) - headerBytes + grown - IPV6_BYTES;
+  const protocol = crossedProtocol(packet.protocol);
+  writeIpv6(
+    network,
+    packet.network,
+    packet.fragment == FRAGMENT_NONE ? protocol : FRAGMENT,
+    payload,
+  );
+  if (packet.fragment != FRAGMENT_NONE) {
+    const at = network + <usize>IPV6_BYTES;
+    const word = <u32>bswap<u16>(load<u16>(packet.network, IPV4_FRAGMENT));
+    const more = (word & MORE_FRAGMENTS) != 0;
+    store<u16>(at, protocol);
+    store<u16>(at, bswap<u16>(<u16>(((word & OFFSET_MASK) << 3) | u32(more))), 2);
+    store<u32>(at, packet.fragmentId << 16, 4);
+  }
+  return network;
+}
+
+/**
+ * Moves the frame into a slot of its own, `more` bytes between its link header and `kept`, from where on
+ * it stays what it is. Returns where the network header begins now, 0 without room.
+ */
+export function enlarge(descriptor: usize, packet: Packet, kept: usize, more: u32): usize {
+  const frame = <usize>load<u32>(descriptor, FRAME_ADDRESS);
+  const linkBytes = packet.network - <u32>frame;
+  const captured = load<u32>(descriptor, FRAME_CAPTURED_BYTES);
+  const bytes = captured + more;
+  if (bytes > SLOT_BYTES) return 0;
+  const to = slots + <usize>(indexOf(packet) * SLOT_BYTES);
+  memory.copy(to, frame, linkBytes);
+  nameFamily(to, linkBytes, descriptor, true);
+  memory.copy(to + (kept - frame) + <usize>more, kept, frame + <usize>captured - kept);
+  store<u32>(descriptor, <u32>to, FRAME_ADDRESS);
+  store<u32>(descriptor, bytes, FRAME_CAPTURED_BYTES);
+  store<u32>(descriptor, load<u32>(descriptor, FRAME_WIRE_BYTES) + more, FRAME_WIRE_BYTES);
+  return to + <usize>linkBytes;
+}
+
+/** The packet is one of IPv6 from here on. */
+export function movedTo(packet: Packet, network: usize, transport: usize): void {
+  packet.isIpv6 = 1;
+  packet.candidate = 0;
+  packet.network = <u32>network;
+  packet.transport = <u32>transport;
+  packet.sourceAddress = <u32>network + IPV6_SOURCE;
+  packet.destinationAddress = <u32>network + IPV6_SOURCE + 16;
+}
+
+/** A datagram without a checksum needs one in IPv6, so it has to be there and captured whole. */
 function canSum(packet: Packet): bool {
   if (packet.protocol != PROTOCOL_UDP || packet.transportBytes < UDP_CHECKSUM + 2) return true;
   if (load<u16>(packet.transport, UDP_CHECKSUM) != 0) return true;
-  return packet.transportBytes == ipBytesOf(packet) - (packet.transport - packet.network);
+  const isWhole = packet.transportBytes == ipBytesOf(packet) - (packet.transport - packet.network);
+  return isWhole && packet.fragment == FRAGMENT_NONE;
 }
 
 function sumDatagram(packet: Packet): void {
@@ -172,7 +235,7 @@ function sumDatagram(packet: Packet): void {
   store<u16>(at, <u16>(checksum == 0 ? 0xffff : checksum), UDP_CHECKSUM);
 }
 
-function pseudoSum(source: usize, destination: usize, bytes: u32, protocol: u8): u64 {
+export function pseudoSum(source: usize, destination: usize, bytes: u32, protocol: u8): u64 {
   const length = <u64>bswap<u16>(<u16>bytes) + <u64>bswap<u16>(<u16>protocol);
   return sumOf16(source) + sumOf16(destination) + length;
 }
@@ -187,60 +250,108 @@ function nameFamily(frame: usize, linkBytes: u32, descriptor: usize, isIpv6: boo
   store<u16>(at, isIpv6 ? TYPE_IPV6 : TYPE_IPV4);
 }
 
-/** An IPv6 header for an IPv4 packet with `payload` bytes behind its header. */
-function writeIpv6(at: usize, packet: Packet, payload: u32): void {
-  const before = <usize>packet.network;
+/** An IPv6 header for the IPv4 header at `before`, with `payload` bytes of `protocol` behind it. */
+export function writeIpv6(at: usize, before: usize, protocol: u8, payload: u32): void {
   const trafficClass = <u32>load<u8>(before, 1);
   store<u32>(at, bswap<u32>(0x60000000 | (trafficClass << 20)));
   store<u16>(at, bswap<u16>(<u16>payload), IPV6_PAYLOAD_LENGTH);
-  store<u8>(at, crossedProtocol(packet.protocol), 6);
+  store<u8>(at, protocol, 6);
   store<u8>(at, load<u8>(before, 8), 7);
-  embed(at + <usize>IPV6_SOURCE, load<u32>(packet.sourceAddress));
-  embed(at + <usize>IPV6_SOURCE + 16, load<u32>(packet.destinationAddress));
+  embed(at + <usize>IPV6_SOURCE, load<u32>(before, IPV4_SOURCE));
+  embed(at + <usize>IPV6_SOURCE + 16, load<u32>(before, IPV4_SOURCE + 4));
 }
+
+/** What an IPv6 header becomes in IPv4; read before anything is written over it. */
+@unmanaged
+export class Shrunk {
+  trafficClass: u8;
+  hopLimit: u8;
+  protocol: u8;
+  source: u32;
+  destination: u32;
+  /** Of the whole packet. */
+  bytes: u32;
+  /** Identification, then flags and offset, as they are stored. */
+  fragment: u32;
+}
+
+/** Reads the headers of an IPv6 packet, which leaves as number `number` if it is no fragment. */
+export function shrink(to: Shrunk, packet: Packet, number: u32): void {
+  const network = <usize>packet.network;
+  const bytes = ipBytesOf(packet) - (packet.transport - packet.network) + IPV4_BYTES_MIN;
+  to.trafficClass = <u8>(bswap<u16>(load<u16>(network)) >> 4);
+  to.hopLimit = load<u8>(network, 7);
+  to.protocol = crossedProtocol(packet.protocol);
+  to.source = load<u32>(packet.sourceAddress, 12);
+  to.destination = load<u32>(packet.destinationAddress, 12);
+  to.bytes = bytes;
+  const isWhole = packet.fragment == FRAGMENT_NONE;
+  if (!isWhole) to.fragment = fragmentOf(network);
+  else if (bytes > FRAGMENTABLE_BYTES_MAX) to.fragment = DO_NOT_FRAGMENT_BE << 16;
+  else to.fragment = bswap<u16>(<u16>number);
+}
+
+/** Identification, flags and offset of the fragment header that the parser has seen. */
+function fragmentOf(network: usize): u32 {
+  let header = load<u8>(network, 6);
+  let at = network + <usize>IPV6_BYTES;
+  while (header != FRAGMENT) {
+    const bytes = extensionBytesOf(header, at);
+    header = load<u8>(at);
+    at += <usize>bytes;
+  }
+  const word = <u32>bswap<u16>(load<u16>(at, 2));
+  const flags = (word >> 3) | (word & 1 ? MORE_FRAGMENTS : 0);
+  return <u32>load<u16>(at, 6) | ((<u32>bswap<u16>(<u16>flags)) << 16);
+}
+
+/** Writes what was read as an IPv4 header. */
+export function writeIpv4(at: usize, from: Shrunk): void {
+  store<u8>(at, 0x45);
+  store<u8>(at, from.trafficClass, 1);
+  store<u16>(at, bswap<u16>(<u16>from.bytes), IPV4_TOTAL_LENGTH);
+  store<u32>(at, from.fragment, 4);
+  store<u8>(at, from.hopLimit, 8);
+  store<u8>(at, from.protocol, 9);
+  store<u16>(at, 0, IPV4_CHECKSUM);
+  store<u32>(at, from.source, IPV4_SOURCE);
+  store<u32>(at, from.destination, IPV4_SOURCE + 4);
+  store<u16>(at, <u16>(~fold(sumOf(at, IPV4_BYTES_MIN)) & 0xffff), IPV4_CHECKSUM);
+}
+
+const shrunkOuter: usize = memory.data(32, 8);
 
 /**
  * Makes the IPv6 packet, which already has the tuple of its service side, an IPv4 one in place.
  * `number` tells packets apart that may be fragmented.
  */
 export function crossOut(descriptor: usize, packet: Packet, number: u32): void {
+  const header = changetype<Shrunk>(shrunkOuter);
+  shrink(header, packet, number);
+  if (packet.protocol == PROTOCOL_ICMPV6)
+    turnIcmp(packet, packet.sourceAddress, packet.destinationAddress);
+  const less = packet.transport - packet.network - IPV4_BYTES_MIN;
+  writeIpv4(reduce(descriptor, packet, <usize>packet.transport - IPV4_BYTES_MIN, less), header);
+}
+
+/** Takes `less` bytes out before `kept`: the link header moves there. Returns `kept`. */
+export function reduce(descriptor: usize, packet: Packet, kept: usize, less: u32): usize {
   const frame = <usize>load<u32>(descriptor, FRAME_ADDRESS);
   const linkBytes = packet.network - <u32>frame;
-  const before = <usize>packet.network;
-  const headerBytes = packet.transport - packet.network;
-  const total = ipBytesOf(packet) - headerBytes + IPV4_BYTES_MIN;
-  const trafficClass = <u8>(bswap<u16>(load<u16>(before)) >> 4);
-  const hopLimit = load<u8>(before, 7);
-  const source = load<u32>(packet.sourceAddress, 12);
-  const destination = load<u32>(packet.destinationAddress, 12);
-  const isIcmp = packet.protocol == PROTOCOL_ICMPV6;
-  if (isIcmp) turnIcmp(packet, packet.sourceAddress, packet.destinationAddress);
-  const network = <usize>packet.transport - IPV4_BYTES_MIN;
-  const start = network - <usize>linkBytes;
+  const start = kept - <usize>linkBytes;
   memory.copy(start, frame, linkBytes);
   nameFamily(start, linkBytes, descriptor, false);
-  memory.fill(network, 0, IPV4_BYTES_MIN);
-  store<u8>(network, 0x45);
-  store<u8>(network, trafficClass, 1);
-  store<u16>(network, bswap<u16>(<u16>total), IPV4_TOTAL_LENGTH);
-  if (total > FRAGMENTABLE_BYTES_MAX) store<u16>(network, DO_NOT_FRAGMENT_BE, 6);
-  else store<u16>(network, bswap<u16>(<u16>number), 4);
-  store<u8>(network, hopLimit, 8);
-  store<u8>(network, isIcmp ? PROTOCOL_ICMP : packet.protocol, 9);
-  store<u32>(network, source, IPV4_SOURCE);
-  store<u32>(network, destination, IPV4_SOURCE + 4);
-  store<u16>(network, <u16>(~fold(sumOf(network, IPV4_BYTES_MIN)) & 0xffff), IPV4_CHECKSUM);
-  const less = headerBytes - IPV4_BYTES_MIN;
   store<u32>(descriptor, <u32>start, FRAME_ADDRESS);
   store<u32>(descriptor, load<u32>(descriptor, FRAME_CAPTURED_BYTES) - less, FRAME_CAPTURED_BYTES);
   store<u32>(descriptor, load<u32>(descriptor, FRAME_WIRE_BYTES) - less, FRAME_WIRE_BYTES);
+  return kept;
 }
 
 /**
  * Gives a query of ICMP the other family's type (RFC 7915 sections 4.2 and 5.2). Its checksum covers
  * addresses only in ICMPv6; `source` and `destination` are those.
  */
-function turnIcmp(packet: Packet, source: usize, destination: usize): void {
+export function turnIcmp(packet: Packet, source: usize, destination: usize): void {
   const at = <usize>packet.transport;
   const type = <u32>load<u8>(at);
   const headerBytes = packet.transport - packet.network;

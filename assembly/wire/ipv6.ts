@@ -59,7 +59,7 @@ export function parseIpv6(packet: Packet, ip: usize, bytes: u32, zone: u32): voi
   let offset = IPV6_BYTES;
   for (let depth: u32 = 0; isExtension(header) && packet.fragment != FRAGMENT_LATER; depth++) {
     if (depth == EXTENSION_COUNT_MAX) return decide(packet, VERDICT_DROP_MALFORMED);
-    const extensionBytes = offset + 8 <= present ? bytesOf(header, ip + <usize>offset) : 8;
+    const extensionBytes = offset + 8 <= present ? extensionBytesOf(header, ip + <usize>offset) : 8;
     if (offset + extensionBytes > total) return decide(packet, VERDICT_DROP_MALFORMED);
     if (offset + extensionBytes > present) return decide(packet, VERDICT_DROP_TRUNCATED);
     visit(packet, header, ip + <usize>offset, extensionBytes);
@@ -72,7 +72,7 @@ export function parseIpv6(packet: Packet, ip: usize, bytes: u32, zone: u32): voi
 }
 
 /** Length of the extension header at `at`, of which at least 8 bytes are present. */
-function bytesOf(header: u8, at: usize): u32 {
+export function extensionBytesOf(header: u8, at: usize): u32 {
   if (header == FRAGMENT) return 8;
   const units = <u32>load<u8>(at, 1);
   return header == AUTHENTICATION ? (units + 2) << 2 : (units + 1) << 3;

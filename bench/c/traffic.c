@@ -4,6 +4,9 @@
  *   traffic udp-receive PORT SECONDS          prints datagrams received until 0.3 s after the last
  *   traffic udp-send ADDRESS PORT SECONDS     64-byte datagrams, 64 a call; prints how many were sent
  *   traffic echo PORT                         answers 64-byte TCP messages, one connection at a time
+ *   traffic stream-receive PORT               takes one TCP stream; prints MiB/s between its first byte
+ *                                             and its last, and 1 when it began with a PROXY header
+ *   traffic stream-send ADDRESS PORT SECONDS  sends one as fast as it goes
  *   traffic ask ADDRESS PORT SECONDS          prints round trips: count, p50 and p99 in microseconds
  *
  * The receiver sleeps and drains: one that is woken for every datagram would measure wake-ups.
@@ -113,6 +116,36 @@ static void echo(const char *port) {
   }
 }
 
+enum { CHUNK = 128 << 10 };
+static char chunk[CHUNK];
+
+static int stream_receive(const char *port) {
+  int listener = socket(AF_INET, SOCK_STREAM, 0), one = 1;
+  struct sockaddr_in here = to("0.0.0.0", port);
+  setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+  if (bind(listener, (struct sockaddr *)&here, sizeof here) || listen(listener, 8)) die("listen");
+  printf("ready\n");
+  fflush(stdout);
+  int fd = accept(listener, NULL, NULL);
+  if (fd < 0) die("accept");
+  long got = read(fd, chunk, CHUNK), count = got;
+  int is_proxied = got >= 12 && !memcmp(chunk, "\r\n\r\n\0\r\nQUIT\n", 12);
+  double start = now();
+  while ((got = read(fd, chunk, CHUNK)) > 0) count += got;
+  printf("%.2f %d\n", count / (now() - start) / (1 << 20), is_proxied);
+  return 0;
+}
+
+static int stream_send(const char *address, const char *port, double seconds) {
+  int fd = socket(AF_INET, SOCK_STREAM, 0);
+  struct sockaddr_in there = to(address, port);
+  if (connect(fd, (struct sockaddr *)&there, sizeof there)) die("connect");
+  for (double end = now() + seconds; now() < end;) {
+    if (write(fd, chunk, CHUNK) < 0) die("write");
+  }
+  return close(fd);
+}
+
 static int by_size(const void *a, const void *b) {
   float x = *(const float *)a, y = *(const float *)b;
   return (x > y) - (x < y);
@@ -143,6 +176,9 @@ int main(int argc, char **argv) {
   if (!strcmp(mode, "udp-send") && argc == 5) return udp_send(argv[2], argv[3], atof(argv[4]));
   if (!strcmp(mode, "echo") && argc == 3) echo(argv[2]);
   if (!strcmp(mode, "ask") && argc == 5) return ask(argv[2], argv[3], atof(argv[4]));
-  fprintf(stderr, "traffic: udp-receive PORT S | udp-send ADDRESS PORT S | echo PORT | ask ADDRESS PORT S\n");
+  if (!strcmp(mode, "stream-receive") && argc == 3) return stream_receive(argv[2]);
+  if (!strcmp(mode, "stream-send") && argc == 5) return stream_send(argv[2], argv[3], atof(argv[4]));
+  fprintf(stderr, "traffic: udp-receive PORT S | udp-send ADDRESS PORT S | echo PORT | ask ADDRESS PORT S |\n"
+                  "  stream-receive PORT | stream-send ADDRESS PORT S\n");
   return 2;
 }

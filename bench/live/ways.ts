@@ -8,7 +8,7 @@
  *   client ── tap0 ── slirp4netns in the router       10.72.0.2 itself
  *
  * The engine stands there several times, in labs of their own: as it is by default, without
- * offloads, with two workers, and with other ways to wait for packets.
+ * offloads, with two workers, with PROXY headers, and with other ways to wait for packets.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -38,6 +38,7 @@ export type WayName =
   | "engine"
   | "engine, no offloads"
   | "engine, two workers"
+  | "engine, PROXY headers"
   | "engine, busy-poll"
   | "engine, sleeping at once"
   | "kernel"
@@ -50,6 +51,9 @@ export interface Ways {
   skipped: string[];
   end(): Promise<void>;
 }
+
+const SERVICE = { sourceAddresses: ["10.0.2.5"], targets: [{ address: "10.0.2.10" }] };
+const PROXIED = { ...SERVICE, proxyProtocol: { vpce: "vpce-0a1b2c3d4e5f60718" } };
 
 function planOf(suffix: string, change: Partial<LabPlan>): LabPlan {
   const name = `${PREFIX}${suffix}`;
@@ -64,7 +68,7 @@ function planOf(suffix: string, change: Partial<LabPlan>): LabPlan {
       { service: 0, peer: 1, vpc: 1 },
       { sides: "service", peer: 0, vpc: 2 },
     ],
-    services: [{ sourceAddresses: ["10.0.2.5"], targets: [{ address: "10.0.2.10" }] }],
+    services: [SERVICE],
     ...change,
   };
 }
@@ -73,6 +77,7 @@ const LABS: readonly [WayName, string, Partial<LabPlan>][] = [
   ["engine", "", {}],
   ["engine, no offloads", "n", { offload: "none" }],
   ["engine, two workers", "w", { workers: 2 }],
+  ["engine, PROXY headers", "p", { proxyProtocol: true, services: [PROXIED] }],
   ["engine, busy-poll", "b", { busyPollMs: 1 }],
   ["engine, sleeping at once", "x", { spinMs: 0 }],
 ];

@@ -34,8 +34,8 @@ export interface EngineOptions {
   seed?: Uint8Array;
   timeouts?: Partial<Timeouts>;
   /**
-   * Room for PROXY headers, 8 bytes a flow; "udp": for those in datagrams as well, 2.5 MiB. Default
-   * false: then no service may have them.
+   * Whether services may have PROXY headers; "udp": in datagrams as well, for which 2.5 MiB are taken.
+   * Default false.
    */
   proxyProtocol?: boolean | "udp";
   /** The compiled engine, where the default (beside the package) cannot be read. */

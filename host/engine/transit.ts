@@ -44,6 +44,7 @@ export class Transit {
   /** Whether datagrams of a flow may leave as one super-packet; default true. */
   merges = true;
   #count = 0;
+  #bytes = 0;
   #departureCount = 0;
   /** Runs of frames of the batch that were held before. */
   #tries: number[] = [];
@@ -64,6 +65,11 @@ export class Transit {
   /** Frames taken since the last batch. */
   get count(): number {
     return this.#count;
+  }
+
+  /** Their bytes, without virtio_net_hdr. */
+  get bytes(): number {
+    return this.#bytes;
   }
 
   get isFull(): boolean {
@@ -87,6 +93,7 @@ export class Transit {
     descriptors[at + 6] = 0;
     descriptors[at + 7] = length;
     this.#count++;
+    this.#bytes += length;
   }
 
   /** Takes a frame that was held once more. */
@@ -120,6 +127,7 @@ export class Transit {
   process(): number {
     const count = this.#count;
     this.#count = 0;
+    this.#bytes = 0;
     this.#engine.process(count);
     const flags = this.merges ? abi.DEPARTURE_FLAG_MERGE : 0;
     this.#departureCount = this.#engine.exports.listDepartures(count, flags);

@@ -42,6 +42,10 @@ export interface Syscalls {
    * returned events i16) is ready; returns how many are. `timeoutMs` -1 waits without end.
    */
   poll(set: Int32Array, timeoutMs: number): number;
+  /** Rests for some microseconds, rounded up by the timer's slack. */
+  usleep(micros: number): number;
+  /** How late the calling thread's timers may be, in nanoseconds. */
+  setTimerSlack(nanos: number): number;
   eventfd(): number;
   /** Puts the calling thread into a network namespace. */
   setns(fd: number, kind: number): number;
@@ -70,6 +74,7 @@ const BPF_MAP_CREATE = 0;
 const BPF_MAP_UPDATE_ELEM = 2;
 const BPF_MAP_DELETE_ELEM = 3;
 const BPF_PROG_LOAD = 5;
+const PR_SET_TIMERSLACK = 29;
 
 let loaded: Syscalls | undefined;
 
@@ -99,6 +104,8 @@ function bind(koffi: Koffi): Syscalls {
   const read = libc.func("int64_t read(int fd, uintptr_t address, size_t bytes)");
   const write = libc.func("int64_t write(int fd, uintptr_t address, size_t bytes)");
   const poll = libc.func("int poll(void *set, unsigned long count, int timeoutMs)");
+  const usleep = libc.func("int usleep(unsigned int micros)");
+  const prctl = libc.func("int prctl(int option, unsigned long argument)");
   const eventfd = libc.func("int eventfd(unsigned int value, int flags)");
   const setns = libc.func("int setns(int fd, int kind)");
   const syscall = libc.func("int64_t syscall(int64_t n, int64_t a, uintptr_t b, int64_t c)");
@@ -115,6 +122,8 @@ function bind(koffi: Koffi): Syscalls {
     ioctl: (fd, request, argument) =>
       result((typeof argument === "number" ? ioctlNumber : ioctl)(fd, request, argument)),
     poll: (set, timeoutMs) => result(poll(set, set.length >> 1, timeoutMs)),
+    usleep: (micros) => result(usleep(micros)),
+    setTimerSlack: (nanos) => result(prctl(PR_SET_TIMERSLACK, nanos)),
     eventfd: () => result(eventfd(0, EFD_NONBLOCK | O_CLOEXEC)),
     setns: (fd, kind) => result(setns(fd, kind)),
     loadProgram: (type, instructions) =>

@@ -6,13 +6,11 @@
  * over the whole batch while it is in the cache. The devices take turns at being read first, so none
  * can starve another. The thread blocks in poll and nowhere else, and an eventfd wakes it; so it can
  * always be stopped, and an idle lab costs one wake-up a second.
- *
- * To wake up takes longer than anything else here. While traffic is sparse, as between two ends that
- * wait for each other, the thread therefore looks again for some microseconds before it sleeps.
- * Dense traffic is better served by sleeping: client and server get the core, and batches grow.
+ * What it does between two looks stands in pace.ts.
  */
 import { type HeldFrame, READ_BYTES_MAX, type Transit } from "../engine/transit.ts";
 import { EAGAIN, EINTR, POLLIN, type Syscalls, type Window } from "../io/syscalls.ts";
+import type { Pace, Pause } from "./pace.ts";
 
 export interface LoopDevice {
   /** As the kernel names it. */
@@ -62,15 +60,12 @@ export interface LoopOptions {
   onGone: (device: LoopDevice) => void;
   /** Called after a batch of `count` frames, whose descriptors are as the engine left them. */
   onBatch?: (count: number) => void;
-  /** Stay awake that long after a packet while traffic is sparse, instead of sleeping at once. */
-  spinMs: number;
-  /** Stay awake that long after a packet in any case. */
-  busyPollMs: number;
+  pace: Pace;
 }
 
 const SLEEP_MS_MAX = 1000;
-/** Traffic with fewer frames than this in a millisecond is sparse. */
-const SPARSE_FRAMES = 32;
+/** The shortest that a thread can rest; the timer makes a few microseconds of it. */
+const REST_MICROS = 1;
 const EVENT_BYTES = 8;
 
 export class Loop {
@@ -80,10 +75,6 @@ export class Loop {
   readonly #set: Int32Array;
   tap: Tap | undefined;
   #first = 0;
-  /** Frames since an instant, to tell sparse traffic from dense. */
-  #windowMs = 0;
-  #windowFrames = 0;
-  #wasSparse = false;
   #isStopping = false;
 
   constructor(options: LoopOptions) {
@@ -108,21 +99,23 @@ export class Loop {
 
   /** Runs until it is stopped. */
   run(): void {
-    const { system, transit, clock } = this.#options;
-    let awakeUntilMs = 0;
+    const { system, transit, clock, pace } = this.#options;
+    let pause: Pause = "sleep";
     while (!this.#isStopping) {
-      const isAwake = awakeUntilMs > 0 && clock() < awakeUntilMs;
-      const ready = system.poll(this.#set, isAwake ? 0 : SLEEP_MS_MAX);
-      if (ready === 0 || ready === -EINTR) continue;
+      if (pause === "rest") system.usleep(REST_MICROS);
+      const ready = system.poll(this.#set, pause === "look" ? 0 : SLEEP_MS_MAX);
+      if (ready === 0 || ready === -EINTR) {
+        pause = pause === "look" ? pace.afterNothing(clock()) : "sleep";
+        continue;
+      }
       if (ready < 0) throw new Error(`poll: error ${-ready}`);
       if (this.#returned(0) !== 0) this.#wake();
       const nowMs = clock();
-      const timeMs = Math.floor(nowMs);
-      this.#readAll(timeMs);
-      const count = transit.count;
+      this.#readAll(Math.floor(nowMs));
+      const { count, bytes } = transit;
       if (count === 0) continue;
       this.#pass(count);
-      awakeUntilMs = this.#awakeUntil(nowMs, count);
+      pause = pace.after(nowMs, clock(), count, bytes);
     }
   }
 
@@ -140,20 +133,6 @@ export class Loop {
     this.#writeAll(this.#options.transit.process());
     this.tap?.flush();
     this.#options.onBatch?.(count);
-  }
-
-  /** Until when to look again without sleeping, after a batch of `count` frames. */
-  #awakeUntil(nowMs: number, count: number): number {
-    const { spinMs, busyPollMs, clock } = this.#options;
-    if (nowMs - this.#windowMs >= 1) {
-      this.#windowMs = nowMs;
-      this.#wasSparse = this.#windowFrames < SPARSE_FRAMES;
-      this.#windowFrames = 0;
-    }
-    this.#windowFrames += count;
-    const isSparse = this.#wasSparse && this.#windowFrames < SPARSE_FRAMES;
-    const awakeMs = isSparse ? Math.max(spinMs, busyPollMs) : busyPollMs;
-    return awakeMs > 0 ? clock() + awakeMs : 0;
   }
 
   /** Events that poll returned for an entry of the set. */

@@ -1,4 +1,5 @@
 /** The thread of one worker of the data plane: makes its engine and runs the loop. */
+import { performance } from "node:perf_hooks";
 import { type MessagePort, receiveMessageOnPort, workerData } from "node:worker_threads";
 import { decidedAfter, type SideName } from "../engine/decision.ts";
 import { createEngine, type Engine } from "../engine/engine.ts";
@@ -8,9 +9,12 @@ import { loadSyscalls } from "../io/syscalls.ts";
 import { Asking } from "./asking.ts";
 import { Loop } from "./loop.ts";
 import type { Message, Request, ThreadApi, WorkerStart } from "./messages.ts";
+import { Pace } from "./pace.ts";
 import { CAPTURE_BYTES, CaptureTap } from "./tap.ts";
 
 const SCRATCH_BYTES = 64;
+/** How much later than asked for the kernel may end a rest; its default is 50 us. */
+const TIMER_SLACK_NANOS = 1;
 /** Flows that are looked at in one step when all of them are told. */
 const PART_FLOWS = 256;
 const SIDES = {
@@ -35,6 +39,7 @@ const engine = await createEngine({
 const transit = new Transit(engine);
 transit.merges = start.merges;
 const beginMs = performance.timeOrigin - start.originMs;
+system.setTimerSlack(TIMER_SLACK_NANOS);
 const clock = () => beginMs + performance.now();
 
 const loop = new Loop({
@@ -48,8 +53,7 @@ const loop = new Loop({
   onWake: answerAll,
   onGone: ({ name }) => say({ id: 0, event: "gone", device: name }),
   onBatch: (count) => asking?.collect(count),
-  spinMs: start.spinMs,
-  busyPollMs: start.busyPollMs,
+  pace: new Pace(start),
 });
 const tap =
   start.captureFile === undefined
