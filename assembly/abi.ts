@@ -10,7 +10,7 @@
  */
 
 /** Bumped on any change of this file; checked by the host at load. */
-export const ABI_VERSION: u32 = 8;
+export const ABI_VERSION: u32 = 9;
 
 // Descriptor: one frame of a batch. The host or the record walk fills the first part, the
 // engine the second. Frames stay where they are and are rewritten in place.
@@ -67,7 +67,8 @@ export const VERDICT_DROP_NO_TARGET: u32 = 16; //      the listener has no targe
 export const VERDICT_DROP_TOO_LARGE: u32 = 17; //      larger than the MTU of its service
 export const VERDICT_DROP_CAPACITY: u32 = 18; //       beyond what its resource may carry
 export const VERDICT_HOLD_UNDECIDED: u32 = 19; //     waits for what other nodes have decided
-export const VERDICT_COUNT: u32 = 20;
+export const VERDICT_ABSORB_HEADER: u32 = 20; //      an ACK alone: leaves with the PROXY header that it causes
+export const VERDICT_COUNT: u32 = 21;
 
 // A flow has two sides. The client side is the tuple as the client sees it, the service side the
 // tuple as the target or the remote server sees it. A frame arrives on one and leaves on the other.
