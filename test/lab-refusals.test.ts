@@ -29,23 +29,26 @@ describe.each([
   ["/dev/net/tun", hiding("/dev/net"), "lab: /dev/net/tun is missing (modprobe tun makes it)"],
   ["koffi", hiding(KOFFI), "devices: need the package koffi (npm install koffi): "],
 ])("without %s", (_, words, message) => {
-  test.each([[[]], [["--foreground"]]])("a lab is refused and leaves nothing, with flags %j", (flags) => {
-    const name = uniqueName();
-    const file = join(folder, "lab.yaml");
-    writeFileSync(file, labText("nat", name));
-    const up = [process.execPath, `${ROOT}host/cli/main.ts`, "lab", "up", ...flags, file];
-    const { status, stdout, stderr } = spawnSync("unshare", [...words, ...up], {
-      encoding: "utf8",
-      timeout: 30_000,
-    });
-    expect(stderr).toMatch(/^flowplane: [^\n]+\n$/);
-    expect(stderr.slice("flowplane: ".length)).toContain(message);
-    expect({ status, stdout }).toEqual({ status: 1, stdout: "" });
-    for (const place of ["/run/netns", "/etc/netns", STATE_FOLDER]) {
-      const left = existsSync(place) ? readdirSync(place) : [];
-      expect(left.filter((entry) => entry.startsWith(name))).toEqual([]);
-    }
-  });
+  test.each([[[]], [["--foreground"]]])(
+    "a lab is refused and leaves nothing, with flags %j",
+    (flags) => {
+      const name = uniqueName();
+      const file = join(folder, "lab.yaml");
+      writeFileSync(file, labText("nat", name));
+      const up = [process.execPath, `${ROOT}host/cli/main.ts`, "lab", "up", ...flags, file];
+      const { status, stdout, stderr } = spawnSync("unshare", [...words, ...up], {
+        encoding: "utf8",
+        timeout: 30_000,
+      });
+      expect(stderr).toMatch(/^flowplane: [^\n]+\n$/);
+      expect(stderr.slice("flowplane: ".length)).toContain(message);
+      expect({ status, stdout }).toEqual({ status: 1, stdout: "" });
+      for (const place of ["/run/netns", "/etc/netns", STATE_FOLDER]) {
+        const left = existsSync(place) ? readdirSync(place) : [];
+        expect(left.filter((entry) => entry.startsWith(name))).toEqual([]);
+      }
+    },
+  );
 });
 
 test("without koffi, everything but labs works", () => {
