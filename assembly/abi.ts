@@ -10,7 +10,7 @@
  */
 
 /** Bumped on any change of this file; checked by the host at load. */
-export const ABI_VERSION: u32 = 7;
+export const ABI_VERSION: u32 = 9;
 
 // Descriptor: one frame of a batch. The host or the record walk fills the first part, the
 // engine the second. Frames stay where they are and are rewritten in place.
@@ -67,7 +67,8 @@ export const VERDICT_DROP_NO_TARGET: u32 = 16; //      the listener has no targe
 export const VERDICT_DROP_TOO_LARGE: u32 = 17; //      larger than the MTU of its service
 export const VERDICT_DROP_CAPACITY: u32 = 18; //       beyond what its resource may carry
 export const VERDICT_HOLD_UNDECIDED: u32 = 19; //     waits for what other nodes have decided
-export const VERDICT_COUNT: u32 = 20;
+export const VERDICT_ABSORB_HEADER: u32 = 20; //      an ACK alone: leaves with the PROXY header that it causes
+export const VERDICT_COUNT: u32 = 21;
 
 // A flow has two sides. The client side is the tuple as the client sees it, the service side the
 // tuple as the target or the remote server sees it. A frame arrives on one and leaves on the other.
@@ -85,6 +86,7 @@ export const FLOW_SERVICE_SIDE: u32 = 16; //     16  KEY_*: the tuple of the ser
 export const FLOW_LAST_SEEN_MS: u32 = 32; //      4  virtual clock of the last packet
 export const FLOW_NETWORK_DELTA: u32 = 36; //     2  one's complement sum, client to service side, IPv4 header
 export const FLOW_TRANSPORT_DELTA: u32 = 38; //   2  the same for a checksum with pseudo-header and ports
+export const FLOW_FIRST_NUMBER: u32 = 36; //      4  in place of both while a header may yet be caused: ISN + 1 of the client
 export const FLOW_PACKETS_CLIENT: u32 = 40; //    4  packets from the client, mod 2^32
 export const FLOW_PACKETS_SERVICE: u32 = 44; //   4  packets from the service, mod 2^32
 export const FLOW_OCTETS_CLIENT: u32 = 48; //     6  frame bytes from the client, mod 2^48
@@ -167,6 +169,7 @@ export const DECIDED_FIRST: u32 = 104; //            4  where the header begins:
 export const DECIDED_BYTES: u32 = 128;
 export const DECIDED_STREAM_NONE: u32 = 0;
 export const DECIDED_STREAM_HEADER: u32 = 1; //      once in a TCP stream, or in each datagram
+export const DECIDED_STREAM_DONE: u32 = 2; //        in a TCP stream, and acknowledged
 export const DECIDED_SIDE_LOW: u32 = 0; //         16  address, network order; IPv4 in the first four
 export const DECIDED_SIDE_HIGH: u32 = 16; //       16
 export const DECIDED_SIDE_PORTS: u32 = 32; //       4  low and high port, network order
@@ -403,7 +406,7 @@ export const CONFIG_TIMEOUTS_MS: u32 = 32; //     4 * FLOW_TIMEOUT_COUNT; 0 = ne
 export const CONFIG_TUPLE_HOLD_MS: u32 = 64; //   4  an ended flow's service-side tuple rests this long
 export const CONFIG_COMPACT_ADDRESS: u32 = 68; //   4  first address of a compact table's gateway, host order
 export const CONFIG_COMPACT_ADDRESS_COUNT: u32 = 72; // 4  how many; 0 = no compact table
-export const CONFIG_PP2: u32 = 100; //            4  CONFIG_PP2_*: room for PROXY headers; 0 = none
+export const CONFIG_PP2: u32 = 100; //            4  CONFIG_PP2_*: PROXY headers that services may have; 0 = none
 export const CONFIG_NETWORK_BYTES: u32 = 76; //   4  size of each of the two network images
 export const CONFIG_BYTES: u32 = 128;
 export const CONFIG_PP2_TCP: u32 = 1;
@@ -503,8 +506,6 @@ export const DECISION_SIZE: u32 = 32;
 export const DECISION_EMITTED: u32 = 0x80000000; // in the verdict word: EMIT_* and whether it is after
 export const DECISION_LAST: u32 = 0x40000000; //    the last one of its record
 
-/** What the engine keeps of a flow's stream until its PROXY header is acknowledged. */
-export const PP2_BYTES_PER_SLOT: u32 = 8;
 /** Longest frame with a PROXY header in its datagram. */
 export const PP2_DATAGRAM_BYTES_MAX: u32 = 10240;
 

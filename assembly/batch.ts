@@ -126,7 +126,7 @@ import {
 } from "./packet";
 import { isOtherStream, passStream, streamFlags } from "./pp2/stream";
 import { resetStray } from "./reset";
-import { directionOf, rewriteAddresses, rewriteFast, rewritePacket } from "./rewrite";
+import { directionOf, rewriteAddresses, rewritePacket, rewriteWhole } from "./rewrite";
 import { findCandidates } from "./stages";
 
 /**
@@ -363,11 +363,12 @@ function pass(
     rememberFragment(packet, record, handle, side, direction, nowMs);
   }
   if (packet.flags & TCP_SYN) clampSegments(packet, serviceOf(record));
-  if (packet.kind == PACKET_FAST) rewriteFast(packet, record, side, direction);
+  const stream = streamFlags(record);
+  if (packet.kind == PACKET_FAST) rewriteWhole(packet, record, side, direction);
   else rewritePacket(packet, record, side, direction);
   // Before the stream is looked at: a header leaves on the port of the frame that causes it.
   if (load<u8>(port, PORT_SIDES) & PORT_SIDE_ROUTED) routeOut(descriptor, record, side);
-  if (streamFlags(record) != 0) {
+  if (stream != 0) {
     const verdict = passStream(descriptor, packet, record, side, direction, handle);
     if (verdict != VERDICT_FORWARD) return giveVerdict(descriptor, verdict);
   }

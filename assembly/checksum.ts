@@ -44,9 +44,12 @@ export function sumOf16(start: usize): u64 {
   );
 }
 
+/** A multiple of 0xffff, which is nothing to a one's complement sum, above all sums of 64 KiB. */
+const NOTHING: u64 = 0xffff << 40;
+
 /** Delta of a change from words summing to `before` to words summing to `after`; never 0xffff. */
 export function deltaOf(before: u64, after: u64): u32 {
-  const delta = fold(<u64>(~fold(before) & 0xffff) + <u64>fold(after));
+  const delta = fold(after + (NOTHING - before));
   return select<u32>(0, delta, delta == 0xffff);
 }
 

@@ -41,7 +41,7 @@ import { handleOf4 } from "./flow/table";
 import { counters, ports, usage } from "./memory";
 import { Packet, PROTOCOL_UDP } from "./packet";
 import { rewriteStream } from "./pp2/fast";
-import { streamFlags } from "./pp2/stream";
+import { isFirstAck, streamFlags } from "./pp2/stream";
 import { directionOf, rewriteFast } from "./rewrite";
 import { isVlan } from "./wire/link";
 import { portOfZone, vlanOfZone } from "./zone";
@@ -72,8 +72,10 @@ export function finishFast(descriptor: usize, packet: Packet, port: usize): u32 
   if (nextState(state, direction, packet.flags) != state) return UNDONE;
   const stream = streamFlags(record);
   if (isPoliced(record)) return UNDONE;
-  // Of UDP: a datagram that gets a header.
-  if (stream >= FLOW_FLAG_OPEN && packet.protocol == PROTOCOL_UDP) return UNDONE;
+  // A datagram that gets a header, or an acknowledgement that may be absorbed by one.
+  if (stream >= FLOW_FLAG_OPEN && (packet.protocol == PROTOCOL_UDP || isFirstAck(record))) {
+    return UNDONE;
+  }
   accountFlow(descriptor, record, direction, nowMs);
   if (isRouted(sides)) routeOut(descriptor, record, side);
   if (stream == 0) rewriteFast(packet, record, side, direction);

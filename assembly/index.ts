@@ -70,7 +70,6 @@ import {
 } from "./memory";
 import { reserveCrossings } from "./network/nat64";
 import { reserveDatagrams } from "./pp2/datagram";
-import { reserveOpenings } from "./pp2/stream";
 import { nameZonePorts, reserveZones } from "./zone";
 
 export { processBatch } from "./batch";
@@ -131,7 +130,6 @@ export function create(): u32 {
   const bytes4 = reserveTable(table4, 0, load<u32>(config, CONFIG_FLOW_COUNT_MAX));
   const tables6 = totalBytes();
   const bytes6 = reserveTable(table6, 1, load<u32>(config, CONFIG_FLOW6_COUNT_MAX));
-  reserveOpenings();
   reserveDatagrams();
   const compactBytes = reserveCompact();
   if (!commit()) return 1;
@@ -254,7 +252,7 @@ export function useImage(address: usize): void {
 export function terminate(service: u32, address: usize, addressBytes: u32, portBe: u32): u32 {
   let count: u32 = 0;
   for (let isIpv6: u32 = 0; isIpv6 < 2; isIpv6++) {
-    if (addressBytes != 0 && addressBytes != (isIpv6 ? 16 : 4)) continue;
+    if (addressBytes == 16 && !isIpv6) continue;
     count += terminateIn(flowTable(isIpv6), service, address, addressBytes, portBe);
   }
   if (count > 0) forgetExhausted();

@@ -6,15 +6,20 @@
  * that the capture has cut off are left out.
  */
 import {
+  FLOW_CLIENT_SIDE,
+  FLOW_FLAG_OPEN,
   FLOW_FLAGS,
   FLOW_NETWORK_DELTA,
+  FLOW_SERVICE_SIDE,
   FLOW_TRANSPORT_DELTA,
   FLOW6_CLIENT_LOW,
   FLOW6_SERVICE_LOW,
+  KEY_LOW_PORT_BE,
+  KEY_PROTOCOL,
   SIDE_CLIENT,
   SIDE_SERVICE,
 } from "./abi";
-import { deltaOf, fold, inverse, updated, updatedUdp } from "./checksum";
+import { deltaOf, fold, inverse, sumOf16, updated, updatedUdp } from "./checksum";
 import {
   Packet,
   PROTOCOL_DCCP,
@@ -45,16 +50,58 @@ export function directionOf(record: usize, side: u32, packet: Packet): u32 {
   return ((<u32>load<u8>(record, FLOW_FLAGS) >> side) & 1) ^ packet.swapped;
 }
 
-/** Network checksum delta for a packet that arrived on `side`. */
+/** Network checksum delta for a packet that arrived on `side`, of a flow that keeps it. */
 export function networkDelta(record: usize, side: u32): u32 {
-  const delta = <u32>load<u16>(record, FLOW_NETWORK_DELTA);
+  return towards(side, load<u16>(record, FLOW_NETWORK_DELTA));
+}
+
+/** Transport checksum delta for a packet that arrived on `side`, of a flow that keeps it. */
+export function transportDelta(record: usize, side: u32): u32 {
+  return towards(side, load<u16>(record, FLOW_TRANSPORT_DELTA));
+}
+
+function towards(side: u32, delta: u32): u32 {
   return select<u32>(inverse(delta), delta, side);
 }
 
-/** Transport checksum delta for a packet that arrived on `side`. */
-export function transportDelta(record: usize, side: u32): u32 {
-  const delta = <u32>load<u16>(record, FLOW_TRANSPORT_DELTA);
-  return select<u32>(inverse(delta), delta, side);
+/** Both deltas for a packet of any flow that arrived on `side`: network | transport << 16. */
+function deltasOf(record: usize, side: u32, isIpv6: u32): u32 {
+  const isKept = !isOpening(record);
+  const deltas = isKept ? load<u32>(record, FLOW_NETWORK_DELTA) : sumDeltas(record, isIpv6);
+  return towards(side, deltas & 0xffff) | (towards(side, deltas >> 16) << 16);
+}
+
+/**
+ * True while a PROXY header may yet be caused in a stream: the place of the deltas holds the number
+ * that it will have, and they are computed where they are needed.
+ */
+export function isOpening(record: usize): bool {
+  if ((<u32>load<u8>(record, FLOW_FLAGS) & FLOW_FLAG_OPEN) == 0) return false;
+  return load<u8>(record, KEY_PROTOCOL) == PROTOCOL_TCP;
+}
+
+/** Keeps what follows from both tuples in the record. */
+export function storeDeltas(record: usize, isIpv6: u32): void {
+  store<u32>(record, sumDeltas(record, isIpv6), FLOW_NETWORK_DELTA);
+}
+
+/** Deltas from the client to the service side: network | transport << 16. */
+function sumDeltas(record: usize, isIpv6: u32): u32 {
+  const before = sumSide(record, SIDE_CLIENT, isIpv6);
+  const after = sumSide(record, SIDE_SERVICE, isIpv6);
+  const beforePorts = before + <u64>load<u32>(record, FLOW_CLIENT_SIDE + KEY_LOW_PORT_BE);
+  const afterPorts = after + <u64>load<u32>(record, FLOW_SERVICE_SIDE + KEY_LOW_PORT_BE);
+  return deltaOf(before, after) | (deltaOf(beforePorts, afterPorts) << 16);
+}
+
+/** Sum of both addresses of a side, unfolded. */
+function sumSide(record: usize, side: u32, isIpv6: u32): u64 {
+  if (isIpv6) {
+    const low = record + (side == SIDE_CLIENT ? FLOW6_CLIENT_LOW : FLOW6_SERVICE_LOW);
+    return sumOf16(low) + sumOf16(low + 16);
+  }
+  const addresses = load<u64>(record + ((<usize>side) << 4));
+  return (addresses & 0xffffffff) + (addresses >> 32);
 }
 
 /** Source and destination ports of the outgoing side: source | destination << 16. */
@@ -64,11 +111,11 @@ export function portsOf(record: usize, side: u32, direction: u32): u32 {
 }
 
 /**
- * Whole IPv4 TCP and UDP packets: the path that nearly all packets take. In two steps that are small
- * enough to become parts of their callers.
+ * Whole IPv4 TCP and UDP packets of flows without flags: the path that nearly all packets take. In two
+ * steps that are small enough to become parts of their callers.
  */
 export function rewriteFast(packet: Packet, record: usize, side: u32, direction: u32): void {
-  rewriteHead(packet, record, side, direction);
+  rewriteHead(packet, record, side, direction, networkDelta(record, side));
   rewriteSum(packet, record, side);
 }
 
@@ -84,7 +131,13 @@ function rewriteSum(packet: Packet, record: usize, side: u32): void {
 }
 
 /** Addresses, ports and the checksum of the IP header in such a packet. */
-export function rewriteHead(packet: Packet, record: usize, side: u32, direction: u32): void {
+export function rewriteHead(
+  packet: Packet,
+  record: usize,
+  side: u32,
+  direction: u32,
+  delta: u32,
+): void {
   const out = side ^ 1;
   const isHigh = sourceIsHigh(record, out, direction);
   const key = record + ((<usize>out) << 4);
@@ -94,7 +147,16 @@ export function rewriteHead(packet: Packet, record: usize, side: u32, direction:
   store<u64>(ip, select<u64>(rotl<u64>(addresses, 32), addresses, isHigh), IPV4_SOURCE);
   store<u32>(packet.transport, select<u32>(rotl<u32>(portPair, 16), portPair, isHigh));
   const network = <u32>load<u16>(ip, IPV4_CHECKSUM);
-  store<u16>(ip, <u16>updated(network, networkDelta(record, side)), IPV4_CHECKSUM);
+  store<u16>(ip, <u16>updated(network, delta), IPV4_CHECKSUM);
+}
+
+/** Whole IPv4 packets of any flow. */
+export function rewriteWhole(packet: Packet, record: usize, side: u32, direction: u32): void {
+  if (!isOpening(record)) return rewriteFast(packet, record, side, direction);
+  const deltas = deltasOf(record, side, 0);
+  rewriteHead(packet, record, side, direction, deltas & 0xffff);
+  const checksum = <usize>packet.transport + TCP_CHECKSUM;
+  store<u16>(checksum, <u16>updated(load<u16>(checksum), deltas >> 16));
 }
 
 /** Any packet that its own tuple names. */
@@ -121,7 +183,8 @@ export function rewriteAddresses(packet: Packet, record: usize, side: u32, direc
   const ip = <usize>packet.network;
   store<u64>(ip, isHigh ? rotl<u64>(addresses, 32) : addresses, IPV4_SOURCE);
   const checksum = <u32>load<u16>(ip, IPV4_CHECKSUM);
-  store<u16>(ip, <u16>updated(checksum, networkDelta(record, side)), IPV4_CHECKSUM);
+  const delta = deltasOf(record, side, 0) & 0xffff;
+  store<u16>(ip, <u16>updated(checksum, delta), IPV4_CHECKSUM);
 }
 
 /** Ports or identifier, and the transport checksum as far as both are captured. */
@@ -136,8 +199,9 @@ function rewriteTransport(packet: Packet, record: usize, side: u32, direction: u
   if (protocol == PROTOCOL_TCP || protocol == PROTOCOL_UDP) {
     store<u32>(transport, portsOf(record, side ^ 1, direction));
   }
-  if (packet.partial) return addToPartial(packet, networkDelta(record, side));
-  const delta = transportDelta(record, side);
+  const deltas = deltasOf(record, side, packet.isIpv6);
+  if (packet.partial) return addToPartial(packet, deltas & 0xffff);
+  const delta = deltas >> 16;
   if (protocol == PROTOCOL_TCP) updateAt(packet, TCP_CHECKSUM, delta);
   else if (protocol == PROTOCOL_UDP) updateUdpAt(packet, delta);
   else if (protocol == PROTOCOL_DCCP || protocol == PROTOCOL_UDPLITE) {

@@ -43,7 +43,6 @@ import {
   Packet,
   packetAt,
 } from "./packet";
-import { openingLine } from "./pp2/stream";
 import { clearForeseen } from "./translate";
 import { parseFrame } from "./wire/link";
 import { parsePlain } from "./wire/plain";
@@ -198,15 +197,7 @@ function addBeginning(
 ): usize {
   let line = linesAt;
   const free = tagMatches(tags, 0);
-  if (free) {
-    const next = slot + ctz(free);
-    line = addLines(line, recordAt(table, next), packet.isIpv6);
-    const opening = openingLine(next, packet.isIpv6);
-    if (opening != 0) {
-      store<u32>(line, <u32>opening);
-      line += LINE_BYTES;
-    }
-  }
+  if (free) line = addLines(line, recordAt(table, slot + ctz(free)), packet.isIpv6);
   listBeginning(packet);
   return line;
 }

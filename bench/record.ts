@@ -2,9 +2,12 @@
  * The results of a release, kept with the sources: runs the parts that are named (all of them by
  * default), one after the other, and puts each into `bench/results/VERSION.json` with the machine
  * and the day that it belongs to. A part that is not run keeps what it has. `npm run bench:record`.
+ * Several parts run in a process each, so that none has the memory of another, and one that fails is
+ * told of at the end and takes no other along.
  *
- *   node bench/record.ts [PART…] [--flows N] [--html FILE]
+ *   node bench/record.ts [PART…] [--flows N] [--html FILE] [--out FILE]
  */
+import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
@@ -57,34 +60,63 @@ export function pageOf(results: ReleaseResults): PageResult {
   };
 }
 
+/** The results on file, or none yet. */
+function resultsAt(file: string): ReleaseResults {
+  if (fs.existsSync(file)) return JSON.parse(fs.readFileSync(file, "utf8")) as ReleaseResults;
+  return { schema: "flowplane.bench-results/1", flowplane: packageVersion() };
+}
+
+/** Measures one part and puts it into the results at `file`. */
+async function recordPart(part: BenchPart, file: string, flows: number | undefined): Promise<void> {
+  const say = (line: string) => process.stderr.write(`${line}\n`);
+  const measured = new Date().toISOString().slice(0, 10);
+  const at = { measured, machine: machine() };
+  const engine = part === "engine" ? await measure("canonical", say) : undefined;
+  const flags = flows === undefined ? {} : { flows };
+  const { scaling, latency, large, compact } = await measureParts([part], flags, say);
+  // Read only now: another part may have been recorded in the meantime.
+  const results = resultsAt(file);
+  if (engine) results.engine = { ...at, result: engine };
+  if (scaling) results.workers = { ...at, result: scaling };
+  if (latency) results.latency = { ...at, result: latency };
+  if (large) results.flows = { ...at, result: large };
+  if (compact) results.compact = { ...at, result: compact };
+  fs.mkdirSync(path.dirname(file), { recursive: true });
+  fs.writeFileSync(`${file}.new`, `${JSON.stringify(results, null, 2)}\n`);
+  fs.renameSync(`${file}.new`, file);
+}
+
+/** Records parts one after the other, each in a process of its own; returns those that failed. */
+function recordEach(parts: readonly BenchPart[], words: readonly string[]): BenchPart[] {
+  const program = fileURLToPath(import.meta.url);
+  return parts.filter((part) => {
+    process.stderr.write(`${part}\n`);
+    const run = spawnSync(process.execPath, [program, part, ...words], { stdio: "inherit" });
+    return run.status !== 0;
+  });
+}
+
 async function record(): Promise<void> {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
-    options: { flows: { type: "string" }, html: { type: "string" } },
+    options: { flows: { type: "string" }, html: { type: "string" }, out: { type: "string" } },
   });
-  const say = (line: string) => process.stderr.write(`${line}\n`);
   const parts = (positionals.length > 0 ? positionals : PARTS) as BenchPart[];
   const wrong = parts.find((part) => !PARTS.includes(part));
   if (wrong) throw new RangeError(`${wrong}: is not one of ${PARTS.join(", ")}`);
-  const version = packageVersion();
-  const file = resultsPath(version);
-  const results: ReleaseResults = fs.existsSync(file)
-    ? (JSON.parse(fs.readFileSync(file, "utf8")) as ReleaseResults)
-    : { schema: "flowplane.bench-results/1", flowplane: version };
-  fs.mkdirSync(path.dirname(file), { recursive: true });
-  for (const part of parts) {
-    const measured = new Date().toISOString().slice(0, 10);
-    const at = { measured, machine: machine() };
-    if (part === "engine") results.engine = { ...at, result: await measure("canonical", say) };
-    const flags = { ...(values.flows ? { flows: Number(values.flows) } : {}) };
-    const { scaling, latency, large, compact } = await measureParts([part], flags, say);
-    if (scaling) results.workers = { ...at, result: scaling };
-    if (latency) results.latency = { ...at, result: latency };
-    if (large) results.flows = { ...at, result: large };
-    if (compact) results.compact = { ...at, result: compact };
-    fs.writeFileSync(file, `${JSON.stringify(results, null, 2)}\n`);
+  const file = values.out ?? resultsPath();
+  const { flows, html } = values;
+  const [only, ...others] = parts;
+  if (only && others.length === 0) await recordPart(only, file, flows ? Number(flows) : undefined);
+  else {
+    const words = [...(flows ? ["--flows", flows] : []), "--out", file];
+    const failed = recordEach(parts, words);
+    if (failed.length > 0) {
+      process.stderr.write(`not recorded: ${failed.join(", ")}\n`);
+      process.exitCode = 1;
+    }
   }
-  if (values.html) writePage(values.html, pageOf(results));
+  if (html) writePage(html, pageOf(resultsAt(file)));
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) await record();

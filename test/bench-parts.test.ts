@@ -4,7 +4,7 @@
  * Nothing here looks at how long anything took.
  */
 import { execFileSync, spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
@@ -207,6 +207,20 @@ describe("the page", () => {
 
 describe("recorded results", () => {
   const recorded = JSON.parse(readFileSync(resultsPath(), "utf8")) as ReleaseResults;
+
+  test("stay as they are when parts fail, which are told of", { timeout: 120_000 }, () => {
+    const out = join(folder, "results.json");
+    writeFileSync(out, JSON.stringify({ ...recorded, engine: undefined }));
+    const before = readFileSync(out, "utf8");
+    // More flows than any memory holds: both fail before the first.
+    const words = ["bench/record.ts", "flows", "compact", "--flows", "2e12", "--out", out];
+    const run = spawnSync(process.execPath, words, { cwd: ROOT, encoding: "utf8" });
+    expect(run.status).toBe(1);
+    expect(run.stderr).toMatch(/flows are more than the 268435455 of the generator/);
+    expect(run.stderr).toMatch(/flows are more than the 2147483647 of the generator/);
+    expect(run.stderr).toMatch(/^not recorded: flows, compact$/m);
+    expect(readFileSync(out, "utf8")).toBe(before);
+  });
 
   test("are of this version, each part with its day and its machine", () => {
     expect(recorded.schema).toBe("flowplane.bench-results/1");

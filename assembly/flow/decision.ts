@@ -27,9 +27,11 @@ import {
   DECIDED_SIDE_VPC,
   DECIDED_STATE,
   DECIDED_STREAM,
+  DECIDED_STREAM_DONE,
   DECIDED_STREAM_HEADER,
   DIRECTION_FROM_CLIENT,
   FLOW_FLAG_CLIENT_HIGH,
+  FLOW_FLAG_HEADER,
   FLOW_FLAG_SERVICE_HIGH,
   FLOW_FLAGS,
   FLOW_OCTETS_SERVICE,
@@ -46,7 +48,7 @@ import {
 } from "../abi";
 import { moveClock } from "../clock";
 import { PACKET_DECIDED, PACKET_LATER, Packet, packetAt, TCP_SYN } from "../packet";
-import { firstOf, noteOpening, resumeStream, streamFlags } from "../pp2/stream";
+import { firstOf, noteOpening, resumeDone, resumeStream, streamFlags } from "../pp2/stream";
 import { addressOf } from "../rewrite";
 import { outside } from "../translate";
 import { setTuple } from "../wire/transport";
@@ -110,8 +112,10 @@ export function writeDecision(handle: u32): u32 {
   store<u16>(decision, load<u16>(record, FLOW_SERVICE), DECIDED_SERVICE);
   store<u8>(decision, u8(isProposed && first == FLOW_STATE_HALF_OPEN), DECIDED_BEGINS);
   if (streamFlags(record) != 0) {
-    store<u8>(decision, <u8>DECIDED_STREAM_HEADER, DECIDED_STREAM);
-    store<u32>(decision, firstOf(record, isIpv6), DECIDED_FIRST);
+    const isDone = streamFlags(record) == FLOW_FLAG_HEADER;
+    const stream = isDone ? DECIDED_STREAM_DONE : DECIDED_STREAM_HEADER;
+    store<u8>(decision, <u8>stream, DECIDED_STREAM);
+    store<u32>(decision, firstOf(record), DECIDED_FIRST);
   }
   return 1;
 }
@@ -208,9 +212,10 @@ export function adoptFlow(nowMs: u32): u32 {
   start(record, packet, DIRECTION_FROM_CLIENT, nowMs);
   countBeginning(record, packet);
   store<u8>(record, load<u8>(decision, DECIDED_STATE), FLOW_STATE);
-  if (<u32>load<u8>(decision, DECIDED_STREAM) == DECIDED_STREAM_HEADER) {
+  const stream = <u32>load<u8>(decision, DECIDED_STREAM);
+  if (stream == DECIDED_STREAM_HEADER) {
     resumeStream(record, packet, load<u32>(decision, DECIDED_FIRST));
-  }
+  } else if (stream == DECIDED_STREAM_DONE) resumeDone(record, packet);
   return handleOf(table, record);
 }
 

@@ -24,7 +24,6 @@ import {
   FLOW_FLAG_SPILLED,
   FLOW_FLAGS,
   FLOW_LAST_SEEN_MS,
-  FLOW_NETWORK_DELTA,
   FLOW_OCTETS_CLIENT,
   FLOW_OCTETS_SERVICE,
   FLOW_PACKETS_CLIENT,
@@ -33,7 +32,6 @@ import {
   FLOW_STATE_HALF_OPEN,
   FLOW_STATE_ICMP,
   FLOW_STATE_UDP,
-  FLOW_TRANSPORT_DELTA,
   KEY_PROTOCOL,
   PORT_BYTES,
   PORT_PEER,
@@ -77,21 +75,13 @@ import {
   VERDICT_DROP_ZONE_FULL,
   VERDICT_FORWARD,
 } from "../abi";
-import { deltaOf } from "../checksum";
 import { countUp } from "../counters";
 import { counters, ports, services, usage } from "../memory";
 import { admits, admitsOut, hindranceOf } from "../network/admission";
 import { foreseeService, refusalOf, serviceFor, serviceOwning } from "../network/resolve";
-import {
-  Packet,
-  PROTOCOL_TCP,
-  PROTOCOL_UDP,
-  sumAddresses,
-  TCP_ACK,
-  TCP_RST,
-  TCP_SYN,
-} from "../packet";
+import { Packet, PROTOCOL_TCP, PROTOCOL_UDP, TCP_ACK, TCP_RST, TCP_SYN } from "../packet";
 import { armHeader } from "../pp2/stream";
+import { storeDeltas } from "../rewrite";
 import { foresee, isIcmpRequest, outside, translate } from "../translate";
 import { ZONE_NONE, zoneInner, zoneOf, zoneVpcAndOuter } from "../zone";
 import { forget, makeRoom } from "./expiry";
@@ -233,23 +223,12 @@ export function fill(table: FlowTable, record: usize, packet: Packet, isIndexed:
   if (flags) countUp(counters + COUNTER_FLOWS_SPILLED);
   flags |= select<u32>(FLOW_FLAG_CLIENT_HIGH, 0, packet.swapped);
   flags |= select<u32>(FLOW_FLAG_SERVICE_HIGH, 0, tuple.swapped);
-  const before = sumSide(packet);
-  const after = sumSide(tuple);
-  store<u16>(record, <u16>deltaOf(before, after), FLOW_NETWORK_DELTA);
-  const beforePorts = before + (packet.rest & 0xffffffff);
-  const afterPorts = after + (tuple.rest & 0xffffffff);
-  store<u16>(record, <u16>deltaOf(beforePorts, afterPorts), FLOW_TRANSPORT_DELTA);
+  storeDeltas(record, packet.isIpv6);
   const hasCell = isIndexed && addToIndex(table, tuple.hash, slotOf(table, record));
   if (hasCell) flags |= FLOW_FLAG_INDEXED;
   else table.unindexedCount++;
   store<u8>(record, <u8>flags, FLOW_FLAGS);
   return hasCell || !isIndexed;
-}
-
-/** Sum of both addresses of a tuple, unfolded. */
-function sumSide(tuple: Packet): u64 {
-  const addresses = tuple.addresses;
-  return tuple.isIpv6 ? sumAddresses(tuple) : (addresses & 0xffffffff) + (addresses >> 32);
 }
 
 /** First state and empty counters; what the record says of service and flags stays. */

@@ -42,21 +42,25 @@ function makeTables(): void {
 
 /** A remainder after 2^power bytes of zeros. */
 function carried(power: u32, sum: u32): u32 {
-  const table = powers + <usize>power * POWER_BYTES;
+  return mapped(powers + <usize>power * POWER_BYTES, sum);
+}
+
+/** What a linear map, of which the table has every value of every nibble, makes of a word. */
+function mapped(table: usize, word: u32): u32 {
   return (
-    nibble(table, 0, sum) ^
-    nibble(table, 1, sum) ^
-    nibble(table, 2, sum) ^
-    nibble(table, 3, sum) ^
-    nibble(table, 4, sum) ^
-    nibble(table, 5, sum) ^
-    nibble(table, 6, sum) ^
-    nibble(table, 7, sum)
+    nibble(table, 0, word) ^
+    nibble(table, 1, word) ^
+    nibble(table, 2, word) ^
+    nibble(table, 3, word) ^
+    nibble(table, 4, word) ^
+    nibble(table, 5, word) ^
+    nibble(table, 6, word) ^
+    nibble(table, 7, word)
   );
 }
 
-function nibble(table: usize, index: u32, sum: u32): u32 {
-  const value = (sum >> (index << 2)) & 15;
+function nibble(table: usize, index: u32, word: u32): u32 {
+  const value = (word >> (index << 2)) & 15;
   return load<u32>(table + ((<usize>((index << 4) | value)) << 2));
 }
 
@@ -79,6 +83,37 @@ export function crc32cOfChange(start: usize, bytes: u32, zeros: u32): u32 {
   let sum = remainder(0, start, bytes);
   for (let left = zeros; left != 0; left &= left - 1) sum = carried(ctz(left), sum);
   return sum;
+}
+
+/** Three words that `zeros` bytes follow, as a map: the first few distances get tables, others do without. */
+const triples: usize = memory.data(4 * 1536, 64);
+const triplesAt: usize = memory.data(16, 16);
+const TRIPLE_BYTES: usize = 1536;
+const triple: usize = memory.data(12, 4);
+
+/** `crc32cOfChange` of 12 bytes, which are IPv4 addresses and ports; `zeros` is not 0. */
+export function crc32cOfTuple(at: usize, zeros: u32): u32 {
+  const place = <usize>(zeros & 3);
+  const owner = triplesAt + (place << 2);
+  const table = triples + place * TRIPLE_BYTES;
+  if (load<u32>(owner) == 0) {
+    makeTriple(table, zeros);
+    store<u32>(owner, zeros);
+  }
+  if (load<u32>(owner) != zeros) return crc32cOfChange(at, 12, zeros);
+  return (
+    mapped(table, load<u32>(at)) ^
+    mapped(table + POWER_BYTES, load<u32>(at, 4)) ^
+    mapped(table + 2 * POWER_BYTES, load<u32>(at, 8))
+  );
+}
+
+function makeTriple(table: usize, zeros: u32): void {
+  for (let index: u32 = 0; index < 384; index++) {
+    memory.fill(triple, 0, 12);
+    store<u32>(triple + <usize>((index >> 7) << 2), (index & 15) << (((index >> 4) & 7) << 2));
+    store<u32>(table + <usize>(index << 2), crc32cOfChange(triple, 12, zeros));
+  }
 }
 
 /** Takes `bytes` bytes at `start` into a remainder. */

@@ -6,22 +6,24 @@
  * checksum stands by side in the line in which the service counts.
  */
 import {
-  DIRECTION_FROM_CLIENT,
+  DIRECTION_FROM_SERVICE,
   FLOW_FLAG_HEADER,
   FLOW_SERVICE,
   SHIFT_BYTES,
+  SIDE_SERVICE,
   USAGE_BYTES,
   USAGE_PP2_SHIFTS,
+  VERDICT_FORWARD,
 } from "../abi";
 import { updated } from "../checksum";
 import { handleOf4 } from "../flow/table";
 import { usage } from "../memory";
 import { Packet, TCP_ACK, TCP_SYN } from "../packet";
-import { rewriteFast, rewriteHead, transportDelta } from "../rewrite";
+import { networkDelta, rewriteHead, rewriteWhole, transportDelta } from "../rewrite";
 import { TCP_BYTES_MIN, TCP_DATA_OFFSET, TCP_SEQUENCE } from "../wire/segment";
 import { TCP_CHECKSUM } from "../wire/transport";
 import { mapSacks, TIMESTAMPS_ALONE } from "./options";
-import { passStream, streamFlags } from "./stream";
+import { acknowledge, passStream, streamFlags } from "./stream";
 
 /** Data offset of a header with 12 bytes of options; none shorter has room for a SACK block. */
 const OFFSET_OF_12: u32 = 0x80;
@@ -36,16 +38,22 @@ export function rewriteStream(
   side: u32,
   direction: u32,
 ): void {
-  const isNumbered = (packet.flags & (TCP_ACK | TCP_SYN)) == TCP_ACK;
-  if (isNumbered && streamFlags(record) == FLOW_FLAG_HEADER) {
-    return rewriteShifted(packet, record, side, direction);
+  if ((packet.flags & (TCP_ACK | TCP_SYN)) == TCP_ACK) {
+    if (streamFlags(record) == FLOW_FLAG_HEADER) {
+      return rewriteShifted(packet, record, side, direction);
+    }
+    const isFromTarget = side == SIDE_SERVICE && direction == DIRECTION_FROM_SERVICE;
+    if (isFromTarget && !hasSacks(<usize>packet.transport) && acknowledge(packet, record)) {
+      return rewriteShifted(packet, record, side, direction);
+    }
   }
-  rewriteFast(packet, record, side, direction);
-  passStream(descriptor, packet, record, side, direction, handleOf4(record));
+  rewriteWhole(packet, record, side, direction);
+  const verdict = passStream(descriptor, packet, record, side, direction, handleOf4(record));
+  assert(verdict == VERDICT_FORWARD, "pp2: a packet on the fast path does not leave");
 }
 
 function rewriteShifted(packet: Packet, record: usize, side: u32, direction: u32): void {
-  rewriteHead(packet, record, side, direction);
+  rewriteHead(packet, record, side, direction, networkDelta(record, side));
   const segment = <usize>packet.transport;
   const used = usage + <usize>load<u16>(record, FLOW_SERVICE) * USAGE_BYTES;
   const shift = load<i32>(used + <usize>(side * SHIFT_BYTES), USAGE_PP2_SHIFTS);
@@ -57,12 +65,16 @@ function rewriteShifted(packet: Packet, record: usize, side: u32, direction: u32
   const once = (sum & 0xffff) + (sum >> 16);
   store<u16>(segment, <u16>~(once + (once >> 16)), TCP_CHECKSUM);
   if (number >> 32) settleWrap(segment, side);
-  // Timestamps alone, as nearly always, or too few options for SACK.
-  const offset = <u32>load<u8>(segment, TCP_DATA_OFFSET);
-  if ((load<u32>(segment, TCP_BYTES_MIN) ^ TIMESTAMPS_ALONE) | (offset ^ OFFSET_OF_12)) {
-    if (offset < OFFSET_OF_12 || direction == DIRECTION_FROM_CLIENT) return;
+  if (hasSacks(segment) && direction == DIRECTION_FROM_SERVICE) {
     mapSacks(packet, <u32>(shift >> 16), 0, false);
   }
+}
+
+/** Whether there may be SACK blocks: neither timestamps alone, as nearly always, nor too few bytes. */
+function hasSacks(segment: usize): bool {
+  const offset = <u32>load<u8>(segment, TCP_DATA_OFFSET);
+  const others = (load<u32>(segment, TCP_BYTES_MIN) ^ TIMESTAMPS_ALONE) | (offset ^ OFFSET_OF_12);
+  return others != 0 && offset >= OFFSET_OF_12;
 }
 
 function settleWrap(segment: usize, side: u32): void {

@@ -30,27 +30,28 @@ import { copyLines, copyLink, emit, emitSlot } from "../emit";
 import { services } from "../memory";
 import { Packet, PROTOCOL_TCP, sumAddresses } from "../packet";
 import { addressOf, portsOf } from "../rewrite";
-import { IPV4_BYTES_MIN, IPV4_CHECKSUM, IPV4_SOURCE, IPV4_TOTAL_LENGTH } from "../wire/ipv4";
+import { IPV4_BYTES_MIN, IPV4_SOURCE } from "../wire/ipv4";
 import { IPV6_BYTES, IPV6_PAYLOAD_LENGTH, IPV6_SOURCE } from "../wire/ipv6";
 import {
   TCP_ACKNOWLEDGEMENT,
   TCP_BYTES_MIN,
   TCP_DATA_OFFSET,
-  TCP_FLAGS,
   TCP_SEQUENCE,
-  TCP_URGENT,
+  TCP_WINDOW,
 } from "../wire/segment";
 import { TCP_CHECKSUM } from "../wire/transport";
-import { crc32cOfChange } from "./crc32c";
+import { crc32cOfChange, crc32cOfTuple } from "./crc32c";
 import { FAMILY, HEADER_BYTES_MIN } from "./header";
-import { findTimestamps, TIMESTAMPS_BYTES } from "./options";
+import { findTimestamps, TIMESTAMPS_ALONE, TIMESTAMPS_BYTES } from "./options";
 
+const IPV4_SERVICE: u32 = 1;
 const IPV4_ID: u32 = 4;
-const IPV4_FRAGMENT: u32 = 6;
-const DO_NOT_FRAGMENT_BE: u16 = 0x0040;
-const ID_REPEATED_BE: u16 = 0x0080;
-const FLAGS_PSH_ACK: u8 = 0x18;
-const NOOPS: u16 = 0x0101;
+/** Hop limit and protocol, with the checksum behind them. */
+const IPV4_HOP_LIMIT: u32 = 8;
+// As words are loaded.
+const DO_NOT_FRAGMENT: u32 = 0x0040;
+const ID_REPEATED: u32 = 0x0080;
+const FLAGS_PSH_ACK: u32 = 0x18;
 const TLV_HEAD_BYTES: u32 = 3;
 
 /** Low nibble of the family byte. */
@@ -90,7 +91,11 @@ export function writeHeader(at: usize, record: usize, isIpv6: u8, transport: u8)
   const changeBytes = <u32>CHANGED_ADDRESSES + tupleBytes;
   const zeros = bytes - CHANGE_AT - changeBytes;
   const crcAt = <usize>(HEADER_BYTES_MIN + tupleBytes + TLV_HEAD_BYTES);
-  const crc = load<u32>(template + crcAt) ^ bswap<u32>(crc32cOfChange(change, changeBytes, zeros));
+  const isUsual = i32(!isIpv6) & i32(familyChange == 0);
+  const remainder = isUsual
+    ? crc32cOfTuple(change + CHANGED_ADDRESSES, zeros)
+    : crc32cOfChange(change, changeBytes, zeros);
+  const crc = load<u32>(template + crcAt) ^ bswap<u32>(remainder);
   copyLines(at, template, bytes);
   store<u8>(at + <usize>FAMILY, load<u8>(template + <usize>FAMILY) ^ familyChange);
   storeTuple(at + <usize>HEADER_BYTES_MIN, record, isIpv6);
@@ -117,12 +122,6 @@ function storeTuple(at: usize, record: usize, isIpv6: u8): void {
   }
 }
 
-/** Copies a header of 20 bytes, as IPv4 and TCP have them. */
-function copyWords5(to: usize, from: usize): void {
-  v128.store(to, v128.load(from));
-  store<u32>(to, load<u32>(from, 16), 16);
-}
-
 /**
  * Emits the header segment of a flow before `packet`, a TCP segment of its client that has been
  * translated. `sequence` is the number of the header's first byte.
@@ -139,50 +138,61 @@ export function emitHeader(
   const network = frame + <usize>linkBytes;
   const ipBytes = packet.isIpv6 ? IPV6_BYTES : IPV4_BYTES_MIN;
   const segment = network + <usize>ipBytes;
-  const headBytes = writeHead(segment, packet, sequence);
+  const timestamps = findTimestamps(packet);
+  const headBytes = timestamps == 0 ? TCP_BYTES_MIN : TCP_BYTES_MIN + 2 + TIMESTAMPS_BYTES;
   const segmentBytes = headBytes + headerBytesFor(serviceOf(record), packet.isIpv6);
-  const headerSum = writeHeader(segment + headBytes, record, packet.isIpv6, TRANSPORT_STREAM);
+  let sum = sumAddresses(packet);
+  sum += <u64>bswap<u16>(PROTOCOL_TCP) + <u64>bswap<u16>(<u16>segmentBytes);
+  sum += writeHead(segment, packet, sequence, timestamps);
+  sum += writeHeader(segment + headBytes, record, packet.isIpv6, TRANSPORT_STREAM);
+  store<u32>(segment, ~fold(sum) & 0xffff, TCP_CHECKSUM);
   if (packet.isIpv6) writeIpv6(network, packet, segmentBytes);
   else writeIpv4(network, packet, segmentBytes);
-  const pseudo =
-    sumAddresses(packet) + <u64>bswap<u16>(PROTOCOL_TCP) + <u64>bswap<u16>(<u16>segmentBytes);
-  const sum = fold(pseudo + sumOf(segment, headBytes) + headerSum);
-  store<u16>(segment, <u16>(~sum & 0xffff), TCP_CHECKSUM);
   const portOut = load<u16>(descriptor, FRAME_PORT_OUT);
   emit(EMIT_PP2, descriptor, false, linkBytes + ipBytes + segmentBytes, portOut, handle);
 }
 
-/** The TCP header, checksum 0; returns its length. */
-function writeHead(at: usize, packet: Packet, sequence: u32): u32 {
+/**
+ * The TCP header but for its checksum and the urgent pointer; `timestamps` is the option's address, 0
+ * for none. Returns the sum of what it has written. Words are made whole and summed as they are
+ * stored: to load what lies in several stores would wait for all of them.
+ */
+function writeHead(at: usize, packet: Packet, sequence: u32, timestamps: usize): u64 {
   const cause = <usize>packet.transport;
-  const timestamps = findTimestamps(packet);
-  const bytes = timestamps == 0 ? TCP_BYTES_MIN : TCP_BYTES_MIN + 2 + TIMESTAMPS_BYTES;
-  copyWords5(at, cause);
-  store<u32>(at, bswap<u32>(sequence), TCP_SEQUENCE);
-  store<u32>(at, load<u32>(cause, TCP_ACKNOWLEDGEMENT), TCP_ACKNOWLEDGEMENT);
-  store<u8>(at, <u8>((bytes >> 2) << 4), TCP_DATA_OFFSET);
-  store<u8>(at, FLAGS_PSH_ACK, TCP_FLAGS);
-  store<u16>(at, 0, TCP_CHECKSUM);
-  store<u16>(at, 0, TCP_URGENT);
-  if (timestamps == 0) return bytes;
-  store<u16>(at, NOOPS, TCP_BYTES_MIN);
-  store<u64>(at, load<u64>(timestamps), TCP_BYTES_MIN + 2);
-  store<u16>(at, load<u16>(timestamps, 8), TCP_BYTES_MIN + 10);
-  return bytes;
+  const ports = load<u32>(cause);
+  const number = bswap<u32>(sequence);
+  const acknowledged = load<u32>(cause, TCP_ACKNOWLEDGEMENT);
+  const offset: u32 = timestamps == 0 ? 0x50 : 0x80;
+  const window = <u32>load<u16>(cause, TCP_WINDOW);
+  const flags = offset | (FLAGS_PSH_ACK << 8) | (window << 16);
+  store<u32>(at, ports);
+  store<u32>(at, number, TCP_SEQUENCE);
+  store<u32>(at, acknowledged, TCP_ACKNOWLEDGEMENT);
+  store<u32>(at, flags, TCP_DATA_OFFSET);
+  const sum = <u64>ports + <u64>number + <u64>acknowledged + <u64>flags;
+  if (timestamps == 0) return sum;
+  const stamps = load<u64>(timestamps, 2);
+  store<u32>(at, TIMESTAMPS_ALONE, TCP_BYTES_MIN);
+  store<u64>(at, stamps, TCP_BYTES_MIN + 4);
+  return sum + <u64>TIMESTAMPS_ALONE + (stamps & 0xffffffff) + (stamps >> 32);
 }
 
 function writeIpv4(at: usize, packet: Packet, payloadBytes: u32): void {
   const cause = <usize>packet.network;
-  copyWords5(at, cause);
-  store<u8>(at, 0x45);
-  store<u16>(at, bswap<u16>(<u16>(IPV4_BYTES_MIN + payloadBytes)), IPV4_TOTAL_LENGTH);
+  const service = <u32>load<u8>(cause, IPV4_SERVICE);
+  const total = <u32>bswap<u16>(<u16>(IPV4_BYTES_MIN + payloadBytes));
+  const first = 0x45 | (service << 8) | (total << 16);
   // Where it may be fragmented, it must not share the cause's identification.
-  store<u16>(at, load<u16>(cause, IPV4_ID) ^ ID_REPEATED_BE, IPV4_ID);
-  store<u16>(at, load<u16>(cause, IPV4_FRAGMENT) & DO_NOT_FRAGMENT_BE, IPV4_FRAGMENT);
-  store<u32>(at, load<u32>(packet.sourceAddress), IPV4_SOURCE);
-  store<u32>(at, load<u32>(packet.destinationAddress), IPV4_SOURCE + 4);
-  store<u16>(at, 0, IPV4_CHECKSUM);
-  store<u16>(at, <u16>(~fold(sumOf(at, IPV4_BYTES_MIN)) & 0xffff), IPV4_CHECKSUM);
+  const second = (load<u32>(cause, IPV4_ID) ^ ID_REPEATED) & (0xffff | (DO_NOT_FRAGMENT << 16));
+  const third = <u32>load<u16>(cause, IPV4_HOP_LIMIT);
+  const source = load<u32>(packet.sourceAddress);
+  const destination = load<u32>(packet.destinationAddress);
+  const sum = <u64>first + <u64>second + <u64>third + <u64>source + <u64>destination;
+  store<u32>(at, first);
+  store<u32>(at, second, IPV4_ID);
+  store<u32>(at, third | ((~fold(sum) & 0xffff) << 16), IPV4_HOP_LIMIT);
+  store<u32>(at, source, IPV4_SOURCE);
+  store<u32>(at, destination, IPV4_SOURCE + 4);
 }
 
 function writeIpv6(at: usize, packet: Packet, payloadBytes: u32): void {

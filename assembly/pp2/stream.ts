@@ -23,6 +23,11 @@
  * SYNs are never touched, in no stage: their numbers come before the header. Data on a SYN and
  * Fast Open are taken off, so that nothing reaches the target before the header.
  *
+ * A header that goes with the handshake's last packet takes its place: the ACK alone is absorbed. A
+ * target that has not received the header is not connected then, and repeats its SYN-ACK until
+ * the client's answer brings the header again. So a loss is repaired even where both ends wait
+ * for each other, and no timer is needed here.
+ *
  * A capture's replay (frames of both directions carry the client side) maps acknowledgements up
  * instead of down: behind it nothing is lost, and what comes back has seen the header.
  *
@@ -35,29 +40,28 @@
  * change while a service lives. Cost when done: one number, its checksum, and a look at the options of what comes back.
  */
 import {
-  CONFIG_PP2,
   COUNTER_PP2_ADOPTED,
   COUNTER_PP2_CLAMPED,
   COUNTER_PP2_REPEATED,
   DIRECTION_FROM_CLIENT,
+  FLOW_FIRST_NUMBER,
   FLOW_FLAG_HEADER,
   FLOW_FLAG_OPEN,
   FLOW_FLAGS,
+  FLOW_PACKETS_CLIENT,
   FLOW_STATE,
   FLOW_STATE_HALF_OPEN,
-  KEY_PROTOCOL,
-  PP2_BYTES_PER_SLOT,
   SERVICE_FLAG_ADOPT,
   SERVICE_FLAG_PP2,
   SERVICE_FLAG_PP2_FIRST_ACK,
   SERVICE_FLAG_PP2_UDP,
   SERVICE_FLAGS,
   SIDE_CLIENT,
+  VERDICT_ABSORB_HEADER,
   VERDICT_FORWARD,
 } from "../abi";
 import { countUp } from "../counters";
-import { flowTable, slotOf } from "../flow/table";
-import { asksFirst, config, counters, reserve } from "../memory";
+import { asksFirst, counters } from "../memory";
 import {
   FRAGMENT_NONE,
   Packet,
@@ -68,6 +72,7 @@ import {
   TCP_RST,
   TCP_SYN,
 } from "../packet";
+import { isOpening, storeDeltas } from "../rewrite";
 import {
   loadBe32,
   payloadBytesOf,
@@ -83,42 +88,8 @@ import { cutSyn } from "./syn";
 const STREAM_FLAGS: u32 = FLOW_FLAG_HEADER | FLOW_FLAG_OPEN;
 /** A segment whose flags are captured, and both numbers with them. */
 const NUMBERED_BYTES: u32 = 14;
-
-/** What is known of a flow until its header is acknowledged. */
-@unmanaged
-class Opening {
-  /** Sequence number of the client's first byte: ISN + 1, where the header begins. */
-  first: u32;
-  /** End of what the client has sent so far. */
-  sentEnd: u32;
-}
-
-/** An Opening for each slot of the tables, IPv4 then IPv6; none when no service has headers. */
-let openings4: usize = 0;
-let openings6: usize = 0;
-
-export function reserveOpenings(): void {
-  openings4 = reserveFor(0);
-  openings6 = reserveFor(1);
-}
-
-function reserveFor(isIpv6: u32): usize {
-  if (load<u32>(config, CONFIG_PP2) == 0) return 0;
-  return reserve(((<u64>flowTable(isIpv6).groupCount) << 4) * PP2_BYTES_PER_SLOT);
-}
-
-function openingOf(record: usize, isIpv6: u32): Opening {
-  const start = isIpv6 ? openings6 : openings4;
-  assert(start != 0, "pp2: a flow has a header, but the engine was made without room for any");
-  const slot = slotOf(flowTable(isIpv6), record);
-  return changetype<Opening>(start + <usize>slot * PP2_BYTES_PER_SLOT);
-}
-
-/** Address of what will be known of a flow in a slot, to touch it early; 0 when nothing will. */
-export function openingLine(slot: u32, isIpv6: u32): usize {
-  const start = isIpv6 ? openings6 : openings4;
-  return start == 0 ? 0 : start + <usize>slot * PP2_BYTES_PER_SLOT;
-}
+/** SYN, ACK and the first data of a client that has to repeat nothing. */
+const PACKETS_OPENING: u32 = 3;
 
 /** 64 and 128 of the flags: which stage the flow is in, 0 when it has no header. */
 export function streamFlags(record: usize): u32 {
@@ -129,9 +100,22 @@ function sequenceOf(packet: Packet): u32 {
   return loadBe32(<usize>packet.transport + TCP_SEQUENCE);
 }
 
-function setStreamFlags(record: usize, flags: u32): void {
+/** The checksum deltas come back as soon as the place is no longer needed. */
+function setStreamFlags(record: usize, flags: u32, isIpv6: u32): void {
+  const wasOpening = isOpening(record);
   const others = <u32>load<u8>(record, FLOW_FLAGS) & ~STREAM_FLAGS;
   store<u8>(record, <u8>(others | flags), FLOW_FLAGS);
+  if (wasOpening && !isOpening(record)) storeDeltas(record, isIpv6);
+}
+
+/** Where the header of a stream begins, until it is done: the number of the client's first byte. */
+export function firstOf(record: usize): u32 {
+  return isOpening(record) ? load<u32>(record, FLOW_FIRST_NUMBER) : 0;
+}
+
+function begin(record: usize, first: u32): void {
+  assert(isOpening(record), "pp2: a stream that is done has no place for where its header begins");
+  store<u32>(record, first, FLOW_FIRST_NUMBER);
 }
 
 /** Decides, as a flow begins or begins again with a packet of its client, whether it gets a header. */
@@ -146,14 +130,14 @@ export function armHeader(record: usize, packet: Packet): void {
     return;
   }
   const flags = isWanted ? FLOW_FLAG_OPEN : 0;
-  if (before != flags) setStreamFlags(record, flags);
+  if (before != flags) setStreamFlags(record, flags, packet.isIpv6);
 }
 
 /** Notes where the header of a flow will begin that is not let through yet (flow/decision.ts). */
 export function noteOpening(record: usize, packet: Packet): void {
-  if (streamFlags(record) == 0 || packet.protocol != PROTOCOL_TCP) return;
+  if (!isOpening(record)) return;
   const sequence = packet.transportBytes < NUMBERED_BYTES ? 0 : sequenceOf(packet);
-  begin(openingOf(record, packet.isIpv6), sequence + 1);
+  begin(record, sequence + 1);
 }
 
 /** True for the SYN of a client that has given up its first one: the header begins elsewhere now. */
@@ -161,13 +145,7 @@ export function isOtherStream(packet: Packet, record: usize, direction: u32): bo
   const isSyn = (packet.flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
   if (!isSyn || direction != DIRECTION_FROM_CLIENT) return false;
   if (streamFlags(record) != FLOW_FLAG_OPEN || packet.transportBytes < NUMBERED_BYTES) return false;
-  return openingOf(record, packet.isIpv6).first != sequenceOf(packet) + 1;
-}
-
-/** Where the header of a flow begins; 0 when it has none of its own. */
-export function firstOf(record: usize, isIpv6: u32): u32 {
-  const isStream = <u32>load<u8>(record, KEY_PROTOCOL) == PROTOCOL_TCP;
-  return isStream ? openingOf(record, isIpv6).first : 0;
+  return firstOf(record) != sequenceOf(packet) + 1;
 }
 
 /**
@@ -176,15 +154,20 @@ export function firstOf(record: usize, isIpv6: u32): u32 {
  * from the target's acknowledgements that it is done. See `passOpening` for one that is not sent.
  */
 export function resumeStream(record: usize, packet: Packet, first: u32): void {
-  if (packet.protocol != PROTOCOL_TCP) return setStreamFlags(record, FLOW_FLAG_OPEN);
   const isBegun = <u32>load<u8>(record, FLOW_STATE) != FLOW_STATE_HALF_OPEN;
-  setStreamFlags(record, isBegun ? STREAM_FLAGS : FLOW_FLAG_OPEN);
-  begin(openingOf(record, packet.isIpv6), first);
+  const isStream = packet.protocol == PROTOCOL_TCP;
+  setStreamFlags(record, isStream && isBegun ? STREAM_FLAGS : FLOW_FLAG_OPEN, packet.isIpv6);
+  if (isStream) begin(record, first);
+}
+
+/** The same of a stream whose header is known to be acknowledged. */
+export function resumeDone(record: usize, packet: Packet): void {
+  setStreamFlags(record, FLOW_FLAG_HEADER, packet.isIpv6);
 }
 
 /**
  * A packet of a flow with flags, already translated. Returns a VERDICT_*, for a datagram may have
- * become too long.
+ * become too long, and an acknowledgement may leave with the header.
  */
 export function passStream(
   descriptor: usize,
@@ -206,7 +189,7 @@ export function passStream(
   if (packet.flags & TCP_SYN) {
     if (flags & FLOW_FLAG_OPEN) passSyn(descriptor, packet, record, side, direction, state);
   } else if (flags == FLOW_FLAG_HEADER) shiftSegment(packet, record, side, direction);
-  else if (fromClient) passOpening(descriptor, packet, record, side, state, handle);
+  else if (fromClient) return passOpening(descriptor, packet, record, side, state, handle);
   else if (flags & FLOW_FLAG_HEADER) passAnswer(packet, record, side);
   return VERDICT_FORWARD;
 }
@@ -231,9 +214,9 @@ export function shiftSegment(packet: Packet, record: usize, side: u32, direction
  */
 function noticeHeader(packet: Packet, record: usize, direction: u32): void {
   if (streamFlags(record) != FLOW_FLAG_OPEN || packet.flags & TCP_SYN) return;
-  const first = openingOf(record, packet.isIpv6).first;
+  const first = firstOf(record);
   const isSent = direction == DIRECTION_FROM_CLIENT ? isBeyond(sequenceOf(packet), first) : true;
-  if (isSent) setStreamFlags(record, STREAM_FLAGS);
+  if (isSent) setStreamFlags(record, STREAM_FLAGS, packet.isIpv6);
 }
 
 /** SYNs and SYN-ACKs tell where the header will begin. */
@@ -246,25 +229,19 @@ function passSyn(
   state: u32,
 ): void {
   if (packet.flags & TCP_RST) return;
-  const opening = openingOf(record, packet.isIpv6);
   const isSilent = (streamFlags(record) & FLOW_FLAG_HEADER) == 0;
   if (direction == DIRECTION_FROM_CLIENT) {
     // Another SYN of a client that has given up the first; later ones are strays.
     if (isSilent && state == FLOW_STATE_HALF_OPEN) {
-      begin(opening, loadBe32(<usize>packet.transport + TCP_SEQUENCE) + 1);
+      begin(record, loadBe32(<usize>packet.transport + TCP_SEQUENCE) + 1);
     }
     if (side == SIDE_CLIENT) cutSyn(descriptor, packet);
   } else if (isSilent && packet.flags & TCP_ACK) {
-    begin(opening, loadBe32(<usize>packet.transport + TCP_ACKNOWLEDGEMENT));
+    begin(record, loadBe32(<usize>packet.transport + TCP_ACKNOWLEDGEMENT));
   }
 }
 
-function begin(opening: Opening, first: u32): void {
-  opening.first = first;
-  opening.sentEnd = first;
-}
-
-/** A segment of the client before the header is acknowledged. */
+/** A segment of the client before the header is acknowledged. Returns a VERDICT_*. */
 function passOpening(
   descriptor: usize,
   packet: Packet,
@@ -272,44 +249,39 @@ function passOpening(
   side: u32,
   state: u32,
   handle: u32,
-): void {
-  const opening = openingOf(record, packet.isIpv6);
+): u32 {
+  const first = firstOf(record);
   const sequence = loadBe32(<usize>packet.transport + TCP_SEQUENCE);
   const taken = payloadBytesOf(packet) + u32((packet.flags & TCP_FIN) != 0);
   const end = sequence + taken;
   // Of a flow that was taken over the client may have sent nothing yet: the target knows of no header.
-  const isUnsent = sequence == opening.first && end == sequence && opening.sentEnd == sequence;
-  if (isUnsent && !isFirstAck(record)) return;
-  if (side == SIDE_CLIENT && causesHeader(packet, record, opening, state, sequence, end)) {
+  const isUnsent = sequence == first && end == sequence;
+  if (isUnsent && !isFirstAck(record)) return VERDICT_FORWARD;
+  if (side == SIDE_CLIENT && causesHeader(packet, record, state, sequence, end)) {
     if (streamFlags(record) & FLOW_FLAG_HEADER) countUp(counters + COUNTER_PP2_REPEATED);
-    setStreamFlags(record, FLOW_FLAG_HEADER | FLOW_FLAG_OPEN);
-    emitHeader(descriptor, packet, record, opening.first, handle);
+    setStreamFlags(record, STREAM_FLAGS, packet.isIpv6);
+    emitHeader(descriptor, packet, record, first, handle);
+    if (end == sequence && (packet.flags & TCP_RST) == 0) return VERDICT_ABSORB_HEADER;
   }
-  if (<i32>(end - opening.sentEnd) > 0) opening.sentEnd = end;
   if (streamFlags(record) & FLOW_FLAG_HEADER) {
     shiftSegment(packet, record, side, DIRECTION_FROM_CLIENT);
   }
+  return VERDICT_FORWARD;
 }
 
-/** Whether the header goes before the handshake's ACK, rather than before the first data. */
-function isFirstAck(record: usize): bool {
+/** Whether the header goes with the handshake's ACK, rather than before the first data. */
+export function isFirstAck(record: usize): bool {
   return (load<u32>(serviceOf(record), SERVICE_FLAGS) & SERVICE_FLAG_PP2_FIRST_ACK) != 0;
 }
 
 /** Whether the header goes before this segment, for the first time or again. */
-function causesHeader(
-  packet: Packet,
-  record: usize,
-  opening: Opening,
-  state: u32,
-  sequence: u32,
-  end: u32,
-): bool {
+function causesHeader(packet: Packet, record: usize, state: u32, sequence: u32, end: u32): bool {
   if ((packet.flags & TCP_ACK) == 0) return false;
   const service = load<u32>(serviceOf(record), SERVICE_FLAGS);
   const isEarly = isFirstAck(record);
+  const first = firstOf(record);
   const isReset = (packet.flags & TCP_RST) != 0;
-  const takesSpace = end != sequence && isBeyond(end, opening.first);
+  const takesSpace = end != sequence && isBeyond(end, first);
   if ((streamFlags(record) & FLOW_FLAG_HEADER) == 0) {
     // Before the SYN-ACK only strays come, unless the capture has one direction alone.
     if (state == FLOW_STATE_HALF_OPEN && (service & SERVICE_FLAG_ADOPT) == 0) return false;
@@ -317,30 +289,41 @@ function causesHeader(
   }
   // A reset must be the very next byte to the target, or it is challenged.
   if (isReset) return true;
-  if (isBeyond(sequence, opening.first)) return false;
+  if (isBeyond(sequence, first)) return false;
   if (!takesSpace) return isEarly;
-  // With the header before the handshake's ACK, the first data is no sign of a loss yet.
-  return !isEarly || <i32>(end - opening.sentEnd) <= 0;
+  // With the header in the handshake's ACK, the client's third packet is no sign of a loss yet.
+  return !isEarly || load<u32>(record, FLOW_PACKETS_CLIENT) != PACKETS_OPENING;
+}
+
+/** Ends the opening of a flow if this segment of the target acknowledges the whole header. */
+export function acknowledge(packet: Packet, record: usize): bool {
+  if (streamFlags(record) != STREAM_FLAGS) return false;
+  const number = loadBe32(<usize>packet.transport + TCP_ACKNOWLEDGEMENT);
+  const bytes = headerBytesFor(serviceOf(record), packet.isIpv6);
+  const first = firstOf(record);
+  if (!isBeyond(number, first) || number - first < bytes) return false;
+  setStreamFlags(record, FLOW_FLAG_HEADER, packet.isIpv6);
+  return true;
 }
 
 /** A segment for the client before the header is acknowledged, and the one that does it. */
 function passAnswer(packet: Packet, record: usize, side: u32): void {
   if ((packet.flags & TCP_ACK) == 0) return;
-  const opening = openingOf(record, packet.isIpv6);
+  const first = firstOf(record);
   const bytes = headerBytesFor(serviceOf(record), packet.isIpv6);
   const acknowledged = loadBe32(<usize>packet.transport + TCP_ACKNOWLEDGEMENT);
-  const offset = <i32>(acknowledged - opening.first);
+  const offset = <i32>(acknowledged - first);
   if (side == SIDE_CLIENT) {
     if (offset < 0) return;
-    setStreamFlags(record, FLOW_FLAG_HEADER);
+    setStreamFlags(record, FLOW_FLAG_HEADER, packet.isIpv6);
     return shiftSegment(packet, record, side, 1);
   }
-  const isAfter = isBeyond(acknowledged, opening.first);
-  if (isAfter && <u32>offset >= bytes) setStreamFlags(record, FLOW_FLAG_HEADER);
+  const isAfter = isBeyond(acknowledged, first);
+  if (isAfter && <u32>offset >= bytes) setStreamFlags(record, FLOW_FLAG_HEADER, packet.isIpv6);
   else if (isAfter) countUp(counters + COUNTER_PP2_CLAMPED);
-  const mapped = behindHeader(acknowledged, opening.first, bytes);
+  const mapped = behindHeader(acknowledged, first, bytes);
   if (mapped != acknowledged) replaceWord(packet, TCP_ACKNOWLEDGEMENT, mapped);
-  mapSacks(packet, bytes, opening.first, true);
+  mapSacks(packet, bytes, first, true);
 }
 
 /**
@@ -357,7 +340,7 @@ export function shiftQuote(quoted: Packet, record: usize, side: u32, direction: 
   const value = loadBe32(<usize>(quoted.transport + offset));
   let mapped = side == SIDE_CLIENT ? value + bytes : value - bytes;
   if (flags & FLOW_FLAG_OPEN) {
-    const first = openingOf(record, quoted.isIpv6).first;
+    const first = firstOf(record);
     const isBefore = <i32>(value - first) < 0;
     mapped = side == SIDE_CLIENT && !isBefore ? mapped : behindHeader(value, first, bytes);
   }

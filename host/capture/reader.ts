@@ -38,6 +38,9 @@ import { WalkState } from "./state.ts";
 /** Stays in a second-level cache between reading, processing and writing. */
 const CHUNK_BYTES = 256 * 1024;
 
+/** The part of a batch that is enough of one. */
+const ENOUGH = 4;
+
 export interface ReaderOptions {
   /** Bytes per read; default 256 KiB. */
   chunkBytes?: number;
@@ -301,6 +304,8 @@ export class CaptureReader implements FrameSource {
     const { exports, descriptors } = this.memory;
     const state = this.#state.address;
     const isPcap = this.layout.format === "pcap";
+    // Where some are not wanted, the rest of the room would be walked in ever smaller pieces.
+    const enough = this.onDescribe ? limit / ENOUGH : limit;
     for (let count = 0; ; ) {
       const target = descriptors.byteOffset + count * abi.FRAME_BYTES;
       const room = limit - count;
@@ -309,8 +314,8 @@ export class CaptureReader implements FrameSource {
         : exports.walkPcapng(state, this.#at, this.#end, target, room);
       this.#at = this.#state.get(abi.WALK_NEXT);
       count += this.onDescribe ? this.onDescribe(count, walked) : walked;
-      if (count >= limit) return count;
-      // The walk took all that there was room for, and some were not wanted.
+      if (count >= enough) return count;
+      // The walk took all that there was room for, and most were not wanted.
       if (walked === room) continue;
       if (!this.#resolve(count)) return count;
     }

@@ -34,8 +34,8 @@ export interface EngineOptions {
   seed?: Uint8Array;
   timeouts?: Partial<Timeouts>;
   /**
-   * Room for PROXY headers, 8 bytes a flow; "udp": for those in datagrams as well, 2.5 MiB. Default
-   * false: then no service may have them.
+   * Whether services may have PROXY headers; "udp": in datagrams as well, for which 2.5 MiB are taken.
+   * Default false.
    */
   proxyProtocol?: boolean | "udp";
   /** The compiled engine, where the default (beside the package) cannot be read. */
@@ -62,7 +62,8 @@ export interface PortOptions {
    * of the VPC that they are bound for; default false.
    */
   routed?: boolean;
-  /** A virtio_net_hdr of 12 bytes stands right before each frame; default false. */
+  /** A virtio_net_hdr of 12 bytes stands right before each frame, and 116 free bytes before that for
+   *  frames that grow; default false. */
   vnetHeader?: boolean;
 }
 
@@ -141,7 +142,9 @@ export type VerdictName =
   | "drop.too-large"
   | "drop.capacity"
   /** Only where `askFirst` is on: the frame waits for what other nodes have decided. */
-  | "hold.undecided";
+  | "hold.undecided"
+  /** An acknowledgement alone: the PROXY header that it causes takes its place. */
+  | "absorb.header";
 
 /** Frames that the engine makes itself: PROXY headers, TCP resets, ICMP errors. */
 export type EmitName = "pp2" | "rst" | "icmp";

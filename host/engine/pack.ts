@@ -22,7 +22,9 @@ import { type HeaderTemplates, headerFields, headerFlags, type ServiceHeaders } 
 /** A NAT address has 55,000 ports a destination: the upper ones, where clients' own mostly are. */
 const PORT_MIN_LIMITED = 65536 - 55_000;
 const NEVER_MS = 0x7fffffff;
-const TARGET_COUNT_MAX = 10_000;
+const TARGET_COUNT_MAX = 20_000;
+/** 64:ff9b::/96 (RFC 6052). */
+const CROSSED = [0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0];
 const POOL_COUNT_MAX = 1024;
 const RULE_COUNT_MAX = 10_000;
 const ANY_PROTOCOL_HIGH = 0xffffff;
@@ -286,6 +288,7 @@ class Packing {
       const all = this.#context.remembered(key, () =>
         targets.map((target, at) => checkTarget(`${path}.targets[${at}]`, target)),
       );
+      if (all.some(({ bytes }) => isCrossed(bytes))) this.#image.put(abi.IMAGE_CROSSES, 1);
       const families = [4, 16].map((width) =>
         all.filter(({ bytes, weight }) => bytes.length === width && weight > 0),
       );
@@ -394,6 +397,11 @@ class Packing {
     if (number === undefined) throw new TypeError(`${path}: there is no service ${shown(id)}`);
     return number;
   }
+}
+
+/** Whether the address is an IPv4 one that IPv6 clients reach. */
+function isCrossed(bytes: Uint8Array): boolean {
+  return bytes.length === 16 && CROSSED.every((byte, at) => bytes[at] === byte);
 }
 
 function isIpv6Text(address: unknown): boolean {

@@ -16,11 +16,9 @@ const RING_MASK = RING_CELLS - 1;
 const RELEASE_CELLS = RING_CELLS / 8;
 
 /** Words of control. */
-const DOORBELL = 0;
-const GATE = 1;
-const ARRIVED = 2;
-const IS_WAITING = 3;
-const PRODUCED = 4;
+const GATE = 0;
+const ARRIVED = 1;
+const PRODUCED = 2;
 const CONSUMED = PRODUCED + 64;
 const CONTROL_WORDS = CONSUMED + 64;
 
@@ -66,36 +64,27 @@ export class Control {
       Atomics.wait(this.#words, ARRIVED, count);
     }
   }
+}
 
-  /** Counts up when any worker has something new. */
-  get doorbell(): number {
-    return Atomics.load(this.#words, DOORBELL);
-  }
+const NAP_MS = 1;
 
-  ring(): void {
-    Atomics.add(this.#words, DOORBELL, 1);
-    if (Atomics.load(this.#words, IS_WAITING) !== 0) Atomics.notify(this.#words, DOORBELL);
-  }
-
-  /** Waits until the doorbell no longer stands at `seen`. */
-  async waitFor(seen: number): Promise<void> {
-    Atomics.store(this.#words, IS_WAITING, 1);
-    await Atomics.waitAsync(this.#words, DOORBELL, seen).value;
-    Atomics.store(this.#words, IS_WAITING, 0);
-  }
+/**
+ * Rests while workers work. To be woken for each batch would cost more than the batch: so whoever has
+ * nothing to do looks again a little later, and finds much.
+ */
+export function nap(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, NAP_MS));
 }
 
 /** A worker's end of its ring. */
 export class RingWriter {
   readonly #control: Int32Array;
-  readonly #doorbell: Control;
   readonly #bytes: Uint8Array;
   readonly #worker: number;
   #produced = 0;
 
   constructor(shared: SharedRings, worker: number) {
     this.#control = new Int32Array(shared.control);
-    this.#doorbell = new Control(shared);
     this.#bytes = new Uint8Array(shared.rings[worker] as SharedArrayBuffer);
     this.#worker = worker;
   }
@@ -123,7 +112,6 @@ export class RingWriter {
   /** Shows the reader what was put. */
   publish(): void {
     Atomics.store(this.#control, PRODUCED + this.#worker, this.#produced);
-    this.#doorbell.ring();
   }
 }
 

@@ -41,7 +41,7 @@ import {
   WORDS,
 } from "./batch.ts";
 import type { DecidedBatch, PassCounts, Team, TeamTask } from "./decider.ts";
-import { Control, makeRings, RingReader } from "./ring.ts";
+import { Control, makeRings, nap, RingReader } from "./ring.ts";
 import type { WorkerNews, WorkerPass, WorkerTask } from "./worker.ts";
 
 /** What the capture's reader has, and room beside it for frames that no longer fit their records. */
@@ -137,13 +137,11 @@ class WorkerTeam implements Team {
     this.#members.push(member);
     const fail = (error: unknown) => {
       if (!this.#isStopped) this.#failure ??= error;
-      this.#control.ring();
     };
     thread.on("message", (news: WorkerNews) => {
       if (news.what === "ready") member.isReady = true;
       else if (news.what === "first") member.first = news;
       else member.passes = news.passes;
-      this.#control.ring();
     });
     thread.on("error", fail);
     thread.on("exit", (code) => {
@@ -154,10 +152,9 @@ class WorkerTeam implements Team {
   /** Waits until every worker is as far as `isThere` says. */
   async #all(isThere: (member: Member) => boolean): Promise<void> {
     for (;;) {
-      const seen = this.#control.doorbell;
       this.#check();
       if (this.#members.every(isThere)) return;
-      await this.#control.waitFor(seen);
+      await nap();
     }
   }
 
@@ -188,9 +185,8 @@ class WorkerTeam implements Team {
   /** Takes the decisions of descriptors [from, count). */
   #decide(from: number, count: number): Promise<void> | undefined {
     for (let index = from; index < count; index++) {
-      const seen = this.#control.doorbell;
       const member = this.#ownerOf(this.#record);
-      if (!member) return this.#later(index, count, seen);
+      if (!member) return this.#later(index, count);
       this.#takeRecord(member, index);
       this.#record++;
     }
@@ -198,14 +194,16 @@ class WorkerTeam implements Team {
     return undefined;
   }
 
-  async #later(index: number, count: number, seen: number): Promise<void> {
-    this.#check();
-    const isOver = this.#members.every(({ first }) => first !== undefined);
-    if (isOver && this.#control.doorbell === seen && !this.#ownerOf(this.#record)) {
-      throw new Error(`no worker has decided record ${this.#record + 1}`);
-    }
+  async #later(index: number, count: number): Promise<void> {
     for (const { reader } of this.#members) reader.release(true);
-    await this.#control.waitFor(seen);
+    while (!this.#ownerOf(this.#record)) {
+      this.#check();
+      const isOver = this.#members.every(({ first }) => first !== undefined);
+      if (isOver && !this.#ownerOf(this.#record)) {
+        throw new Error(`no worker has decided record ${this.#record + 1}`);
+      }
+      await nap();
+    }
     await this.#decide(index, count);
   }
 
