@@ -42,7 +42,7 @@ import { counters, ports, usage } from "./memory";
 import { Packet, PROTOCOL_UDP } from "./packet";
 import { rewriteStream } from "./pp2/fast";
 import { isFirstAck, streamFlags } from "./pp2/stream";
-import { directionOf, rewriteFast } from "./rewrite";
+import { directionOf, networkDelta, rewriteHead, rewriteSum } from "./rewrite";
 import { isVlan } from "./wire/link";
 import { portOfZone, vlanOfZone } from "./zone";
 
@@ -78,8 +78,11 @@ export function finishFast(descriptor: usize, packet: Packet, port: usize): u32 
   }
   accountFlow(descriptor, record, direction, nowMs);
   if (isRouted(sides)) routeOut(descriptor, record, side);
-  if (stream == 0) rewriteFast(packet, record, side, direction);
-  else rewriteStream(descriptor, packet, record, side, direction);
+  if (stream == 0) {
+    // As rewriteFast does, which would be a call.
+    rewriteHead(packet, record, side, direction, networkDelta(record, side));
+    rewriteSum(packet, record, side);
+  } else rewriteStream(descriptor, packet, record, side, direction);
   mark(descriptor, handleOf4(record), side, direction);
   return direction;
 }

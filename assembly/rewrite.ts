@@ -111,8 +111,8 @@ export function portsOf(record: usize, side: u32, direction: u32): u32 {
 }
 
 /**
- * Whole IPv4 TCP and UDP packets of flows without flags: the path that nearly all packets take. In two
- * steps that are small enough to become parts of their callers.
+ * Whole IPv4 TCP and UDP packets of flows without flags: the path that nearly all packets take. Its two
+ * steps are small enough to become parts of their callers.
  */
 export function rewriteFast(packet: Packet, record: usize, side: u32, direction: u32): void {
   rewriteHead(packet, record, side, direction, networkDelta(record, side));
@@ -120,7 +120,7 @@ export function rewriteFast(packet: Packet, record: usize, side: u32, direction:
 }
 
 /** The transport checksum of such a packet. */
-function rewriteSum(packet: Packet, record: usize, side: u32): void {
+export function rewriteSum(packet: Packet, record: usize, side: u32): void {
   const isUdp = packet.protocol == PROTOCOL_UDP;
   const at = <usize>packet.transport + select<usize>(UDP_CHECKSUM, TCP_CHECKSUM, isUdp);
   const before = <u32>load<u16>(at);
