@@ -490,8 +490,8 @@ export const INTERFACE_CLOCK_MULTIPLY: u32 = 0;
 export const INTERFACE_CLOCK_DIVIDE: u32 = 1;
 export const INTERFACE_CLOCK_BINARY: u32 = 2; //  units of 2^-exponent s
 
-// Workers that share a capture: each decides the frames of its shards (capture/select).
-export const SHARD_BITS: u32 = 6;
+// Workers that share a capture: each decides the frames of its lanes (capture/select).
+export const LANE_BITS: u32 = 6;
 export const WORKER_COUNT_MAX: u32 = 64;
 
 // Decision: what became of a frame, as a worker tells it. In the order of leaving.
