@@ -86,7 +86,7 @@ export const FLOW_SERVICE_SIDE: u32 = 16; //     16  KEY_*: the tuple of the ser
 export const FLOW_LAST_SEEN_MS: u32 = 32; //      4  virtual clock of the last packet
 export const FLOW_NETWORK_DELTA: u32 = 36; //     2  one's complement sum, client to service side, IPv4 header
 export const FLOW_TRANSPORT_DELTA: u32 = 38; //   2  the same for a checksum with pseudo-header and ports
-export const FLOW_FIRST_NUMBER: u32 = 36; //      4  in place of both while a header may yet be caused: ISN + 1 of the client
+export const FLOW_FIRST_NUMBER: u32 = 36; //      4  in place of both while a header may yet be caused: ISN + 1
 export const FLOW_PACKETS_CLIENT: u32 = 40; //    4  packets from the client, mod 2^32
 export const FLOW_PACKETS_SERVICE: u32 = 44; //   4  packets from the service, mod 2^32
 export const FLOW_OCTETS_CLIENT: u32 = 48; //     6  frame bytes from the client, mod 2^48
@@ -490,8 +490,8 @@ export const INTERFACE_CLOCK_MULTIPLY: u32 = 0;
 export const INTERFACE_CLOCK_DIVIDE: u32 = 1;
 export const INTERFACE_CLOCK_BINARY: u32 = 2; //  units of 2^-exponent s
 
-// Workers that share a capture: each decides the frames of its shards (capture/select).
-export const SHARD_BITS: u32 = 6;
+// Workers that share a capture: each decides the frames of its lanes (capture/select).
+export const LANE_BITS: u32 = 6;
 export const WORKER_COUNT_MAX: u32 = 64;
 
 // Decision: what became of a frame, as a worker tells it. In the order of leaving.
