@@ -67,7 +67,8 @@ export const VERDICT_DROP_NO_TARGET: u32 = 16; //      the listener has no targe
 export const VERDICT_DROP_TOO_LARGE: u32 = 17; //      larger than the MTU of its service
 export const VERDICT_DROP_CAPACITY: u32 = 18; //       beyond what its resource may carry
 export const VERDICT_HOLD_UNDECIDED: u32 = 19; //     waits for what other nodes have decided
-export const VERDICT_COUNT: u32 = 20;
+export const VERDICT_ABSORB_HEADER: u32 = 20; //      an ACK alone: leaves with the PROXY header that it causes
+export const VERDICT_COUNT: u32 = 21;
 
 // A flow has two sides. The client side is the tuple as the client sees it, the service side the
 // tuple as the target or the remote server sees it. A frame arrives on one and leaves on the other.
@@ -85,7 +86,7 @@ export const FLOW_SERVICE_SIDE: u32 = 16; //     16  KEY_*: the tuple of the ser
 export const FLOW_LAST_SEEN_MS: u32 = 32; //      4  virtual clock of the last packet
 export const FLOW_NETWORK_DELTA: u32 = 36; //     2  one's complement sum, client to service side, IPv4 header
 export const FLOW_TRANSPORT_DELTA: u32 = 38; //   2  the same for a checksum with pseudo-header and ports
-export const FLOW_FIRST_NUMBER: u32 = 36; //      4  in place of both while a header may yet be caused: ISN + 1 of the client
+export const FLOW_FIRST_NUMBER: u32 = 36; //      4  in place of both while a header may yet be caused: ISN + 1
 export const FLOW_PACKETS_CLIENT: u32 = 40; //    4  packets from the client, mod 2^32
 export const FLOW_PACKETS_SERVICE: u32 = 44; //   4  packets from the service, mod 2^32
 export const FLOW_OCTETS_CLIENT: u32 = 48; //     6  frame bytes from the client, mod 2^48
@@ -492,8 +493,8 @@ export const INTERFACE_CLOCK_MULTIPLY: u32 = 0;
 export const INTERFACE_CLOCK_DIVIDE: u32 = 1;
 export const INTERFACE_CLOCK_BINARY: u32 = 2; //  units of 2^-exponent s
 
-// Workers that share a capture: each decides the frames of its shards (capture/select).
-export const SHARD_BITS: u32 = 6;
+// Workers that share a capture: each decides the frames of its lanes (capture/select).
+export const LANE_BITS: u32 = 6;
 export const WORKER_COUNT_MAX: u32 = 64;
 
 // Decision: what became of a frame, as a worker tells it. In the order of leaving.

@@ -17,6 +17,7 @@ import {
   CONFIG_ARENA_BYTES,
   COUNTER_VERDICTS,
   DIRECTION_FROM_CLIENT,
+  DIRECTION_FROM_SERVICE,
   FLOW_PACKETS_CLIENT,
   FLOW_SERVICE,
   FLOW_STATE,
@@ -66,7 +67,16 @@ import {
 import { baseMs, isInWindow, moveClock } from "./clock";
 import { countBy, countUp } from "./counters";
 import { clearEmits } from "./emit";
-import { account, countUsage, finishFast, forward, routeOut } from "./established";
+import {
+  account,
+  countUsage,
+  countUsages,
+  finishFast,
+  forward,
+  PACKETS_SHIFT,
+  routeOut,
+  UNDONE,
+} from "./established";
 import { findInOtherZones } from "./flow/asymmetric";
 import { propose } from "./flow/decision";
 import { forget, forgetIfGone, sweep } from "./flow/expiry";
@@ -188,9 +198,15 @@ function endOfWindow(first: u32, count: u32): u32 {
   return count;
 }
 
-/** Finishes the frames of the batch from `first` to before `last`. */
+/**
+ * Finishes the frames of the batch from `first` to before `last`. What packets of established flows
+ * count for their service is put together as long as it is the same, each direction in a word.
+ */
 function finish(first: u32, last: u32): void {
   let fastCount: u64 = 0;
+  let service: u32 = 0;
+  let fromClient: u64 = 0;
+  let fromService: u64 = 0;
   let packet = packetAt(first);
   const end = frames + <usize>(last * FRAME_BYTES);
   for (
@@ -200,10 +216,28 @@ function finish(first: u32, last: u32): void {
   ) {
     const port = ports + <usize>load<u16>(descriptor, FRAME_PORT) * PORT_BYTES;
     store<u16>(descriptor, load<u16>(port, PORT_PEER), FRAME_PORT_OUT);
-    if (packet.kind == PACKET_FAST && finishFast(descriptor, packet, port)) fastCount++;
-    else finishSlow(descriptor, packet, port);
+    const bytes = load<u32>(descriptor, FRAME_CAPTURED_BYTES); // as it came: it may be cut
+    const direction = packet.kind == PACKET_FAST ? finishFast(descriptor, packet, port) : UNDONE;
+    if (direction == UNDONE) {
+      finishSlow(descriptor, packet, port);
+    } else {
+      fastCount++;
+      const own = <u32>load<u16>(<usize>packet.candidate, FLOW_SERVICE);
+      if (own != service) {
+        countUsages(service, DIRECTION_FROM_CLIENT, fromClient);
+        countUsages(service, DIRECTION_FROM_SERVICE, fromService);
+        service = own;
+        fromClient = 0;
+        fromService = 0;
+      }
+      const one = <u64>bytes | ((<u64>1) << PACKETS_SHIFT);
+      fromClient += select<u64>(0, one, direction);
+      fromService += select<u64>(one, 0, direction);
+    }
     packet = changetype<Packet>(changetype<usize>(packet) + PACKET_BYTES);
   }
+  countUsages(service, DIRECTION_FROM_CLIENT, fromClient);
+  countUsages(service, DIRECTION_FROM_SERVICE, fromService);
   countBy(counters + COUNTER_VERDICTS + VERDICT_FORWARD * 8, fastCount);
 }
 

@@ -142,7 +142,9 @@ export type VerdictName =
   | "drop.too-large"
   | "drop.capacity"
   /** Only where `askFirst` is on: the frame waits for what other nodes have decided. */
-  | "hold.undecided";
+  | "hold.undecided"
+  /** An acknowledgement alone: the PROXY header that it causes takes its place. */
+  | "absorb.header";
 
 /** Frames that the engine makes itself: PROXY headers, TCP resets, ICMP errors. */
 export type EmitName = "pp2" | "rst" | "icmp";
