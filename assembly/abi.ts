@@ -10,7 +10,7 @@
  */
 
 /** Bumped on any change of this file; checked by the host at load. */
-export const ABI_VERSION: u32 = 8;
+export const ABI_VERSION: u32 = 9;
 
 // Descriptor: one frame of a batch. The host or the record walk fills the first part, the
 // engine the second. Frames stay where they are and are rewritten in place.
@@ -67,7 +67,8 @@ export const VERDICT_DROP_NO_TARGET: u32 = 16; //      the listener has no targe
 export const VERDICT_DROP_TOO_LARGE: u32 = 17; //      larger than the MTU of its service
 export const VERDICT_DROP_CAPACITY: u32 = 18; //       beyond what its resource may carry
 export const VERDICT_HOLD_UNDECIDED: u32 = 19; //     waits for what other nodes have decided
-export const VERDICT_COUNT: u32 = 20;
+export const VERDICT_ABSORB_HEADER: u32 = 20; //      an ACK alone: leaves with the PROXY header that it causes
+export const VERDICT_COUNT: u32 = 21;
 
 // A flow has two sides. The client side is the tuple as the client sees it, the service side the
 // tuple as the target or the remote server sees it. A frame arrives on one and leaves on the other.
@@ -85,7 +86,7 @@ export const FLOW_SERVICE_SIDE: u32 = 16; //     16  KEY_*: the tuple of the ser
 export const FLOW_LAST_SEEN_MS: u32 = 32; //      4  virtual clock of the last packet
 export const FLOW_NETWORK_DELTA: u32 = 36; //     2  one's complement sum, client to service side, IPv4 header
 export const FLOW_TRANSPORT_DELTA: u32 = 38; //   2  the same for a checksum with pseudo-header and ports
-export const FLOW_FIRST_NUMBER: u32 = 36; //      4  in place of both while a header may yet be caused: ISN + 1 of the client
+export const FLOW_FIRST_NUMBER: u32 = 36; //      4  in place of both while a header may yet be caused: ISN + 1
 export const FLOW_PACKETS_CLIENT: u32 = 40; //    4  packets from the client, mod 2^32
 export const FLOW_PACKETS_SERVICE: u32 = 44; //   4  packets from the service, mod 2^32
 export const FLOW_OCTETS_CLIENT: u32 = 48; //     6  frame bytes from the client, mod 2^48
@@ -314,6 +315,7 @@ export const SPACE_VPC: u32 = 1; //               value: address of the VPC reco
 export const SPACE_LISTENER: u32 = 2; //          detail: DETAIL_IPV6 | protocol << 16 | port; value: service
 export const SPACE_ADDRESS: u32 = 3; //           detail: DETAIL_IPV6; value: service
 export const SPACE_PREFIX: u32 = 4; //            detail: DETAIL_IPV6 | length; value: as the set's kind says
+export const SPACE_TARGET: u32 = 5; //            a target that sees clients' addresses; detail, value: as LISTENER
 export const DETAIL_IPV6: u32 = 0x80000000;
 export const DIRECTORY_PROBES_MAX: u32 = 32; //   entries looked at for one key, at most
 export const VPC_PORT: u32 = 0; //                4  port on which frames leave to it, PORT_NONE = the ingress port
@@ -390,6 +392,8 @@ export const USAGE_BLOCKED: u32 = 160; //         six cells: security groups, in
 export const USAGE_BLOCKED_ENDPOINT: u32 = 208; // flows that the endpoint's security group has blocked
 export const USAGE_DROPPED: u32 = 216; //         packets dropped for any reason that names the service
 export const USAGE_PORTS_EXHAUSTED: u32 = 224; // flows refused for want of a source port
+export const USAGE_CROSSED_CLIENT: u32 = 232; //  bytes that frames from the client lose on their way to IPv4
+export const USAGE_CROSSED_SERVICE: u32 = 240; // bytes that frames from the service have gained from IPv4
 export const USAGE_BYTES: u32 = 320; //           an odd number of lines: hot ones spread over the cache
 export const SHIFT_DELTA: u32 = 0; //             2  one's complement, for the checksum
 export const SHIFT_AMOUNT: u32 = 2; //            2  signed
@@ -507,8 +511,8 @@ export const INTERFACE_CLOCK_MULTIPLY: u32 = 0;
 export const INTERFACE_CLOCK_DIVIDE: u32 = 1;
 export const INTERFACE_CLOCK_BINARY: u32 = 2; //  units of 2^-exponent s
 
-// Workers that share a capture: each decides the frames of its shards (capture/select).
-export const SHARD_BITS: u32 = 6;
+// Workers that share a capture: each decides the frames of its lanes (capture/select).
+export const LANE_BITS: u32 = 6;
 export const WORKER_COUNT_MAX: u32 = 64;
 
 // Decision: what became of a frame, as a worker tells it. In the order of leaving.

@@ -17,6 +17,7 @@ import {
   CONFIG_ARENA_BYTES,
   COUNTER_VERDICTS,
   DIRECTION_FROM_CLIENT,
+  DIRECTION_FROM_SERVICE,
   FLOW_PACKETS_CLIENT,
   FLOW_SERVICE,
   FLOW_STATE,
@@ -51,6 +52,8 @@ import {
   SIDE_SERVICE,
   TRAIT_MTU_TOLD,
   USAGE_BYTES,
+  USAGE_CROSSED_CLIENT,
+  USAGE_CROSSED_SERVICE,
   USAGE_DROPPED,
   USAGE_RESETS_MADE,
   VERDICT_DROP_CAPACITY,
@@ -64,7 +67,16 @@ import {
 import { baseMs, isInWindow, moveClock } from "./clock";
 import { countBy, countUp } from "./counters";
 import { clearEmits } from "./emit";
-import { account, countUsage, finishFast, forward, routeOut } from "./established";
+import {
+  account,
+  countUsage,
+  countUsages,
+  finishFast,
+  forward,
+  PACKETS_SHIFT,
+  routeOut,
+  UNDONE,
+} from "./established";
 import { findInOtherZones } from "./flow/asymmetric";
 import { propose } from "./flow/decision";
 import { forget, forgetIfGone, sweep } from "./flow/expiry";
@@ -96,7 +108,7 @@ import {
 import { hindranceOf, takesError } from "./network/admission";
 import { hasCapacity } from "./network/capacity";
 import { clampSegments, tellMtu } from "./network/mtu";
-import { crosses, crossIn, crossOut } from "./network/nat64";
+import { crosses, crossIn, crossOut, takeGrown } from "./network/nat64";
 import { crossErrorIn, crossErrorOut, hasCounterpart } from "./network/nat64-error";
 
 import {
@@ -186,9 +198,15 @@ function endOfWindow(first: u32, count: u32): u32 {
   return count;
 }
 
-/** Finishes the frames of the batch from `first` to before `last`. */
+/**
+ * Finishes the frames of the batch from `first` to before `last`. What packets of established flows
+ * count for their service is put together as long as it is the same, each direction in a word.
+ */
 function finish(first: u32, last: u32): void {
   let fastCount: u64 = 0;
+  let service: u32 = 0;
+  let fromClient: u64 = 0;
+  let fromService: u64 = 0;
   let packet = packetAt(first);
   const end = frames + <usize>(last * FRAME_BYTES);
   for (
@@ -198,10 +216,28 @@ function finish(first: u32, last: u32): void {
   ) {
     const port = ports + <usize>load<u16>(descriptor, FRAME_PORT) * PORT_BYTES;
     store<u16>(descriptor, load<u16>(port, PORT_PEER), FRAME_PORT_OUT);
-    if (packet.kind == PACKET_FAST && finishFast(descriptor, packet, port)) fastCount++;
-    else finishSlow(descriptor, packet, port);
+    const bytes = load<u32>(descriptor, FRAME_CAPTURED_BYTES); // as it came: it may be cut
+    const direction = packet.kind == PACKET_FAST ? finishFast(descriptor, packet, port) : UNDONE;
+    if (direction == UNDONE) {
+      finishSlow(descriptor, packet, port);
+    } else {
+      fastCount++;
+      const own = <u32>load<u16>(<usize>packet.candidate, FLOW_SERVICE);
+      if (own != service) {
+        countUsages(service, DIRECTION_FROM_CLIENT, fromClient);
+        countUsages(service, DIRECTION_FROM_SERVICE, fromService);
+        service = own;
+        fromClient = 0;
+        fromService = 0;
+      }
+      const one = <u64>bytes | ((<u64>1) << PACKETS_SHIFT);
+      fromClient += select<u64>(0, one, direction);
+      fromService += select<u64>(one, 0, direction);
+    }
     packet = changetype<Packet>(changetype<usize>(packet) + PACKET_BYTES);
   }
+  countUsages(service, DIRECTION_FROM_CLIENT, fromClient);
+  countUsages(service, DIRECTION_FROM_SERVICE, fromService);
   countBy(counters + COUNTER_VERDICTS + VERDICT_FORWARD * 8, fastCount);
 }
 
@@ -338,10 +374,20 @@ function pass(
     const verdict = passStream(descriptor, packet, record, side, direction, handle);
     if (verdict != VERDICT_FORWARD) return giveVerdict(descriptor, verdict);
   }
-  if (isCrossing(packet, record, side)) {
-    crossOut(descriptor, packet, load<u32>(record, FLOW_PACKETS_CLIENT));
-  }
+  leave(descriptor, packet, record, side, load<u32>(record, FLOW_PACKETS_CLIENT));
   forward(descriptor, handle, side, direction);
+}
+
+/** Lets a packet that crosses between the families have the other one, and counts by how much. */
+function leave(descriptor: usize, packet: Packet, record: usize, side: u32, number: u32): void {
+  if (!hasCrossings || !packet.isIpv6 || !crosses(record)) return;
+  const used = usage + <usize>load<u16>(record, FLOW_SERVICE) * USAGE_BYTES;
+  if (side == SIDE_SERVICE) return countBy(used + USAGE_CROSSED_SERVICE, takeGrown());
+  const before = load<u32>(descriptor, FRAME_CAPTURED_BYTES);
+  if (packet.kind == PACKET_ERROR) crossErrorOut(descriptor, packet, number);
+  else crossOut(descriptor, packet, number);
+  const after = load<u32>(descriptor, FRAME_CAPTURED_BYTES);
+  countBy(used + USAGE_CROSSED_CLIENT, <u64>(before - after));
 }
 
 /** Whether IPv4 packets of the port may be of flows of IPv6. */
@@ -424,7 +470,7 @@ function finishFragment(descriptor: usize, packet: Packet, port: usize): void {
   rewriteAddresses(packet, record, side, direction);
   if (load<u8>(port, PORT_SIDES) & PORT_SIDE_ROUTED) routeOut(descriptor, record, side);
   const handle = handleOf(flowTable(packet.isIpv6), record);
-  if (isCrossing(packet, record, side)) crossOut(descriptor, packet, 0);
+  leave(descriptor, packet, record, side, 0);
   forward(descriptor, handle, side, direction);
 }
 
@@ -456,6 +502,6 @@ function finishError(descriptor: usize, packet: Packet, port: usize): void {
   rewriteError(packet, record, side, direction, isTranslated);
   countUsage(serviceIndex, direction ^ 1, <u64>load<u32>(descriptor, FRAME_CAPTURED_BYTES));
   if (load<u8>(port, PORT_SIDES) & PORT_SIDE_ROUTED) routeOut(descriptor, record, side);
-  if (crossing) crossErrorOut(descriptor, packet, load<u32>(record, FLOW_PACKETS_CLIENT));
+  leave(descriptor, packet, record, side, load<u32>(record, FLOW_PACKETS_CLIENT));
   forward(descriptor, handleOf(table, record), side, direction ^ 1);
 }

@@ -41,40 +41,50 @@ import { handleOf4 } from "./flow/table";
 import { counters, ports, usage } from "./memory";
 import { Packet, PROTOCOL_UDP } from "./packet";
 import { rewriteStream } from "./pp2/fast";
-import { streamFlags } from "./pp2/stream";
-import { directionOf, rewriteFast } from "./rewrite";
+import { isFirstAck, streamFlags } from "./pp2/stream";
+import { directionOf, networkDelta, rewriteHead, rewriteSum } from "./rewrite";
 import { isVlan } from "./wire/link";
 import { portOfZone, vlanOfZone } from "./zone";
 
+/** Instead of a direction: the packet needs anything more. */
+export const UNDONE: u32 = 2;
+/** Where packets are counted above their octets. */
+export const PACKETS_SHIFT: u64 = 48;
+
 /**
- * An established IPv4 flow of TCP or UDP; false when the packet needs anything more. The caller
- * counts the verdict.
+ * An established IPv4 flow of TCP or UDP: returns the packet's direction, or UNDONE. The caller counts
+ * the verdict, and the packet for its service.
  */
-export function finishFast(descriptor: usize, packet: Packet, port: usize): bool {
+export function finishFast(descriptor: usize, packet: Packet, port: usize): u32 {
   const record = <usize>packet.candidate;
-  if (record == 0) return false;
+  if (record == 0) return UNDONE;
   const sides = <u32>load<u8>(port, PORT_SIDES);
   let side = u32((sides & BOTH_SIDES) == PORT_SIDE_SERVICE);
   if (!holds(record, side, packet)) {
-    if ((sides & BOTH_SIDES) != BOTH_SIDES) return false;
+    if ((sides & BOTH_SIDES) != BOTH_SIDES) return UNDONE;
     side = SIDE_SERVICE;
-    if (!holds(record, side, packet)) return false;
+    if (!holds(record, side, packet)) return UNDONE;
   }
   const nowMs = load<u32>(descriptor, FRAME_TIME_MS);
-  if (isIdle(record, nowMs)) return false;
+  if (isIdle(record, nowMs)) return UNDONE;
   const direction = directionOf(record, side, packet);
   const state = <u32>load<u8>(record, FLOW_STATE);
-  if (nextState(state, direction, packet.flags) != state) return false;
+  if (nextState(state, direction, packet.flags) != state) return UNDONE;
   const stream = streamFlags(record);
-  if (isPoliced(record)) return false;
-  // Of UDP: a datagram that gets a header.
-  if (stream >= FLOW_FLAG_OPEN && packet.protocol == PROTOCOL_UDP) return false;
-  account(descriptor, record, direction, nowMs);
+  if (isPoliced(record)) return UNDONE;
+  // A datagram that gets a header, or an acknowledgement that may be absorbed by one.
+  if (stream >= FLOW_FLAG_OPEN && (packet.protocol == PROTOCOL_UDP || isFirstAck(record))) {
+    return UNDONE;
+  }
+  accountFlow(descriptor, record, direction, nowMs);
   if (isRouted(sides)) routeOut(descriptor, record, side);
-  if (stream == 0) rewriteFast(packet, record, side, direction);
-  else rewriteStream(descriptor, packet, record, side, direction);
+  if (stream == 0) {
+    // As rewriteFast does, which would be a call.
+    rewriteHead(packet, record, side, direction, networkDelta(record, side));
+    rewriteSum(packet, record, side);
+  } else rewriteStream(descriptor, packet, record, side, direction);
   mark(descriptor, handleOf4(record), side, direction);
-  return true;
+  return direction;
 }
 
 const BOTH_SIDES: u32 = PORT_SIDE_CLIENT | PORT_SIDE_SERVICE;
@@ -115,8 +125,14 @@ function holds(record: usize, side: u32, packet: Packet): bool {
 
 const OCTETS_MASK: u64 = 0x0000ffffffffffff;
 
-/** Counts a packet of a flow and moves the flow's clock. */
+/** Counts a packet of a flow, for its service as well, and moves the flow's clock. */
 export function account(descriptor: usize, record: usize, direction: u32, nowMs: u32): void {
+  accountFlow(descriptor, record, direction, nowMs);
+  const bytes = <u64>load<u32>(descriptor, FRAME_CAPTURED_BYTES);
+  countUsage(load<u16>(record, FLOW_SERVICE), direction, bytes);
+}
+
+function accountFlow(descriptor: usize, record: usize, direction: u32, nowMs: u32): void {
   const bytes = <u64>load<u32>(descriptor, FRAME_CAPTURED_BYTES);
   const octetCount = record + <usize>(FLOW_OCTETS_CLIENT + (direction << 3));
   const before = load<u64>(octetCount);
@@ -124,7 +140,13 @@ export function account(descriptor: usize, record: usize, direction: u32, nowMs:
   const packetCount = record + <usize>(FLOW_PACKETS_CLIENT + (direction << 2));
   store<u32>(packetCount, load<u32>(packetCount) + 1);
   store<u32>(record, nowMs, FLOW_LAST_SEEN_MS);
-  countUsage(load<u16>(record, FLOW_SERVICE), direction, bytes);
+}
+
+/** Adds the packets of one direction that `finish` has put together: octets, and packets above them. */
+export function countUsages(service: u32, direction: u32, both: u64): void {
+  const used = usage + <usize>(service * USAGE_BYTES + (direction << 3));
+  countBy(used + USAGE_PACKETS_CLIENT, both >> PACKETS_SHIFT);
+  countBy(used + USAGE_OCTETS_CLIENT, both & OCTETS_MASK);
 }
 
 export function countUsage(service: u32, direction: u32, bytes: u64): void {

@@ -41,8 +41,8 @@ const SET_COUNT: u32 = FRAGMENT_COUNT_MAX / WAYS;
 const FRAGMENT_LIFETIME_MS: u32 = 30000;
 
 let entries: usize = 0;
-/** The same cache for shards: what stands for the handle is the shard plus one. */
-let shardEntries: usize = 0;
+/** The same cache for lanes: what stands for the handle is the lane plus one. */
+let laneEntries: usize = 0;
 const wanted: usize = memory.data(64, 64);
 /** Whether any datagram has been remembered. */
 let hasDatagrams: bool = false;
@@ -50,7 +50,7 @@ let hasDatagrams: bool = false;
 export function reserveFragments(): void {
   hasDatagrams = false;
   entries = reserve(<u64>FRAGMENT_COUNT_MAX * <u64>ENTRY_BYTES);
-  shardEntries = reserve(<u64>FRAGMENT_COUNT_MAX * <u64>ENTRY_BYTES);
+  laneEntries = reserve(<u64>FRAGMENT_COUNT_MAX * <u64>ENTRY_BYTES);
 }
 
 function describe(packet: Packet): Datagram {
@@ -123,9 +123,9 @@ export function ageFragments(agedMs: u32, nowMs: u32): void {
   if (hasDatagrams) ageCache(entries, agedMs, nowMs);
 }
 
-/** The same for shards. */
-export function ageShards(agedMs: u32, nowMs: u32): void {
-  if (hasDatagrams) ageCache(shardEntries, agedMs, nowMs);
+/** The same for lanes. */
+export function ageLanes(agedMs: u32, nowMs: u32): void {
+  if (hasDatagrams) ageCache(laneEntries, agedMs, nowMs);
 }
 
 function ageCache(cache: usize, agedMs: u32, nowMs: u32): void {
@@ -135,14 +135,14 @@ function ageCache(cache: usize, agedMs: u32, nowMs: u32): void {
   }
 }
 
-/** Remembers the shard of a first fragment. */
-export function rememberShard(packet: Packet, shard: u32, nowMs: u32): void {
-  remember(shardEntries, packet, shard + 1, nowMs);
+/** Remembers the lane of a first fragment. */
+export function rememberLane(packet: Packet, lane: u32, nowMs: u32): void {
+  remember(laneEntries, packet, lane + 1, nowMs);
 }
 
-/** Shard of the first fragment of a later fragment's datagram; 0 when it is not known. */
-export function shardOfFragment(packet: Packet, nowMs: u32): u32 {
-  const entry = recall(shardEntries, packet, nowMs);
+/** Lane of the first fragment of a later fragment's datagram; 0 when it is not known. */
+export function laneOfFragment(packet: Packet, nowMs: u32): u32 {
+  const entry = recall(laneEntries, packet, nowMs);
   return entry === null ? 0 : entry.handle - 1;
 }
 

@@ -252,7 +252,7 @@ export function useImage(address: usize): void {
 export function terminate(service: u32, address: usize, addressBytes: u32, portBe: u32): u32 {
   let count: u32 = 0;
   for (let isIpv6: u32 = 0; isIpv6 < 2; isIpv6++) {
-    if (addressBytes != 0 && addressBytes != (isIpv6 ? 16 : 4)) continue;
+    if (addressBytes == 16 && !isIpv6) continue;
     count += terminateIn(flowTable(isIpv6), service, address, addressBytes, portBe);
   }
   if (count > 0) forgetExhausted();

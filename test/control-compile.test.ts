@@ -107,6 +107,50 @@ describe("the tables of a network", () => {
     expect(addresses("use1-az2")).toEqual(["10.0.3.10"]);
   });
 
+  test("bring IPv6 clients of a dualstack load balancer to IPv4 targets, over TCP", () => {
+    const dualstack = NETWORK.replace(
+      "  provider:\n    cidrs: [10.0.0.0/16]\n",
+      '  provider:\n    cidrs: [10.0.0.0/16, "fd00:2::/64"]\n',
+    )
+      .replace(
+        "provider-a: { cidr: 10.0.2.0/24, zone: use1-az1 }",
+        'provider-a: { cidr: 10.0.2.0/24, zone: use1-az1, ipv6_cidr: "fd00:2::/80" }',
+      )
+      .replace(
+        "    subnets:\n      provider-a: { address: 10.0.2.5 }",
+        [
+          "    ip_address_type: dualstack",
+          "    subnets:",
+          '      provider-a: { address: 10.0.2.5, ipv6_address: "fd00:2::5" }',
+        ].join("\n"),
+      );
+    const id = "nlb-1/use1-az1/tcp:80";
+    // A PROXY header would have to say addresses of the other family.
+    expect(service(tablesOf(dualstack), id).sources).toEqual(["10.0.2.5", "fd00:2::5"]);
+    const bare = dualstack.replaceAll(
+      /proxy_protocol_v2.enabled: +true/g,
+      "stickiness.enabled: false",
+    );
+    const before = service(tables, id).targets ?? [];
+    const { sources, targets } = service(tablesOf(bare), id);
+    expect(sources).toEqual(["10.0.2.5", "64:ff9b::10.0.2.5"]);
+    const seen = before.map((one) => ({ ...one, address: `64:ff9b::${one.address}` }));
+    expect(targets).toEqual([...before, ...seen]);
+    const kept = bare
+      .replace("preserve_client_ip.enabled: false", "preserve_client_ip.enabled: true")
+      .replace(
+        "attributes: { stickiness.enabled: false }",
+        "attributes: { preserve_client_ip.enabled: true }",
+      );
+    expect(service(tablesOf(kept), id).sources).toEqual(["64:ff9b::10.0.2.5"]);
+    // No IPv6 client comes to the other zone, and none over UDP.
+    expect(service(tablesOf(bare), "nlb-1/use1-az2/tcp:80").sources).toEqual([
+      "10.0.3.5",
+      "10.0.3.6",
+    ]);
+    expect(service(tablesOf(bare), "nlb-1/use1-az1/udp:53")).not.toHaveProperty("sources");
+  });
+
   test("keep the client's address for UDP, and never through an endpoint", () => {
     expect(service(tables, "nlb-1/use1-az2/udp:53")).not.toHaveProperty("sources");
     expect(service(tables, "nlb-1/use1-az2/tcp:80").sources).toEqual(["10.0.3.5", "10.0.3.6"]);

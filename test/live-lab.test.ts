@@ -227,6 +227,39 @@ describe("a load balancer", { timeout: 240_000 }, () => {
   });
 });
 
+describe("two workers", { timeout: 120_000 }, () => {
+  test("of a lab file have the same tables, whichever a connection belongs to", async ({
+    skip,
+  }) => {
+    requireTool("curl", skip);
+    const w = await World.up("nlb", [["  hosts:\n", "  workers: 2\n  hosts:\n"]]);
+    expect(w.live.plan.workers).toBe(2);
+    await Promise.all(["web-1", "web-2", "web-3"].map((host) => w.serve(host)));
+    await w.healthy(3);
+    // The low bits of the ports choose the worker: 32 in a row are 16 for each.
+    const all = async (first: number) => {
+      const last = first + 31;
+      const loop = `for port in $(seq ${first} ${last}); do
+        curl -sS -m 5 --local-port $port http://10.0.1.5/; done`;
+      const { stdout, stderr } = await inside(w.space("client"), ["sh", "-c", loop], 60_000);
+      expect(stderr).toBe("");
+      return stdout.trim().split("\n");
+    };
+    const before = await all(40_000);
+    expect(before).toHaveLength(32);
+    expect(new Set(before)).toEqual(
+      new Set(["web-1", "web-2", "web-3"].map((host) => `${host} saw 10.0.1.20`)),
+    );
+    await w.say("deregister", { target_group: "web", target: "10.0.1.11" });
+    const after = await all(41_000);
+    expect(after.filter((answer) => !/^web-[13] saw 10\.0\.1\.20$/.test(answer))).toEqual([]);
+    const { verdicts } = await w.live.snapshot();
+    expect(
+      Object.entries(verdicts).filter(([verdict, n]) => verdict.startsWith("drop.") && n > 0),
+    ).toEqual([]);
+  });
+});
+
 describe("the command", { timeout: 240_000 }, () => {
   const flowplane = async (...words: string[]) => {
     const all = [`${ROOT}host/cli/main.ts`, "lab", ...words];

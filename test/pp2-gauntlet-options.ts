@@ -37,13 +37,15 @@ export function connectionOptions(
     sendsAfter: 0,
   });
   const sendsAfter = isServerFirst || random() < 0.5 ? headerBytes + 0 : 0;
-  const client = end(0);
   const server = { ...end(headerBytes), sendsAfter };
+  const toClient = pattern(bytes(), 7);
+  // A target that greets first waits for the header, its client for the greeting: neither says a word.
+  const client = { ...end(0), sendsAfter: isServerFirst ? toClient.length : 0 };
   return {
     client,
     server,
     toServer,
-    toClient: pattern(bytes(), 7),
+    toClient,
     link: {
       loss,
       duplication: oneOf(random, [0, 0.02, 0.2]),

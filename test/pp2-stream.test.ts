@@ -13,6 +13,7 @@ import {
   data,
   H,
   line,
+  type Out,
   SERVER_ISN,
   scene,
   V4,
@@ -21,6 +22,7 @@ import {
 import { ACK, build, FIN, PSH, RST, read, type Segment, SYN, URG } from "./tcp-segment.ts";
 
 const codec = await createHeaderCodec();
+const ABSORBED = "absorb.header";
 
 describe.each([
   ["IPv4", V4],
@@ -397,10 +399,13 @@ describe("every point of a connection", () => {
 describe("before the last packet of the handshake", () => {
   const early: ServiceOptions = { proxyProtocol: { placement: "on_first_ack" } };
 
-  test("the header goes with the first ACK, and data brings none", async () => {
-    const { client, server, handshake } = await scene(early);
+  test("the header takes the place of the first ACK, and data brings none", async () => {
+    const { client, server, handshake, engine } = await scene(early);
     handshake();
-    expect(line(client(1, 1, ACK))).toBe("H 1 1 +100, 101 1 +0");
+    const [header, ack] = client(1, 1, ACK, { window: 77 });
+    expect(line([header as Out])).toBe("H 1 1 +100");
+    expect(header?.segment.window).toBe(77);
+    expect([ack?.verdict, engine.counters().verdicts["absorb.header"]]).toEqual([ABSORBED, 1]);
     expect(line(client(1, 1, ACK, data))).toBe("101 1 +10");
     expect(line(server(1, 101, ACK, data))).toBe("1 1 +10");
     expect(line(client(11, 11, ACK))).toBe("111 11 +0");
@@ -410,10 +415,24 @@ describe("before the last packet of the handshake", () => {
     const { client, handshake } = await scene(early);
     handshake();
     client(1, 1, ACK);
-    expect(line(client(1, 1, ACK))).toBe("H 1 1 +100, 101 1 +0");
-    expect(line(client(0, 1, ACK))).toBe("H 1 1 +100, 100 1 +0");
+    for (const seq of [1, 0]) {
+      const [header, ack] = client(seq, 1, ACK);
+      expect([line([header as Out]), ack?.verdict]).toEqual(["H 1 1 +100", ABSORBED]);
+    }
     client(1, 1, ACK, data);
     expect(line(client(1, 1, ACK, data))).toBe("H 1 1 +100, 101 1 +10");
+  });
+
+  test("a lost header comes again with the answer to the SYN-ACK that the target repeats", async () => {
+    const { client, server, handshake } = await scene(early);
+    handshake();
+    client(1, 1, ACK);
+    expect(line(server(0, 1, SYN | ACK))).toBe("0 1 +0");
+    const [header, ack] = client(1, 1, ACK);
+    expect([line([header as Out]), ack?.verdict]).toEqual(["H 1 1 +100", ABSORBED]);
+    // The target greets first.
+    expect(line(server(1, 101, ACK, data))).toBe("1 1 +10");
+    expect(line(client(1, 11, ACK))).toBe("101 11 +0");
   });
 });
 

@@ -241,9 +241,11 @@ export class Channel {
       const packet = departure.frame.slice();
       if (departure.made === undefined) {
         next++;
-        if (departure.verdict !== "forward") throw new Error(`verdict ${departure.verdict}`);
         if (made) this.#checkCause(made, packet);
+        const isAbsorbed = made !== undefined && departure.verdict === "absorb.header";
         made = undefined;
+        if (isAbsorbed) continue;
+        if (departure.verdict !== "forward") throw new Error(`verdict ${departure.verdict}`);
       } else made = this.#checkHeader(connection, departure, packet);
       this.#fly({ connection, packet, isForClient });
     }

@@ -98,6 +98,82 @@ describe("packets of devices in networks", () => {
   });
 });
 
+describe("packets of devices between the families", () => {
+  const CLIENT6 = "2001:db8::7";
+  const [SERVER, SERVER6] = ["192.0.2.1", "64:ff9b::c000:201"];
+  const sizes = { gsoType: 0, headerBytes: 0, segmentBytes: 0 };
+
+  /** Sends packets of devices; returns the headers that leave, and the packets with whole checksums. */
+  async function crossing() {
+    const engine = await createEngine({
+      flowCountMax: 64,
+      flow6CountMax: 64,
+      arenaBytes: TRANSIT_BYTES,
+      networkBytes: 1 << 20,
+      seed: new Uint8Array(16),
+      warmUp: false,
+    });
+    const [inside, outside] = TABLES.vpcs;
+    const routeTables = [[{ to: "64:ff9b::/96", service: "nat" }]];
+    const vpcs = [{ vpc: 1, ...inside, routeTables }, outside as NonNullable<typeof outside>];
+    engine.setTables({ ...TABLES, vpcs });
+    const options = { sides: "both", routed: true, link: "raw", vnetHeader: true } as const;
+    engine.setPort(0, { vpc: 1, ...options });
+    engine.setPort(1, { vpc: 2, ...options });
+    const transit = new Transit(engine);
+    transit.merges = false;
+    transit.placeAddress(1, SERVER, 4);
+    transit.placeAddress(0, CLIENT6, 3);
+    return (port: number, packet: Packet, header: VnetHeader) => {
+      const { checksumStart, checksumOffset, isPartial } = header;
+      const bytes = packet.bytes();
+      const sent = isPartial ? withPartial(bytes, checksumStart, checksumOffset) : bytes;
+      engine.bytes.set(headerBytesOf(header), transit.nextAddress);
+      engine.bytes.set(sent, transit.nextAddress + VNET_BYTES);
+      transit.take(VNET_BYTES + sent.length, port, 1000);
+      expect(transit.process()).toBe(1);
+      const start = transit.addressOf(0);
+      const left = engine.bytes.slice(start, start + transit.bytesOf(0));
+      const out = headerOf(left);
+      return { header: out, packet: completed(left.slice(VNET_BYTES), out) };
+    };
+  }
+
+  test("super-packets of TCP change family with their headers", async () => {
+    const pass = await crossing();
+    const segment = { flags: "A", seq: 7 };
+    const upper = (packet: Packet) => packet.tcp(50000, 80, segment).payload(pattern(20_000));
+    pass(0, raw().ipv6(CLIENT6, SERVER6).tcp(50000, 80, { flags: "S", seq: 6 }), NONE);
+    const out = pass(0, upper(raw().ipv6(CLIENT6, SERVER6)), {
+      ...{ isPartial: true, checksumStart: 40, checksumOffset: 16 },
+      ...{ gsoType: 4, headerBytes: 60, segmentBytes: 1300 },
+    });
+    expect(out.packet).toEqual(upper(raw().ipv4("203.0.113.1", SERVER, { df: true })).bytes());
+    expect(out.header).toMatchObject({ gsoType: 1, headerBytes: 40, segmentBytes: 1300 });
+    expect(out.header).toMatchObject({ isPartial: true, checksumStart: 20, checksumOffset: 16 });
+    const lower = (packet: Packet) => packet.tcp(80, 50000, segment).payload(pattern(30_000));
+    const back = pass(1, lower(raw().ipv4(SERVER, "203.0.113.1")), {
+      ...{ isPartial: true, checksumStart: 20, checksumOffset: 16 },
+      ...{ gsoType: 1, headerBytes: 40, segmentBytes: 1300 },
+    });
+    expect(back.packet).toEqual(lower(raw().ipv6(SERVER6, CLIENT6)).bytes());
+    expect(back.header).toMatchObject({ gsoType: 4, headerBytes: 60, checksumStart: 40 });
+  });
+
+  test("ICMP errors as well", async () => {
+    const pass = await crossing();
+    const sent = { id: 1 };
+    pass(0, raw().ipv6(CLIENT6, SERVER6).udp(50000, 53).payload("question"), NONE);
+    const asked4 = raw().ipv4("203.0.113.1", SERVER, sent).udp(50000, 53).payload("question");
+    const asked6 = raw().ipv6(CLIENT6, SERVER6).udp(50000, 53).payload("question");
+    const error = raw().ipv4("198.51.100.9", "203.0.113.1").icmpError(3, 3, asked4);
+    const expected = raw().ipv6("64:ff9b::c633:6409", CLIENT6).icmp6Error(1, 4, asked6);
+    const back = pass(1, error, NONE);
+    expect(back.packet).toEqual(expected.bytes());
+    expect(back.header).toMatchObject({ ...sizes, isPartial: false });
+  });
+});
+
 describe("PROXY headers in packets of devices", () => {
   const services = {
     targets: [{ address: "172.16.0.1", port: 8080 }],

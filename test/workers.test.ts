@@ -22,7 +22,7 @@ import { type ReplayOptions, replay } from "../host/replay/replay.ts";
 import { startTeam } from "../host/replay/team.ts";
 import { defaultScenario, type Scenario } from "../host/scenario/scenario.ts";
 import { bytesOf, type Setup, smallEngine } from "./harness.ts";
-import { Shards, workerOf } from "./reference/owner.ts";
+import { Lanes, workerOf } from "./reference/owner.ts";
 import { arrivalOf, SETUPS } from "./world.ts";
 
 const SHIPPED = fileURLToPath(new URL("../fixtures/captures/", import.meta.url));
@@ -145,36 +145,36 @@ describe("a frame's owner", () => {
       const workers = 1 + (seed % 64);
       const engines = await Promise.all([setup, setup].map((one) => smallEngine(one, 64)));
       const [engine, other] = engines as [(typeof engines)[0], (typeof engines)[0]];
-      const twin = new Shards();
+      const twin = new Lanes();
       let nowMs = 0;
       for (let packet = 0; packet < 300; packet++) {
         const { frame, port = 0, timeMs = 0 } = arrivalOf(seed + packet, setup, [], nowMs);
         nowMs = timeMs;
         const { link = "ethernet", vpc = 0 } = setup.ports[port] as PortOptions;
         const bytes = bytesOf(frame);
-        const shard = twin.shardOf(bytes, link, vpc, timeMs);
-        const owner = workerOf(shard, workers);
+        const lane = twin.laneOf(bytes, link, vpc, timeMs);
+        const owner = workerOf(lane, workers);
         const isMine = (asked: number, asking: typeof engine) => {
           const { address } = asking.arena;
           asking.bytes.set(bytes, address);
           asking.descriptors.set([address, bytes.length, timeMs, port, 0, 0, 0, bytes.length]);
           return asking.select(0, 1, { worker: asked, workers }) === 1;
         };
-        expect(isMine(owner, engine), `packet ${packet} of shard ${shard}`).toBe(true);
+        expect(isMine(owner, engine), `packet ${packet} of lane ${lane}`).toBe(true);
         // Another one sees all frames as well, and never takes this one.
         if (workers > 1) expect(isMine((owner + 1) % workers, other)).toBe(false);
       }
     },
   );
 
-  test("every worker has as many shards as any other, give or take one", () => {
+  test("every worker has as many lanes as any other, give or take one", () => {
     for (let workers = 1; workers <= 64; workers++) {
-      const shards = Array.from({ length: workers }, () => 0);
-      for (let shard = 0; shard < 64; shard++) {
-        const worker = workerOf(shard, workers);
-        shards[worker] = (shards[worker] as number) + 1;
+      const lanes = Array.from({ length: workers }, () => 0);
+      for (let lane = 0; lane < 64; lane++) {
+        const worker = workerOf(lane, workers);
+        lanes[worker] = (lanes[worker] as number) + 1;
       }
-      expect(Math.max(...shards) - Math.min(...shards)).toBeLessThanOrEqual(1);
+      expect(Math.max(...lanes) - Math.min(...lanes)).toBeLessThanOrEqual(1);
     }
   });
 

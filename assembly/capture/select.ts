@@ -1,15 +1,15 @@
 /**
  * Which frames are whose, when several workers replay one capture. Every worker walks all records
- * and keeps the frames of its shards; nobody has to be asked, and no frame is copied.
+ * and keeps the frames of its lanes; nobody has to be asked, and no frame is copied.
  *
- * The shard of a frame is the exclusive or of the low SHARD_BITS bits of the two ports of the tuple
+ * The lane of a frame is the exclusive or of the low LANE_BITS bits of the two ports of the tuple
  * that names its flow. It is symmetric, so both directions meet; addresses do not count, and source
  * NAT keeps those bits of a port (translate.ts), so whatever is tried for a flow's service side lies
- * in the flow's own shard: no two workers can choose the same tuple. ICMP queries have their
+ * in the flow's own lane: no two workers can choose the same tuple. ICMP queries have their
  * identifier for a port, ICMP errors belong to the flow that they quote, later fragments to where
  * their first went. Protocols without ports, frames whose ports cannot be told and fragments that
- * nobody knows are in shard 0. Where targets have ports of their own a port does not
- * tell where a tuple ends: then everything is in shard 0 (`isSpread` 0).
+ * nobody knows are in lane 0. Where targets have ports of their own a port does not
+ * tell where a tuple ends: then everything is in lane 0 (`isSpread` 0).
  *
  * From one of its frames to the next a worker may miss any number of steps of the clock: they are
  * shortened to one (clock.ts), so a worker's clock may fall behind the capture's after long pauses.
@@ -24,13 +24,13 @@ import {
   FRAME_CAPTURED_BYTES,
   FRAME_PORT,
   FRAME_TIME_MS,
+  LANE_BITS,
   LINK_ETHERNET,
   PORT_BYTES,
   PORT_LINK,
-  SHARD_BITS,
 } from "../abi";
 import { clockStep } from "../flow/state";
-import { ageShards, rememberShard, shardOfFragment } from "../fragment";
+import { ageLanes, laneOfFragment, rememberLane } from "../fragment";
 import { parseQuote } from "../icmp";
 import { frames, ports, recordNumbers } from "../memory";
 import {
@@ -44,7 +44,7 @@ import {
 } from "../packet";
 import { parseFrame } from "../wire/link";
 
-const SHARD_COUNT: u32 = 1 << SHARD_BITS;
+const LANE_COUNT: u32 = 1 << LANE_BITS;
 /** An odd factor: ports are often all even, so the bits that decide must depend on all others. */
 const SPREAD: u32 = 37;
 
@@ -61,36 +61,36 @@ const scratch: usize = memory.data(64, 64);
 let walkedMs: u32 = 0;
 let ownMs: u32 = 0;
 let missedMs: i64 = 0;
-/** Clock at which all that is known of shards of fragments was in range. */
-let shardsAgedMs: u32 = 0;
+/** Clock at which all that is known of lanes of fragments was in range. */
+let lanesAgedMs: u32 = 0;
 
 export function resetSelection(): void {
   walkedMs = 0;
   ownMs = 0;
   missedMs = 0;
-  shardsAgedMs = 0;
+  lanesAgedMs = 0;
 }
 
-/** Keeps the instants of fragments' shards within range, as clock.ts does with all others. */
-function moveShardClock(nowMs: u32): void {
-  const sinceMs = <i32>(nowMs - shardsAgedMs);
+/** Keeps the instants of fragments' lanes within range, as clock.ts does with all others. */
+function moveLaneClock(nowMs: u32): void {
+  const sinceMs = <i32>(nowMs - lanesAgedMs);
   if (sinceMs < <i32>CLOCK_WINDOW_MS && sinceMs > -(<i32>CLOCK_WINDOW_MS)) return;
-  ageShards(shardsAgedMs, nowMs);
-  shardsAgedMs = nowMs;
+  ageLanes(lanesAgedMs, nowMs);
+  lanesAgedMs = nowMs;
 }
 
-/** Shard of a pair of ports as a packet or a tuple holds them, in network order. */
-function shardOfPorts(portPair: u32): u32 {
-  return ((portPair ^ (portPair >> 16)) >> 8) & (SHARD_COUNT - 1);
+/** Lane of a pair of ports as a packet or a tuple holds them, in network order. */
+function laneOfPorts(portPair: u32): u32 {
+  return ((portPair ^ (portPair >> 16)) >> 8) & (LANE_COUNT - 1);
 }
 
-/** The worker that a shard belongs to: every worker has as many shards as any other, give or take one. */
-export function workerOf(shard: u32, workers: u32): u32 {
-  return (((shard * SPREAD) & (SHARD_COUNT - 1)) * workers) >> SHARD_BITS;
+/** The worker that a lane belongs to: every worker has as many lanes as any other, give or take one. */
+export function workerOf(lane: u32, workers: u32): u32 {
+  return (((lane * SPREAD) & (LANE_COUNT - 1)) * workers) >> LANE_BITS;
 }
 
-/** Shard of the frame of a descriptor. */
-export function shardOf(descriptor: usize): u32 {
+/** Lane of the frame of a descriptor. */
+export function laneOf(descriptor: usize): u32 {
   const port = ports + <usize>load<u16>(descriptor, FRAME_PORT) * PORT_BYTES;
   const frame = <usize>load<u32>(descriptor, FRAME_ADDRESS);
   const bytes = load<u32>(descriptor, FRAME_CAPTURED_BYTES);
@@ -102,23 +102,23 @@ export function shardOf(descriptor: usize): u32 {
       i32((fragmentAndProtocol & FRAGMENT_MASK) == 0) &
       i32(protocol <= PROTOCOL_UDP) &
       i32(((PORTED >> (protocol & 31)) & 1) != 0);
-    if (isPlain) return shardOfPorts(load<u32>(frame, 34));
+    if (isPlain) return laneOfPorts(load<u32>(frame, 34));
   }
-  return shardOfOther(descriptor);
+  return laneOfOther(descriptor);
 }
 
 /** The same for frames that have to be parsed. */
-function shardOfOther(descriptor: usize): u32 {
+function laneOfOther(descriptor: usize): u32 {
   const packet = changetype<Packet>(scratch);
   parseFrame(descriptor, packet);
   if (packet.kind == PACKET_ERROR) parseQuote(descriptor, packet);
   if (packet.kind == PACKET_DECIDED) return 0;
   const nowMs = load<u32>(descriptor, FRAME_TIME_MS);
-  if (packet.kind == PACKET_LATER) return shardOfFragment(packet, nowMs);
-  const shard = shardOfPorts(<u32>packet.rest);
+  if (packet.kind == PACKET_LATER) return laneOfFragment(packet, nowMs);
+  const lane = laneOfPorts(<u32>packet.rest);
   const isFirst = packet.fragment == FRAGMENT_FIRST && packet.kind != PACKET_ERROR;
-  if (isFirst) rememberShard(packet, shard, nowMs);
-  return shard;
+  if (isFirst) rememberLane(packet, lane, nowMs);
+  return lane;
 }
 
 /**
@@ -141,9 +141,9 @@ export function selectFrames(
   const end = from + <usize>(count * FRAME_BYTES);
   for (let record = number; from < end; record++) {
     const timeMs = load<u32>(from, FRAME_TIME_MS);
-    moveShardClock(timeMs);
-    const shard = shardOf(from);
-    const isMine = workerOf(isSpread ? shard : 0, workers) == worker;
+    moveLaneClock(timeMs);
+    const lane = laneOf(from);
+    const isMine = workerOf(isSpread ? lane : 0, workers) == worker;
     v128.store(to, v128.load(from));
     v128.store(to, v128.load(from, 16), 16);
     missedMs += <i64>(<i32>(timeMs - walkedMs));

@@ -31,6 +31,7 @@ import {
 } from "../abi";
 import { countDown, countUp } from "../counters";
 import { counters, services, usage } from "../memory";
+import { isEmbedded } from "../network/nat64";
 import { PROTOCOL_TCP, PROTOCOL_UDP } from "../packet";
 import { addressOf, portsOf } from "../rewrite";
 import { forgetExhausted } from "./port";
@@ -224,8 +225,10 @@ export function terminateIn(
     if (service != SERVICE_NONE && <u32>load<u16>(record, FLOW_SERVICE) != service) continue;
     if (load<u8>(record, FLOW_STATE) == <u8>FLOW_STATE_TERMINATED) continue;
     if (addressBytes != 0) {
-      const target = addressOf(record, <u8>table.isIpv6, SIDE_SERVICE, false);
-      if (memory.compare(target, address, addressBytes) != 0) continue;
+      let target = addressOf(record, <u8>table.isIpv6, SIDE_SERVICE, false);
+      // IPv6 flows have IPv4 targets under the prefix of NAT64.
+      if (table.isIpv6 && addressBytes == 4) target = isEmbedded(target) ? target + 12 : 0;
+      if (target == 0 || memory.compare(target, address, addressBytes) != 0) continue;
     }
     if (portBe != 0 && servicePortOf(record) != portBe) continue;
     store<u8>(record, <u8>FLOW_STATE_TERMINATED, FLOW_STATE);

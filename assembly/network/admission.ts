@@ -86,7 +86,13 @@ export function admits(service: usize, index: u32, packet: Packet): bool {
 export function admitsOut(service: usize, index: u32, tuple: Packet): bool {
   const outbound = <usize>load<u32>(service, SERVICE_RULES_OUTBOUND);
   if (outbound == 0) return true;
-  if (allows(outbound, tuple.destinationAddress, tuple.isIpv6, keyOf(tuple))) return true;
+  const address = <usize>tuple.destinationAddress;
+  // What is an IPv4 address out there is held against rules of IPv4.
+  const crosses = tuple.isIpv6 != 0 && isEmbedded(address);
+  const isAllowed = crosses
+    ? allows(outbound, address + 12, 0, keyOf(tuple))
+    : allows(outbound, address, tuple.isIpv6, keyOf(tuple));
+  if (isAllowed) return true;
   const cell = BLOCKED_OUTBOUND + blockedCell(<u8>(tuple.rest >> 32));
   countUp(usage + <usize>(index * USAGE_BYTES + USAGE_BLOCKED + cell));
   return false;

@@ -13,7 +13,7 @@ import { findByIndex, flowTable } from "../flow/table";
 import { FRAGMENT_NONE, Packet, PROTOCOL_ICMP, PROTOCOL_ICMPV6, quotedScratch } from "../packet";
 import { IPV4_BYTES_MIN, IPV4_TOTAL_LENGTH } from "../wire/ipv4";
 import { IPV6_BYTES } from "../wire/ipv6";
-import { ipBytesOf } from "../wire/length";
+import { totalBytesOf } from "../wire/length";
 import { ICMP_CHECKSUM, ICMP_QUOTE } from "../wire/transport";
 import {
   crossedProtocol,
@@ -154,14 +154,15 @@ export function crossErrorIn(descriptor: usize, packet: Packet): bool {
   const checksum = <u32>load<u16>(icmp, ICMP_CHECKSUM);
   const turning = turningBytes(descriptor, quoted);
   const before = sumHead(icmp) + sumOf(quoted.network, quotedHeader + turning);
-  const messageBytes = ipBytesOf(packet) - headerBytes - quotedHeader + IPV6_BYTES;
+  const messageBytes = totalBytesOf(packet) - headerBytes - quotedHeader + IPV6_BYTES;
+  const quotedPayload = totalBytesOf(quoted) - quotedHeader;
   const network = enlarge(descriptor, packet, quoted.transport, more);
   if (network == 0) return false;
   writeIpv6(network, packet.network, PROTOCOL_ICMPV6, messageBytes);
   const to = network + <usize>IPV6_BYTES;
   const quote = to + <usize>ICMP_QUOTE;
   const protocol = crossedProtocol(quoted.protocol);
-  writeIpv6(quote, quoted.network, protocol, ipBytesOf(quoted) - quotedHeader);
+  writeIpv6(quote, quoted.network, protocol, quotedPayload);
   movedTo(quoted, quote, quote + <usize>IPV6_BYTES);
   quoted.protocol = protocol;
   if (turning) turnIcmp(quoted, quoted.sourceAddress, quoted.destinationAddress);
@@ -212,7 +213,7 @@ export function crossErrorOut(descriptor: usize, packet: Packet, number: u32): v
     pseudoSum(
       packet.sourceAddress,
       packet.destinationAddress,
-      ipBytesOf(packet) - headerBytes,
+      totalBytesOf(packet) - headerBytes,
       PROTOCOL_ICMPV6,
     ) +
     sumHead(icmp) +

@@ -5,8 +5,8 @@
  * prefix sums to zero, so checksums of TCP and UDP stay as they are.
  *
  * IPv6 frames shrink in place: the link header moves forward. IPv4 frames grow into a slot of their
- * own. Fragments cross with their fragment header, or their flags and offset; ICMP errors are in
- * nat64-error.ts.
+ * own, those of devices into the room before them. Fragments cross with their fragment header, or
+ * their flags and offset; ICMP errors are in nat64-error.ts.
  */
 import {
   BATCH_COUNT_MAX,
@@ -20,8 +20,19 @@ import {
   LINK_RAW,
   LINK_SLL2,
   PORT_BYTES,
+  PORT_FLAG_VNET,
+  PORT_FLAGS,
   PORT_LINK,
   SIDE_SERVICE,
+  VNET_BYTES,
+  VNET_CHECKSUM_START,
+  VNET_FLAG_PARTIAL,
+  VNET_FLAGS,
+  VNET_GSO_NONE,
+  VNET_GSO_TCP4,
+  VNET_GSO_TCP6,
+  VNET_GSO_TYPE,
+  VNET_HEADER_BYTES,
 } from "../abi";
 import { deltaOf, fold, sumOf, sumOf16, updated } from "../checksum";
 import { findByIndex, flowTable } from "../flow/table";
@@ -47,7 +58,7 @@ import {
   IPV4_TOTAL_LENGTH,
 } from "../wire/ipv4";
 import { extensionBytesOf, IPV6_BYTES, IPV6_PAYLOAD_LENGTH, IPV6_SOURCE } from "../wire/ipv6";
-import { ipBytesOf } from "../wire/length";
+import { totalBytesOf } from "../wire/length";
 import { ICMP_CHECKSUM, portPairOf, setTuple, UDP_CHECKSUM } from "../wire/transport";
 
 /** 64:ff9b::/96 as its first two words are loaded; the third is zero. */
@@ -67,6 +78,8 @@ const FRAGMENT: u8 = 44;
 export const FRAGMENT_BYTES: u32 = 8;
 
 let slots: usize = 0;
+/** Bytes that a frame has gained since `takeGrown` was asked last. */
+let grown: u32 = 0;
 const crossedPacket: usize = memory.data(64, 64);
 const crossedEnds: usize = memory.data(32, 64);
 
@@ -162,10 +175,11 @@ function headerBytesFor(packet: Packet): u32 {
 /** Writes the packet as one of IPv6 into a slot; returns where its header is, 0 without room. */
 function growInto(descriptor: usize, packet: Packet): usize {
   const headerBytes = packet.transport - packet.network;
-  const grown = headerBytesFor(packet);
-  const network = enlarge(descriptor, packet, packet.transport, grown - headerBytes);
+  const enlarged = headerBytesFor(packet);
+  const payload = totalBytesOf(packet) - headerBytes + enlarged - IPV6_BYTES;
+  const word = <u32>bswap<u16>(load<u16>(packet.network, IPV4_FRAGMENT));
+  const network = enlarge(descriptor, packet, packet.transport, enlarged - headerBytes);
   if (network == 0) return 0;
-  const payload = ipBytesOf(packet) - headerBytes + grown - IPV6_BYTES;
   const protocol = crossedProtocol(packet.protocol);
   writeIpv6(
     network,
@@ -175,7 +189,6 @@ function growInto(descriptor: usize, packet: Packet): usize {
   );
   if (packet.fragment != FRAGMENT_NONE) {
     const at = network + <usize>IPV6_BYTES;
-    const word = <u32>bswap<u16>(load<u16>(packet.network, IPV4_FRAGMENT));
     const more = (word & MORE_FRAGMENTS) != 0;
     store<u16>(at, protocol);
     store<u16>(at, bswap<u16>(<u16>(((word & OFFSET_MASK) << 3) | u32(more))), 2);
@@ -185,23 +198,58 @@ function growInto(descriptor: usize, packet: Packet): usize {
 }
 
 /**
- * Moves the frame into a slot of its own, `more` bytes between its link header and `kept`, from where on
- * it stays what it is. Returns where the network header begins now, 0 without room.
+ * Makes room for `more` bytes between the frame's link header and `kept`, from where on it stays what
+ * it is: in a slot of its own, or, with a device's frame, before it. Returns where the network header
+ * begins now, 0 without room; what was there may only be read before anything is written.
  */
 export function enlarge(descriptor: usize, packet: Packet, kept: usize, more: u32): usize {
   const frame = <usize>load<u32>(descriptor, FRAME_ADDRESS);
   const linkBytes = packet.network - <u32>frame;
   const captured = load<u32>(descriptor, FRAME_CAPTURED_BYTES);
   const bytes = captured + more;
-  if (bytes > SLOT_BYTES) return 0;
-  const to = slots + <usize>(indexOf(packet) * SLOT_BYTES);
+  const isDevice = isOfDevice(descriptor);
+  if (!isDevice && bytes > SLOT_BYTES) return 0;
+  const to = isDevice ? frame - <usize>more : slots + <usize>(indexOf(packet) * SLOT_BYTES);
+  if (isDevice) moveDeviceHeader(frame, to, <i32>more, true);
   memory.copy(to, frame, linkBytes);
   nameFamily(to, linkBytes, descriptor, true);
-  memory.copy(to + (kept - frame) + <usize>more, kept, frame + <usize>captured - kept);
+  if (!isDevice) {
+    memory.copy(to + (kept - frame) + <usize>more, kept, frame + <usize>captured - kept);
+  }
   store<u32>(descriptor, <u32>to, FRAME_ADDRESS);
   store<u32>(descriptor, bytes, FRAME_CAPTURED_BYTES);
   store<u32>(descriptor, load<u32>(descriptor, FRAME_WIRE_BYTES) + more, FRAME_WIRE_BYTES);
+  grown = more;
   return to + <usize>linkBytes;
+}
+
+/** Bytes that the frame at hand has gained. */
+export function takeGrown(): u32 {
+  const bytes = grown;
+  grown = 0;
+  return bytes;
+}
+
+/** Whether a virtio_net_hdr stands before the frame, and room to grow before that. */
+function isOfDevice(descriptor: usize): bool {
+  const port = ports + <usize>load<u16>(descriptor, FRAME_PORT) * PORT_BYTES;
+  return (load<u8>(port, PORT_FLAGS) & PORT_FLAG_VNET) != 0;
+}
+
+/** Moves a frame's virtio_net_hdr; its headers get longer by `more`. */
+function moveDeviceHeader(frame: usize, to: usize, more: i32, isIpv6: bool): void {
+  const header = to - VNET_BYTES;
+  memory.copy(header, frame - VNET_BYTES, VNET_BYTES);
+  if (load<u8>(header, VNET_FLAGS) & VNET_FLAG_PARTIAL) {
+    const start = <i32>load<u16>(header, VNET_CHECKSUM_START);
+    store<u16>(header, <u16>(start + more), VNET_CHECKSUM_START);
+  }
+  const type = load<u8>(header, VNET_GSO_TYPE);
+  if (type == VNET_GSO_NONE) return;
+  store<u16>(header, <u16>(<i32>load<u16>(header, VNET_HEADER_BYTES) + more), VNET_HEADER_BYTES);
+  if (type == VNET_GSO_TCP4 || type == VNET_GSO_TCP6) {
+    store<u8>(header, <u8>(isIpv6 ? VNET_GSO_TCP6 : VNET_GSO_TCP4), VNET_GSO_TYPE);
+  }
 }
 
 /** The packet is one of IPv6 from here on. */
@@ -218,7 +266,8 @@ export function movedTo(packet: Packet, network: usize, transport: usize): void 
 function canSum(packet: Packet): bool {
   if (packet.protocol != PROTOCOL_UDP || packet.transportBytes < UDP_CHECKSUM + 2) return true;
   if (load<u16>(packet.transport, UDP_CHECKSUM) != 0) return true;
-  const isWhole = packet.transportBytes == ipBytesOf(packet) - (packet.transport - packet.network);
+  const isWhole =
+    packet.transportBytes == totalBytesOf(packet) - (packet.transport - packet.network);
   return isWhole && packet.fragment == FRAGMENT_NONE;
 }
 
@@ -250,15 +299,19 @@ function nameFamily(frame: usize, linkBytes: u32, descriptor: usize, isIpv6: boo
   store<u16>(at, isIpv6 ? TYPE_IPV6 : TYPE_IPV4);
 }
 
-/** An IPv6 header for the IPv4 header at `before`, with `payload` bytes of `protocol` behind it. */
+/** An IPv6 header for the IPv4 header at `before`, with `payload` bytes of `protocol` behind
+ * it. Both may overlap. */
 export function writeIpv6(at: usize, before: usize, protocol: u8, payload: u32): void {
   const trafficClass = <u32>load<u8>(before, 1);
+  const hopLimit = load<u8>(before, 8);
+  const source = load<u32>(before, IPV4_SOURCE);
+  const destination = load<u32>(before, IPV4_SOURCE + 4);
   store<u32>(at, bswap<u32>(0x60000000 | (trafficClass << 20)));
   store<u16>(at, bswap<u16>(<u16>payload), IPV6_PAYLOAD_LENGTH);
   store<u8>(at, protocol, 6);
-  store<u8>(at, load<u8>(before, 8), 7);
-  embed(at + <usize>IPV6_SOURCE, load<u32>(before, IPV4_SOURCE));
-  embed(at + <usize>IPV6_SOURCE + 16, load<u32>(before, IPV4_SOURCE + 4));
+  store<u8>(at, hopLimit, 7);
+  embed(at + <usize>IPV6_SOURCE, source);
+  embed(at + <usize>IPV6_SOURCE + 16, destination);
 }
 
 /** What an IPv6 header becomes in IPv4; read before anything is written over it. */
@@ -278,7 +331,7 @@ export class Shrunk {
 /** Reads the headers of an IPv6 packet, which leaves as number `number` if it is no fragment. */
 export function shrink(to: Shrunk, packet: Packet, number: u32): void {
   const network = <usize>packet.network;
-  const bytes = ipBytesOf(packet) - (packet.transport - packet.network) + IPV4_BYTES_MIN;
+  const bytes = totalBytesOf(packet) - (packet.transport - packet.network) + IPV4_BYTES_MIN;
   to.trafficClass = <u8>(bswap<u16>(load<u16>(network)) >> 4);
   to.hopLimit = load<u8>(network, 7);
   to.protocol = crossedProtocol(packet.protocol);
@@ -339,6 +392,7 @@ export function reduce(descriptor: usize, packet: Packet, kept: usize, less: u32
   const frame = <usize>load<u32>(descriptor, FRAME_ADDRESS);
   const linkBytes = packet.network - <u32>frame;
   const start = kept - <usize>linkBytes;
+  if (isOfDevice(descriptor)) moveDeviceHeader(frame, start, -(<i32>less), false);
   memory.copy(start, frame, linkBytes);
   nameFamily(start, linkBytes, descriptor, false);
   store<u32>(descriptor, <u32>start, FRAME_ADDRESS);
@@ -355,7 +409,12 @@ export function turnIcmp(packet: Packet, source: usize, destination: usize): voi
   const at = <usize>packet.transport;
   const type = <u32>load<u8>(at);
   const headerBytes = packet.transport - packet.network;
-  const pseudo = pseudoSum(source, destination, ipBytesOf(packet) - headerBytes, PROTOCOL_ICMPV6);
+  const pseudo = pseudoSum(
+    source,
+    destination,
+    totalBytesOf(packet) - headerBytes,
+    PROTOCOL_ICMPV6,
+  );
   const fromV6 = type >= 128;
   const turned = fromV6 ? (type == 128 ? 8 : 0) : type == 8 ? 128 : 129;
   store<u8>(at, <u8>turned);

@@ -13,6 +13,7 @@ import {
   SIDE_SERVICE,
   USAGE_BYTES,
   USAGE_PP2_SHIFTS,
+  VERDICT_FORWARD,
 } from "../abi";
 import { updated } from "../checksum";
 import { handleOf4 } from "../flow/table";
@@ -47,7 +48,8 @@ export function rewriteStream(
     }
   }
   rewriteWhole(packet, record, side, direction);
-  passStream(descriptor, packet, record, side, direction, handleOf4(record));
+  const verdict = passStream(descriptor, packet, record, side, direction, handleOf4(record));
+  assert(verdict == VERDICT_FORWARD, "pp2: a packet on the fast path does not leave");
 }
 
 function rewriteShifted(packet: Packet, record: usize, side: u32, direction: u32): void {

@@ -23,6 +23,11 @@
  * SYNs are never touched, in no stage: their numbers come before the header. Data on a SYN and
  * Fast Open are taken off, so that nothing reaches the target before the header.
  *
+ * A header that goes with the handshake's last packet takes its place: the ACK alone is absorbed. A
+ * target that has not received the header is not connected then, and repeats its SYN-ACK until
+ * the client's answer brings the header again. So a loss is repaired even where both ends wait
+ * for each other, and no timer is needed here.
+ *
  * A capture's replay (frames of both directions carry the client side) maps acknowledgements up
  * instead of down: behind it nothing is lost, and what comes back has seen the header.
  *
@@ -52,6 +57,7 @@ import {
   SERVICE_FLAG_PP2_UDP,
   SERVICE_FLAGS,
   SIDE_CLIENT,
+  VERDICT_ABSORB_HEADER,
   VERDICT_FORWARD,
 } from "../abi";
 import { countUp } from "../counters";
@@ -161,7 +167,7 @@ export function resumeDone(record: usize, packet: Packet): void {
 
 /**
  * A packet of a flow with flags, already translated. Returns a VERDICT_*, for a datagram may have
- * become too long.
+ * become too long, and an acknowledgement may leave with the header.
  */
 export function passStream(
   descriptor: usize,
@@ -183,7 +189,7 @@ export function passStream(
   if (packet.flags & TCP_SYN) {
     if (flags & FLOW_FLAG_OPEN) passSyn(descriptor, packet, record, side, direction, state);
   } else if (flags == FLOW_FLAG_HEADER) shiftSegment(packet, record, side, direction);
-  else if (fromClient) passOpening(descriptor, packet, record, side, state, handle);
+  else if (fromClient) return passOpening(descriptor, packet, record, side, state, handle);
   else if (flags & FLOW_FLAG_HEADER) passAnswer(packet, record, side);
   return VERDICT_FORWARD;
 }
@@ -235,7 +241,7 @@ function passSyn(
   }
 }
 
-/** A segment of the client before the header is acknowledged. */
+/** A segment of the client before the header is acknowledged. Returns a VERDICT_*. */
 function passOpening(
   descriptor: usize,
   packet: Packet,
@@ -243,26 +249,28 @@ function passOpening(
   side: u32,
   state: u32,
   handle: u32,
-): void {
+): u32 {
   const first = firstOf(record);
   const sequence = loadBe32(<usize>packet.transport + TCP_SEQUENCE);
   const taken = payloadBytesOf(packet) + u32((packet.flags & TCP_FIN) != 0);
   const end = sequence + taken;
   // Of a flow that was taken over the client may have sent nothing yet: the target knows of no header.
   const isUnsent = sequence == first && end == sequence;
-  if (isUnsent && !isFirstAck(record)) return;
+  if (isUnsent && !isFirstAck(record)) return VERDICT_FORWARD;
   if (side == SIDE_CLIENT && causesHeader(packet, record, state, sequence, end)) {
     if (streamFlags(record) & FLOW_FLAG_HEADER) countUp(counters + COUNTER_PP2_REPEATED);
     setStreamFlags(record, STREAM_FLAGS, packet.isIpv6);
     emitHeader(descriptor, packet, record, first, handle);
+    if (end == sequence && (packet.flags & TCP_RST) == 0) return VERDICT_ABSORB_HEADER;
   }
   if (streamFlags(record) & FLOW_FLAG_HEADER) {
     shiftSegment(packet, record, side, DIRECTION_FROM_CLIENT);
   }
+  return VERDICT_FORWARD;
 }
 
-/** Whether the header goes before the handshake's ACK, rather than before the first data. */
-function isFirstAck(record: usize): bool {
+/** Whether the header goes with the handshake's ACK, rather than before the first data. */
+export function isFirstAck(record: usize): bool {
   return (load<u32>(serviceOf(record), SERVICE_FLAGS) & SERVICE_FLAG_PP2_FIRST_ACK) != 0;
 }
 
@@ -283,7 +291,7 @@ function causesHeader(packet: Packet, record: usize, state: u32, sequence: u32, 
   if (isReset) return true;
   if (isBeyond(sequence, first)) return false;
   if (!takesSpace) return isEarly;
-  // With the header before the handshake's ACK, the client's third packet is no sign of a loss yet.
+  // With the header in the handshake's ACK, the client's third packet is no sign of a loss yet.
   return !isEarly || load<u32>(record, FLOW_PACKETS_CLIENT) != PACKETS_OPENING;
 }
 

@@ -10,11 +10,16 @@ import { IPV6_BYTES, IPV6_PAYLOAD_LENGTH } from "./ipv6";
 
 /** Bytes of the whole IP packet. */
 export function ipBytesOf(packet: Packet): u32 {
-  const network = <usize>packet.network;
   if (packet.partial) {
-    const header = network - VNET_BYTES;
+    const header = <usize>packet.network - VNET_BYTES;
     if (load<u8>(header, VNET_GSO_TYPE) != VNET_GSO_NONE) return segmentBytesOf(packet, header);
   }
+  return totalBytesOf(packet);
+}
+
+/** The same, but of a super-packet all of it. */
+export function totalBytesOf(packet: Packet): u32 {
+  const network = <usize>packet.network;
   const present = packet.transport - packet.network + packet.transportBytes;
   if (packet.isIpv6) {
     const payload = <u32>bswap<u16>(load<u16>(network, IPV6_PAYLOAD_LENGTH));

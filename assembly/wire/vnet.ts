@@ -3,8 +3,9 @@
  * virtio_net_hdr (virtio 1.2 section 5.1.6). It says which checksum the sender has left to the
  * device, and how a super-packet of up to 64 KiB is to be cut into segments.
  *
- * Translation changes no lengths, so the header itself passes through. What it changes is how the
- * transport checksum has to follow: see addToPartial in rewrite.ts.
+ * Translation within a family changes no lengths, so the header itself passes through; between the
+ * families network/nat64.ts moves it. What translation changes is how the transport checksum has to
+ * follow: see addToPartial in rewrite.ts.
  */
 import {
   FRAME_ADDRESS,

@@ -199,7 +199,7 @@ class Compiler {
       for (const word of protocol.split("_")) {
         const one = word === "TCP" ? "tcp" : "udp";
         const id = `${node}/${one}:${port}`;
-        this.#services.set(id, this.#listener(id, front, index, capacity));
+        this.#services.set(id, this.#listener(id, front, index, one, capacity));
         listeners.push({ protocol: one, port, service: id });
         const groups = this.#state.forwards(front.loadBalancer, index).map(({ group }) => group);
         all.push({ id, zone: front.zone, listener: `${word}:${port}`, groups });
@@ -231,7 +231,13 @@ class Compiler {
     return { proxyProtocol: { placement, udp: protocol !== "TCP", ...vpce } };
   }
 
-  #listener(id: string, front: Front, index: number, capacity: string): NetworkService {
+  #listener(
+    id: string,
+    front: Front,
+    index: number,
+    protocol: "tcp" | "udp",
+    capacity: string,
+  ): NetworkService {
     const { config } = this.#state;
     const { loadBalancer, zone, endpoint } = front;
     const balancer = config.load_balancers[loadBalancer] as (typeof config.load_balancers)[string];
@@ -239,17 +245,20 @@ class Compiler {
     const keepsClient = endpoint === undefined && preserves;
     const idleSeconds = balancer.listeners[index]?.attributes["tcp.idle_timeout.seconds"] ?? 350;
     const rules = this.#rulesOf(front);
+    const header = this.#proxyProtocol(loadBalancer, index, endpoint);
+    const mayCross = protocol === "tcp" && header.proxyProtocol === undefined;
+    const crossing = mayCross ? crossingOf(front, targets) : undefined;
     return {
       id,
       kind: "load-balancer",
       vpc: this.#number(balancer.vpc),
-      targets,
+      targets: [...targets, ...(crossing?.targets ?? [])],
       capacity,
       idleSeconds,
       isSticky,
       isFailOpen,
-      ...(keepsClient ? {} : { sources: front.sources }),
-      ...this.#proxyProtocol(loadBalancer, index, endpoint),
+      ...sourcesOf(keepsClient ? [] : front.sources, crossing?.sources),
+      ...header,
       ...(endpoint === undefined ? {} : { mtuBytes: MTU_BYTES }),
       ...(rules ? { rules } : {}),
     };
@@ -357,4 +366,39 @@ class Compiler {
       units === "auto" ? { units: 1, unitsMax: most, mode } : { units, mode };
     return name;
   }
+}
+
+interface WeightedTarget {
+  address: string;
+  port: number;
+  weight: number;
+}
+
+const isIpv6 = (address: string) => address.includes(":");
+const inNat64 = (address: string) => `64:ff9b::${address}`;
+
+/**
+ * What a front with IPv6 addresses needs to bring IPv6 clients to IPv4 targets: the targets as they are
+ * seen from IPv6, and addresses of the node in place of the client's, which IPv4 cannot say.
+ */
+function crossingOf(
+  { addresses, sources }: Front,
+  targets: readonly WeightedTarget[],
+): { targets: WeightedTarget[]; sources: string[] } | undefined {
+  const own = sources.filter((address) => !isIpv6(address));
+  const isNeeded = addresses.some(isIpv6) && own.length > 0;
+  if (!isNeeded || targets.some(({ address }) => isIpv6(address))) return undefined;
+  return {
+    targets: targets.map((target) => ({ ...target, address: inNat64(target.address) })),
+    sources: own.map(inNat64),
+  };
+}
+
+/** Addresses of a listener's flows; those that cross take the place of IPv6 addresses. */
+function sourcesOf(
+  own: readonly string[],
+  crossing: readonly string[] | undefined,
+): Pick<NetworkService, "sources"> {
+  if (crossing === undefined) return own.length > 0 ? { sources: own } : {};
+  return { sources: [...own.filter((address) => !isIpv6(address)), ...crossing] };
 }

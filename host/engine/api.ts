@@ -62,7 +62,8 @@ export interface PortOptions {
    * of the VPC that they are bound for; default false.
    */
   routed?: boolean;
-  /** A virtio_net_hdr of 12 bytes stands right before each frame; default false. */
+  /** A virtio_net_hdr of 12 bytes stands right before each frame, and 116 free bytes before that for
+   *  frames that grow; default false. */
   vnetHeader?: boolean;
 }
 
@@ -141,7 +142,9 @@ export type VerdictName =
   | "drop.too-large"
   | "drop.capacity"
   /** Only where `askFirst` is on: the frame waits for what other nodes have decided. */
-  | "hold.undecided";
+  | "hold.undecided"
+  /** An acknowledgement alone: the PROXY header that it causes takes its place. */
+  | "absorb.header";
 
 /** Frames that the engine makes itself: PROXY headers, TCP resets, ICMP errors. */
 export type EmitName = "pp2" | "rst" | "icmp";
@@ -183,8 +186,12 @@ export interface Counters {
 export interface Usage {
   packetsFromClient: number;
   packetsFromService: number;
+  /** Bytes of frames as they came in. */
   bytesFromClient: number;
   bytesFromService: number;
+  /** The same frames as they left: other numbers where they cross between IPv6 and IPv4. */
+  bytesToService: number;
+  bytesToClient: number;
   flowsCreated: number;
   flowsActive: number;
   /** Flows refused for want of a source port. */

@@ -85,6 +85,7 @@ export interface EngineExports extends WalkExports, Record<string, unknown> {
   /** Address at which the value belongs, 0 when there is no room. */
   pp2Append(type: number, bytes: number): number;
   pp2Finish(padTo: number): number;
+  pp2Seal(bytes: number, at: number): void;
   /** PP2_STATUS_*. */
   pp2Decode(bytes: number): number;
 }

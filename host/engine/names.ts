@@ -23,6 +23,7 @@ export const VERDICT_NAMES: readonly VerdictName[] = [
   "drop.too-large",
   "drop.capacity",
   "hold.undecided",
+  "absorb.header",
 ];
 
 /** Names of frames that the engine makes, by EMIT_* value. */

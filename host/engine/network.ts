@@ -38,7 +38,8 @@ export interface NetworkService {
    */
   sources?: readonly string[];
   /** Where flows go, by family; a load balancer without any refuses them. Weights are any numbers
-   *  from 0, compared with each other. */
+   *  from 0, compared with each other. IPv6 flows reach an IPv4 target by its address in 64:ff9b::/96,
+   *  from a source there. */
   targets?: readonly Target[];
   /** Targets are chosen by the client's address alone (`source_ip` stickiness); default false. */
   isSticky?: boolean;

@@ -2,26 +2,26 @@
  * Which queue of a device gets a packet: a program for the kernel (eBPF, socket filter) that sends
  * both directions of a flow to one worker, so that workers share nothing.
  *
- * The program returns the shard of the tuple that the packet carries: the low six bits of its ports,
+ * The program returns the lane of the tuple that the packet carries: the low six bits of its ports,
  * source XOR destination, which is the same for both directions; the kernel takes it, without
  * the lowest, modulo the number of queues. A source port that is translated keeps its low bits (RFC 4787 REQ-4 asks it
- * of the lowest), so the other side of the flow has the same shard, as long as the target's port and
+ * of the lowest), so the other side of the flow has the same lane, as long as the target's port and
  * the listener's agree in those bits. ICMP errors go with the flow that they quote. Fragments
- * and protocols without ports have shard 0.
+ * and protocols without ports have lane 0.
  */
 import { FlowplaneError } from "../errors.ts";
 import type { Syscalls } from "./syscalls.ts";
 import { steer } from "./tun.ts";
 
 const PROGRAM_TYPE_SOCKET_FILTER = 1;
-const SHARD_MASK = 63;
+const LANE_MASK = 63;
 /**
  * Linux gives connections ports of one parity as long as it can, one after the other: the lowest bit
  * would send all of them to one worker, the next one takes turns.
  */
 const PARITY_BITS = 1;
 /** Numbers that `BUCKET` can leave. */
-export const BUCKET_COUNT = (SHARD_MASK + 1) >> PARITY_BITS;
+export const BUCKET_COUNT = (LANE_MASK + 1) >> PARITY_BITS;
 
 const PROTOCOL_ICMP = 1;
 const PROTOCOL_TCP = 6;
@@ -111,7 +111,7 @@ export const BUCKET: readonly Line[] = [
   { code: MOVE, to: 9, from: 0 },
   { code: LOAD_HALF_AT, from: 8, value: 2 },
   { code: XOR, to: 0, from: 9 },
-  { code: AND_IMMEDIATE, to: 0, value: SHARD_MASK },
+  { code: AND_IMMEDIATE, to: 0, value: LANE_MASK },
   { code: SHIFT_RIGHT, to: 0, value: PARITY_BITS },
   { code: JUMP, label: "bucket" },
   "none",

@@ -19,8 +19,8 @@ import { type Answers, decide, type NodeCounters, Undecided, type Waiting } from
 export interface NodeOptions {
   engine: Engine;
   store: FlowStore;
-  /** Side of the tuples that frames of a port carry; default: "client" for even ports. */
-  sideOf: (port: number) => SideName;
+  /** Side of the tuples that frames of a port carry, "both" where they may carry either. */
+  sideOf: (port: number) => SideName | "both";
   /** How long decisions live in the store; default 410 s, as there. */
   ttlMs?: number;
   /** Frames that wait at most, 0 to 65,536: 0 drops undecided frames. Default 1024. */
@@ -48,7 +48,10 @@ export class FleetNode {
     this.#undecided = new Undecided({
       engine,
       queueMax: wholeNumber("queueMax", queueMax, 0, 65_536),
-      sidesOf: (port) => [sideOf(port)],
+      sidesOf: (port) => {
+        const side = sideOf(port);
+        return side === "both" ? ["client", "service"] : [side];
+      },
     });
     this.#ttlMs = wholeNumber("ttlMs", ttlMs, 1000, 2 ** 31 - 1);
   }

@@ -50,7 +50,7 @@ export interface CapacityTarget {
 
 /** What one worker did; all passes together, rates of the warm ones. */
 export interface WorkerResult {
-  /** Of each pass: those of its shards. */
+  /** Of each pass: those of its lanes. */
   packets: number;
   /** Reading, walking and selecting: every worker reads the whole capture. */
   readSeconds: number;

@@ -1,5 +1,5 @@
 /**
- * Several workers replay one capture: each keeps the frames of its shards (assembly/capture/select)
+ * Several workers replay one capture: each keeps the frames of its lanes (assembly/capture/select)
  * and decides them with an engine of its own. This side reads the capture too, takes from the
  * workers' rings what became of each record, in order, and puts it where one engine would have:
  * recorders, meters and the digest do not know how many have worked.

@@ -1,6 +1,6 @@
 /**
  * A worker of a replay, in a thread of its own: walks all records of the capture, keeps the frames
- * of its shards and decides them with its own engine. In the first pass it tells its decisions
+ * of its lanes and decides them with its own engine. In the first pass it tells its decisions
  * through its ring; later passes only take time.
  *
  * Runs only as a worker thread that team.ts has started.

@@ -7,39 +7,39 @@ import { type Parsed, parseFrame, parseIpv4, parseIpv6 } from "./parse.ts";
 
 const LIFETIME_MS = 30_000;
 
-export class Shards {
-  /** Shard and time of the last first fragment, by datagram. */
-  readonly #datagrams = new Map<string, { shard: number; timeMs: number }>();
+export class Lanes {
+  /** Lane and time of the last first fragment, by datagram. */
+  readonly #datagrams = new Map<string, { lane: number; timeMs: number }>();
 
-  /** The shard of a frame, 0 to 63; frames must come in order. */
-  shardOf(frame: Uint8Array, link: Link, vpc: number, timeMs: number): number {
+  /** The lane of a frame, 0 to 63; frames must come in order. */
+  laneOf(frame: Uint8Array, link: Link, vpc: number, timeMs: number): number {
     const parsed = parseFrame(frame, link, vpc);
-    if ("verdict" in parsed) return plainShard(frame, link);
+    if ("verdict" in parsed) return plainLane(frame, link);
     const datagram = identity(parsed, frame);
     if (parsed.namedBy === "later") {
       const first = this.#datagrams.get(datagram);
       if (first === undefined || timeMs - first.timeMs > LIFETIME_MS) return 0;
-      return first.shard;
+      return first.lane;
     }
     const named = parsed.namedBy === "error" ? quotedOf(parsed, frame) : parsed;
     if (named === undefined) return 0;
     const { sourcePort, destinationPort } = named.tuple;
-    const shard = (sourcePort ^ destinationPort) & 63;
+    const lane = (sourcePort ^ destinationPort) & 63;
     if (parsed.fragment === "first" && parsed.namedBy === "own") {
-      this.#datagrams.set(datagram, { shard, timeMs });
+      this.#datagrams.set(datagram, { lane, timeMs });
     }
-    return shard;
+    return lane;
   }
 }
 
-/** The worker of a shard: shards are dealt out in an order in which neighbours lie far apart. */
-export function workerOf(shard: number, workers: number): number {
-  const place = (shard * 37) % 64;
+/** The worker of a lane: lanes are dealt out in an order in which neighbours lie far apart. */
+export function workerOf(lane: number, workers: number): number {
+  const place = (lane * 37) % 64;
   return Math.floor((place * workers) / 64);
 }
 
 /** A frame that is dropped later still has ports where headers are as short as they can be. */
-function plainShard(frame: Uint8Array, link: Link): number {
+function plainLane(frame: Uint8Array, link: Link): number {
   const byte = (at: number) => frame[at] as number;
   const isPlain =
     link === "ethernet" &&

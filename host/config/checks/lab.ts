@@ -9,7 +9,7 @@ import { placedAddresses } from "./placement.ts";
 export const INTERNET = "internet";
 
 /** Low bits of ports that tell workers apart (io/steering.ts). */
-const SHARD_MASK = 63;
+const LANE_MASK = 63;
 
 export function* labProblems(directory: Directory): Generator<Problem> {
   const { config } = directory;
@@ -71,7 +71,7 @@ function* steeringProblems({ config }: Directory): Generator<Problem> {
       for (const group of groups) {
         const { targets = [], port: groupPort = port } = config.target_groups[group] ?? {};
         const ports = [groupPort, ...targets.map((target) => target.port ?? groupPort)];
-        const other = ports.find((one) => ((one ^ port) & SHARD_MASK) !== 0);
+        const other = ports.find((one) => ((one ^ port) & LANE_MASK) !== 0);
         if (other === undefined) continue;
         const path = ["load_balancers", name, "listeners", index, "port"];
         const message = `${port} and the target port ${other} of ${group} differ modulo 64, which needs lab.workers: 1`;
