@@ -1,17 +1,22 @@
 /**
- * PROXY protocol v2: what headers cost, side by side with npm's proxy-protocol-js in one run. It
- * builds no TLVs and reads none (it hands them over as payload), so it does less.
+ * PROXY protocol v2: what headers cost, side by side in one run with npm's proxy-protocol-js, which
+ * builds no TLVs and reads none (it hands them over as payload), and with go-proxyproto where Debian's
+ * package and compiler are there, which reads TLVs but checks no CRC32C.
  *
  *     node bench/pp2.ts
  */
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
 import { V2ProxyProtocol } from "proxy-protocol-js";
 import { createHeaderCodec, type HeaderOptions } from "../host/pp2/codec.ts";
 import { table } from "../host/report/table.ts";
 import { significant } from "../host/report/units.ts";
 import { alternate, sampleOf } from "./measure.ts";
+import { GoTwin } from "./twin-go.ts";
 
-const ROUNDS = 15;
-const CALLS = 50_000;
+const ROUNDS = 60;
+const CALLS = 5000;
 const OPTIONS: HeaderOptions = {
   source: { address: "172.31.7.113", port: 51442 },
   destination: { address: "172.31.10.31", port: 80 },
@@ -24,34 +29,59 @@ function repeat(action: () => unknown): () => void {
   };
 }
 
-/** ns per header of each task: best round and median. @throws Error when a peer reads something else */
-export async function measureHeaders(rounds = ROUNDS): Promise<Record<string, number[]>> {
+/** Best round and median, ns per header. */
+export type Cost = [best: number, median: number];
+
+/** By task; those of Go only with its twin. @throws Error when a peer reads something else */
+export async function measureHeaders(rounds = ROUNDS, go?: GoTwin): Promise<Record<string, Cost>> {
   const codec = await createHeaderCodec();
   const header = codec.encode(OPTIONS);
+  const { source, destination, ...rest } = OPTIONS as Required<HeaderOptions>;
+  const encoder = codec.encoder(rest);
+  const place = new Uint8Array(header.length);
   const peer = V2ProxyProtocol.parse(header);
   const ours = codec.decode(header);
   const theirs = peer?.proxyAddress as unknown as { srcAddr?: unknown } | undefined;
   if (!peer || !theirs) throw new Error("bench: proxy-protocol-js reads no addresses");
   if (ours.tlvs.length !== 3) throw new Error(`bench: ${ours.tlvs.length} TLVs were read, not 3`);
+  const told: Record<string, number[]> = go ? { "go read": [], "go write": [] } : {};
+  const byGo = (task: "read" | "write") => () => {
+    if (go) told[`go ${task}`]?.push(go.run(header, CALLS, task));
+  };
   const times = alternate(
     {
       decode: repeat(() => codec.decode(header)),
-      "peer parse": repeat(() => V2ProxyProtocol.parse(header)),
+      "npm parse": repeat(() => V2ProxyProtocol.parse(header)),
+      "go read": byGo("read"),
       encode: repeat(() => codec.encode(OPTIONS)),
-      "peer build": repeat(() => peer.build()),
+      "encode, prepared": repeat(() => encoder.encode(source, destination)),
+      "encode, prepared, in place": repeat(() => encoder.encodeInto(place, 0, source, destination)),
+      "npm build, no TLVs": repeat(() => peer.build()),
+      "go write": byGo("write"),
     },
     rounds,
   );
+  const all = Object.entries(times).filter(([name]) => go || !name.startsWith("go "));
   return Object.fromEntries(
-    Object.entries(times).map(([name, ms]) => {
-      const { min, median } = sampleOf(ms);
-      return [name, [(min * 1e6) / CALLS, (median * 1e6) / CALLS]];
+    all.map(([name, ms]) => {
+      const own = told[name] ?? ms.map((one) => (one * 1e6) / CALLS);
+      const { min, median } = sampleOf(own);
+      return [name, [min, median]];
     }),
   );
 }
 
 if (import.meta.main) {
-  const figures = await measureHeaders();
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), "flowplane-go-"));
+  let figures: Record<string, Cost>;
+  let missing = "";
+  try {
+    const go = GoTwin.compile(folder);
+    if (typeof go === "string") missing = `${go}\n`;
+    figures = await measureHeaders(ROUNDS, typeof go === "string" ? undefined : go);
+  } finally {
+    fs.rmSync(folder, { recursive: true, force: true });
+  }
   const rows = Object.entries(figures).map(([name, [min = 0, median = 0]]) => {
     return [name, significant(min), significant(median)];
   });
@@ -64,10 +94,11 @@ if (import.meta.main) {
     rows,
   );
   const ratio = (a: string, b: string) =>
-    significant((figures[a]?.[0] ?? 0) / (figures[b]?.[0] ?? 1));
+    figures[a] && figures[b] ? significant(figures[a][0] / figures[b][0]) : "?";
+  const read = `to read a header: npm ${ratio("npm parse", "decode")}, Go ${ratio("go read", "decode")}`;
+  const written = "encode, prepared, in place";
+  const write = `to write one: npm ${ratio("npm build, no TLVs", written)}, Go ${ratio("go write", written)}`;
   process.stdout.write(
-    `${lines.join("\n")}\n\n` +
-      `proxy-protocol-js takes ${ratio("peer parse", "decode")} times as long to read a header ` +
-      `(without TLVs and CRC32C) and ${ratio("peer build", "encode")} times to build one\n`,
+    `${lines.join("\n")}\n\ntimes as long as ours, ${read}; ${write}\n${missing}`,
   );
 }

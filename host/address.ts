@@ -1,21 +1,35 @@
 /** IP addresses between text and bytes; ipaddr.js knows the notations (RFC 4291, RFC 5952). */
 import ipaddr from "ipaddr.js";
 
-/** What nearly all IPv4 addresses look like; ipaddr.js takes ten times as long to read them. */
-const PLAIN_IPV4 = /^(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})$/;
+/**
+ * The 32 bits of an IPv4 address in the one form that nearly all have, or -1. ipaddr.js takes forty
+ * times as long.
+ */
+export function plainIpv4(text: string): number {
+  let value = 0;
+  let octet = -1;
+  let dots = 0;
+  for (let at = 0; at < text.length; at++) {
+    const digit = text.charCodeAt(at) - 48;
+    if (digit >= 0 && digit <= 9) {
+      // No leading zeros: some read them as octal.
+      if (octet === 0) return -1;
+      octet = octet < 0 ? digit : octet * 10 + digit;
+      if (octet > 255) return -1;
+    } else {
+      if (digit !== -2 || octet < 0 || dots === 3) return -1;
+      value = value * 256 + octet;
+      octet = -1;
+      dots++;
+    }
+  }
+  return dots === 3 && octet >= 0 ? value * 256 + octet : -1;
+}
 
 /** The 4 or 16 bytes of an address in network order. @throws TypeError when it is none. */
 export function addressBytes(text: string): Uint8Array {
-  const plain = PLAIN_IPV4.exec(text);
-  if (plain) {
-    const [a, b, c, d] = [
-      +(plain[1] ?? ""),
-      +(plain[2] ?? ""),
-      +(plain[3] ?? ""),
-      +(plain[4] ?? ""),
-    ];
-    if (a < 256 && b < 256 && c < 256 && d < 256) return Uint8Array.of(a, b, c, d);
-  }
+  const plain = plainIpv4(text);
+  if (plain >= 0) return Uint8Array.of(plain >>> 24, plain >>> 16, plain >>> 8, plain);
   if (!ipaddr.isValid(text) || (!text.includes(":") && !ipaddr.IPv4.isValidFourPartDecimal(text))) {
     throw new TypeError(`${JSON.stringify(text)} is not an IP address`);
   }

@@ -44,6 +44,7 @@ export {
   type HeaderOptions,
   type ProxyHeader,
 } from "./pp2/codec.ts";
+export type { HeaderEncoder } from "./pp2/encoder.ts";
 export {
   awsEndpoint,
   azureLink,

@@ -6,7 +6,9 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import { afterAll, afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { Fleet } from "../host/lab/fleet.ts";
-import type { LabPlan } from "../host/lab/plan.ts";
+import { takeDown } from "../host/lab/lab.ts";
+import { type LabPlan, PLAN_DEFAULTS } from "../host/lab/plan.ts";
+import { startTicksOf } from "../host/lab/state.ts";
 import {
   inside,
   listening,
@@ -167,6 +169,64 @@ describe("three nodes", { timeout: 240_000 }, () => {
       expect(fresh.length).toBeGreaterThan(10);
       expect(fresh.filter((line) => !/^\d+$/.test(line))).toEqual([]);
     });
+  });
+});
+
+describe("a node", { timeout: 120_000 }, () => {
+  test("keeps decisions alive for longer than they live", async ({ skip }) => {
+    const python = requireTool("python3", skip);
+    requireTool("iperf3", skip);
+    await scene(async (s) => {
+      const nodes = { count: 2, perResource: 2, ttlMs: 6000 };
+      const { name, fleet } = await fleetWith(s, nodes, python);
+      const words = [LISTENER, "20", "40", `${ECHO_SECONDS}`];
+      const echoes = linesOf(s.start(`${name}-c`, [python, "-c", ECHO_CLIENT, ...words]));
+      // Eighteen seconds: three lives of a decision, of which no node has asked a second time.
+      await until("36 rounds are over", () => echoes.length > 36, 90_000);
+      expect(await adopted(fleet)).toBe(0);
+      process.kill(fleet.nodes[0]?.pid ?? 0, "SIGKILL");
+      await until("all rounds are over", () => echoes.length > 40, 60_000);
+      expect(echoes.slice(1).map((line) => line.split(" ")[0])).toEqual(Array(40).fill("20"));
+      expect(await adopted(fleet)).toBeGreaterThan(0);
+    });
+  });
+
+  test("that sleeps is ended before another one takes its place", async ({ skip }) => {
+    const python = requireTool("python3", skip);
+    requireTool("iperf3", skip);
+    await scene(async (s) => {
+      const { fleet } = await fleetWith(s, { count: 2, perResource: 2 }, python);
+      const before = fleet.nodes[0]?.pid ?? 0;
+      process.kill(before, "SIGSTOP");
+      await until("it counts as down", () => fleet.nodes[0]?.isUp === false, 30_000);
+      expect(startTicksOf(before)).toBeUndefined();
+      await until("it is back", () => fleet.nodes[0]?.isUp === true, 30_000);
+      expect(fleet.nodes[0]?.pid).not.toBe(before);
+    });
+  });
+
+  test("ends with the lab's process, however that ends", async () => {
+    const name = uniqueName();
+    const plan = { ...PLAN_DEFAULTS, name, ...oneTarget(name) };
+    const source = `
+      const { raise } = await import(process.argv[1]);
+      const plan = { ...JSON.parse(process.argv[2]), nodes: { count: 2, perResource: 2 } };
+      const { plane } = await raise(plan);
+      console.log(JSON.stringify(plane.nodes.map(({ pid }) => pid)));`;
+    const file = new URL("../host/lab/lab.ts", import.meta.url).href;
+    const words = ["--input-type=module", "-e", source, file, JSON.stringify(plan)];
+    const lab = spawn(process.execPath, words, { stdio: ["ignore", "pipe", "inherit"] });
+    try {
+      const lines = linesOf(lab);
+      await until("the lab is up", () => lines.length > 0, 30_000);
+      const pids = JSON.parse(lines[0] ?? "[]") as number[];
+      expect(pids).toHaveLength(2);
+      lab.kill("SIGKILL");
+      await until("its nodes are gone", () => pids.every((pid) => !startTicksOf(pid)));
+    } finally {
+      lab.kill("SIGKILL");
+      await takeDown(name);
+    }
   });
 });
 

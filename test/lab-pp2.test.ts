@@ -5,15 +5,25 @@
 import { createHash } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { pattern } from "../fixtures/bytes.ts";
 import { parseConfig } from "../host/config/config.ts";
 import { isNetwork } from "../host/config/schema.ts";
 import { LiveLab } from "../host/live/lab.ts";
-import { inside, listening, requireLab, scene, uniqueName, until } from "./lab-harness.ts";
+import {
+  inside,
+  listening,
+  oneTarget,
+  requireLab,
+  scene,
+  uniqueName,
+  until,
+} from "./lab-harness.ts";
+import { endWorlds, World } from "./live-world.ts";
 import { requireTool } from "./setup/tools.ts";
 
 beforeEach(({ skip }) => requireLab(skip));
+afterEach(endWorlds);
 
 const LAB = readFileSync(new URL("../fixtures/labs/privatelink.yaml", import.meta.url), "utf8");
 const UPLOAD_BYTES = 8 << 20;
@@ -91,3 +101,114 @@ test("a server names the endpoint and the client, and streams keep every byte", 
     }
   });
 }, 120_000);
+
+/** Greets as SSH, SMTP and MySQL do: on port 22 at once, on port 2222 when it has read the header. */
+const GREETER = `
+import socket, struct, threading
+def header(stream):
+    head = stream.read(16)
+    rest = stream.read(struct.unpack("!H", head[14:])[0])
+    return ".".join(str(b) for b in rest[:4])
+def serve(s, waits):
+    stream = s.makefile("rb")
+    client = header(stream) if waits else None
+    s.sendall(b"greetings\\n")
+    client = client or header(stream)
+    s.sendall(f"{client} said {stream.readline().decode()}".encode())
+def listen(port, waits):
+    listener = socket.create_server(("0.0.0.0", port))
+    while True: threading.Thread(target=serve, args=(listener.accept()[0], waits)).start()
+threading.Thread(target=listen, args=(22, False)).start()
+listen(2222, True)
+`;
+
+/** Says something only when it was greeted; prints all that it hears. */
+const POLITE_CLIENT = `
+import socket, sys
+s = socket.create_connection(("10.0.1.50", int(sys.argv[1])), 5)
+s.settimeout(3)
+stream = s.makefile("rb")
+try:
+    print(stream.readline().decode().strip())
+    s.sendall(b"thanks\\n")
+    print(stream.readline().decode().strip())
+except TimeoutError: print("silence")
+`;
+
+describe("a server that speaks first", () => {
+  const talk = "greetings\n10.0.1.10 said thanks\n";
+  test.for([
+    // The header waits for the client's first bytes, which wait for a server that waits for it.
+    ["on_first_ack_with_payload", talk, "silence\n"],
+    ["on_first_ack", talk, talk],
+  ] as const)("with the header %s", async ([placement, atOnce, afterHeader], { skip }) => {
+    const python = requireTool("python3", skip);
+    await scene(async (s) => {
+      const name = uniqueName();
+      const plan = oneTarget(name);
+      const services = plan.services.map((one) => ({ ...one, proxyProtocol: { placement } }));
+      await s.lab({ ...plan, services, proxyProtocol: true });
+      s.start(`${name}-s`, [python, "-c", GREETER]);
+      await Promise.all([listening(`${name}-s`, 22), listening(`${name}-s`, 2222)]);
+      const heard = await Promise.all(
+        ["22", "2222"].map((port) => inside(`${name}-c`, [python, "-c", POLITE_CLIENT, port])),
+      );
+      expect(heard.map(({ stderr }) => stderr)).toEqual(["", ""]);
+      expect(heard.map(({ stdout }) => stdout)).toEqual([atOnce, afterHeader]);
+    });
+  });
+});
+
+/** Ten datagrams in one send, which the kernel is to cut (UDP_SEGMENT); prints what came back. */
+const SEGMENTING_CLIENT = `
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.settimeout(5)
+s.connect(("10.0.1.5", 5300))
+s.setsockopt(socket.IPPROTO_UDP, 103, 100)
+s.send(b"".join(bytes([48 + n]) * 100 for n in range(10)))
+print(" ".join(sorted(s.recv(100).decode() for n in range(10))))
+`;
+
+/** Answers with the client of the header, and the first byte and the length of what follows it. */
+const DATAGRAM_SERVER = `
+import socket, struct
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("0.0.0.0", 5300))
+while True:
+    data, sender = s.recvfrom(65535)
+    if data[:12] != bytes.fromhex("0d0a0d0a000d0a515549540a") or data[12:14] != b"\\x21\\x12":
+        s.sendto(b"none", sender)
+        continue
+    rest = data[16:]
+    size = struct.unpack("!H", data[14:16])[0]
+    client = ".".join(str(b) for b in rest[:4])
+    s.sendto(f"{client}/{chr(rest[size])}/{len(rest) - size}".encode(), sender)
+`;
+
+test("datagrams that are sent as one super-packet get a header each", async ({ skip }) => {
+  const python = requireTool("python3", skip);
+  const w = await World.up("nlb", [
+    ["    protocol: TCP\n    port: 8080\n", "    protocol: UDP\n    port: 5300\n"],
+    [
+      "health_check: { protocol: HTTP, path: /, interval",
+      "health_check: { protocol: TCP, port: 8080, interval",
+    ],
+    ["preserve_client_ip.enabled: true", "proxy_protocol_v2.enabled: true"],
+    ["protocol: tcp, ports: 80,", "protocol: udp, ports: 5300,"],
+    ["{ protocol: TCP, port: 80, forward: web }", "{ protocol: UDP, port: 5300, forward: web }"],
+  ]);
+  await scene(async (s) => {
+    for (const host of ["web-1", "web-2", "web-3"]) {
+      s.start(w.space(host), [python, "-c", DATAGRAM_SERVER]);
+      await until("the server listens", async () => {
+        const ss = await inside(w.space(host), ["ss", "-Hlun", "sport = :5300"]);
+        return ss.stdout.trim() !== "";
+      });
+    }
+    const { stdout, stderr } = await inside(w.space("client"), [python, "-c", SEGMENTING_CLIENT]);
+    expect(stderr).toBe("");
+    const expected = Array.from({ length: 10 }, (_, n) => `10.0.1.20/${n}/100`);
+    expect(stdout.trim().split(" ")).toEqual(expected);
+  });
+}, 60_000);

@@ -7,15 +7,7 @@ import { join } from "node:path";
 import { beforeEach, describe, expect, test } from "vitest";
 import { seeded } from "../fixtures/bytes.ts";
 import { addNamespace, ip, removeNamespace } from "../host/io/namespaces.ts";
-import {
-  inside,
-  listening,
-  oneTarget,
-  requireLab,
-  scene,
-  uniqueName,
-  until,
-} from "./lab-harness.ts";
+import { inside, listening, oneTarget, requireLab, scene, uniqueName } from "./lab-harness.ts";
 import { requireTool } from "./setup/tools.ts";
 
 beforeEach(({ skip }) => requireLab(skip));
@@ -168,92 +160,6 @@ describe("idle connections", () => {
       const [quiet, kept] = await Promise.all([ask("quiet"), ask("keepalive")]);
       expect(quiet).toMatchObject({ stdout: "reset\n", stderr: "" });
       expect(kept).toMatchObject({ stdout: "still there?\n", stderr: "" });
-    });
-  });
-});
-
-/**
- * Datagrams from 60,000 ports, 200 at a time, until 55,000 were answered or three rounds are over;
- * prints how many were.
- */
-const MANY_CLIENTS = `
-import select, socket, sys
-answered, ports = 0, list(range(1024, 61024))
-for rounds in range(3):
-    left = []
-    for first in range(0, len(ports), 200):
-        poll, waiting = select.poll(), {}
-        for port in ports[first:first + 200]:
-            s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            s.bind(("0.0.0.0", port))
-            s.connect((sys.argv[1], 80))
-            waiting[s.fileno()] = (s, port)
-            poll.register(s, select.POLLIN)
-            s.send(b"?")
-        while waiting:
-            ready = poll.poll(300)
-            if not ready: break
-            for fd, event in ready:
-                poll.unregister(fd)
-                waiting.pop(fd)[0].close()
-                answered += 1
-        for s, port in waiting.values():
-            s.close()
-            left.append(port)
-    ports = left
-    if answered >= 55000: break
-print(answered)
-`;
-
-const MANY_SERVER = `
-import socket
-s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
-s.bind(("0.0.0.0", 80))
-while True:
-    data, sender = s.recvfrom(100)
-    s.sendto(data, sender)
-`;
-
-describe("the ports of a NAT gateway", () => {
-  test("carry 55,000 flows to one destination, and the others are refused and counted", {
-    timeout: 300_000,
-  }, async ({ skip }) => {
-    const python = requireTool("python3", skip);
-    await scene(async (s) => {
-      const name = uniqueName();
-      const lab = await s.lab({
-        hosts: [
-          { namespace: `${name}-c`, port: 0, addresses: ["10.0.1.10"], mtu: 1500 },
-          { namespace: `${name}-s`, port: 1, addresses: ["198.51.100.1"], mtu: 1500 },
-        ],
-        ports: [
-          { vpc: 1, sides: "both", routed: true },
-          { vpc: 0, sides: "both", routed: true },
-        ],
-        services: [],
-        networkBytes: 1 << 20,
-        timeouts: { udp: 600 },
-      });
-      await lab.plane.all("setTables", {
-        vpcs: [
-          { vpc: 1, port: 0, routeTables: [[{ to: "0.0.0.0/0", service: "nat" }]] },
-          { vpc: 0, port: 1 },
-        ],
-        services: [{ id: "nat", kind: "nat-gateway", vpc: 0, sources: ["203.0.113.1"] }],
-      });
-      s.start(`${name}-s`, [python, "-c", MANY_SERVER]);
-      await until("the server listens", async () => {
-        return (await inside(`${name}-s`, ["ss", "-Hlun", "sport = :80"])).stdout.trim() !== "";
-      });
-      const words = [python, "-c", MANY_CLIENTS, "198.51.100.1"];
-      const { stdout } = await inside(`${name}-c`, words, 280_000);
-      const [usage] = await lab.plane.all("usages", ["nat"]);
-      // Answers may be lost on a machine with other work; none too many comes through.
-      expect(Number(stdout)).toBeLessThanOrEqual(55_000);
-      expect(Number(stdout)).toBeGreaterThan(50_000);
-      expect(usage?.nat).toMatchObject({ flowsCreated: 55_000, flowsActive: 55_000 });
-      expect(usage?.nat?.portsExhausted).toBeGreaterThan(0);
     });
   });
 });

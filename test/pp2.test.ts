@@ -179,6 +179,51 @@ describe("writing", () => {
     );
   });
 
+  test("an encoder for one listener writes what the codec writes, whatever the ends", () => {
+    const port = fc.nat(0xffff);
+    const ends = fc.oneof(
+      fc.tuple(fc.ipV4(), fc.ipV4(), port, port),
+      fc.tuple(fc.ipV6(), fc.ipV6(), port, port),
+    );
+    for (const header of [
+      { vpce: "vpce-08d2bf15fac5001c9" },
+      { transport: "udp" as const, padTo: 0, tlvs: [azureLink(7)] },
+      { crc32c: false, padTo: 33 },
+    ]) {
+      const encoder = codec.encoder(header);
+      fc.assert(
+        fc.property(ends, ([from, to, sourcePort, destinationPort]) => {
+          const source = { address: from, port: sourcePort };
+          const destination = { address: to, port: destinationPort };
+          const expected = codec.encode({ ...header, source, destination });
+          expect(text(encoder.encode(source, destination))).toBe(text(expected));
+          const into = new Uint8Array(expected.length + 2);
+          expect(encoder.encodeInto(into, 1, source, destination)).toBe(expected.length);
+          expect(text(into)).toBe(`00${text(expected)}00`);
+        }),
+        { numRuns: 500 },
+      );
+    }
+  });
+
+  test("and refuses ends that are none", () => {
+    const encoder = codec.encoder();
+    const { source, destination } = ENDS;
+    const six = { address: "2001:db8::1", port: 1 };
+    expect(() => encoder.encode(source, six)).toThrow(
+      "destination.address: 2001:db8::1 is not of the IP version of 192.0.2.1",
+    );
+    expect(() => encoder.encodeInto(new Uint8Array(100), 1, source, destination)).toThrow(
+      "at: 1, the header of 100 bytes does not fit",
+    );
+    expect(() => encoder.encode({ address: "x", port: 1 }, destination)).toThrow(
+      'source.address: "x" is not an IP address',
+    );
+    expect(() => encoder.encode(source, { ...destination, port: 65_536 })).toThrow(
+      "destination.port: 65536 is not a whole number from 0 to 65535",
+    );
+  });
+
   test("a header is padded exactly, unless one or two bytes are missing", () => {
     const lengths = [0, 34, 35, 36, 37, 38, 39, 100, 1023].map((padTo) => {
       return codec.encode({ ...ENDS, padTo }).length;

@@ -3,7 +3,7 @@
  * addresses and values where these functions say that they belong; everything else about a header
  * is decided here.
  */
-import { PP2_BUFFER_BYTES, PP2_RESULT_BYTES } from "../abi";
+import { PP2_BUFFER_BYTES, PP2_HEADER_BYTES_MAX, PP2_RESULT_BYTES } from "../abi";
 import { appendTlv, beginHeader, decodeHeader, finishHeader, seal } from "./header";
 
 const buffer: usize = memory.data(<i32>PP2_BUFFER_BYTES, 64);
@@ -44,6 +44,12 @@ export function pp2Finish(padTo: u32): u32 {
   length = finishHeader(buffer, length, padTo);
   if (crcAt != 0) seal(buffer, length, crcAt);
   return length;
+}
+
+/** Writes the CRC32C of the header of `bytes` bytes in the buffer, whose value lies at byte `at`. */
+export function pp2Seal(bytes: u32, at: u32): void {
+  assert(bytes <= PP2_HEADER_BYTES_MAX && at + 4 <= bytes, "pp2: a CRC32C outside its header");
+  seal(buffer, bytes, at);
 }
 
 /** Reads the header in the first `bytes` bytes of the buffer. Returns PP2_STATUS_*. */

@@ -17,6 +17,7 @@ import { loadSyscalls } from "../io/syscalls.ts";
 import { renew } from "../nodes/agreement.ts";
 import type { RedisStoreOptions } from "../nodes/redis-store.ts";
 import { SharedStore } from "../nodes/shared-store.ts";
+import { TTL_MS } from "../nodes/store.ts";
 import { decide, type Questions } from "../nodes/undecided.ts";
 import { Channel, ChannelGone } from "./channel.ts";
 import type { LoopDevice } from "./loop.ts";
@@ -42,6 +43,8 @@ const ENTRIES_MAX = 4_000_000;
 export interface FleetOptions {
   /** Nodes of each resource. */
   perResource: number;
+  /** How long decisions live; default as `StoreTimes`. */
+  ttlMs?: number | undefined;
   /** Where decisions are kept; default: in this process. */
   redis?: RedisStoreOptions | undefined;
   /** VPC and addresses of each device, by number. */
@@ -89,14 +92,14 @@ export class Fleet implements Plane {
       delayMs: RESTART_MS,
       timer: undefined,
     }));
-    const { perResource, places, seed, flowCountMax, flow6CountMax } = options;
+    const { perResource, places, seed, flowCountMax, flow6CountMax, ttlMs = TTL_MS } = options;
     this.#placement = new Placement(
       spreading,
       { nodes: options.queues.length, perResource, buckets: BUCKET_COUNT, secret: seed },
       places,
     );
     const entries = Math.min(ENTRIES_MAX, ENTRIES_PER_FLOW * (flowCountMax + flow6CountMax));
-    this.#store = new SharedStore({ entries: options.redis ? 128 : entries });
+    this.#store = new SharedStore({ entries: options.redis ? 128 : entries, ttlMs });
   }
 
   /** Starts all nodes and waits until they run. @throws FlowplaneError */
@@ -193,10 +196,15 @@ export class Fleet implements Plane {
   }
 
   #startOf({ devices }: FleetNode): NodeStart {
-    const { perResource: _, places: __, queues: ___, redis, ...plane } = this.#options;
+    const { perResource: _, places: __, queues: ___, ttlMs = TTL_MS, ...rest } = this.#options;
+    const { redis, ...plane } = rest;
     // Descriptors as the child has them: behind its standard streams and the channel.
     const own = devices.map((device, index) => ({ ...device, fd: FIRST_FD + index }));
-    return { plane: { ...plane, undecidedMax: UNDECIDED_MAX, queues: [own] }, redis };
+    return {
+      plane: { ...plane, undecidedMax: UNDECIDED_MAX, queues: [own] },
+      ttlMs,
+      redis: redis && { ...redis, ttlMs },
+    };
   }
 
   /** Hands a dead node's flows to the others, and starts it anew after a while. */

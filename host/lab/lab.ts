@@ -176,13 +176,19 @@ function startPlane(plan: LabPlan, queues: LoopDevice[][], offload: Offload): Pr
     captureFile: plan.captureFile,
   };
   if (plan.nodes === undefined) return DataPlane.start(options);
-  const { perResource, redis } = plan.nodes;
+  const { perResource, ttlMs, redis } = plan.nodes;
   const places = plan.hosts.map(({ port, addresses: own }) => {
     return { vpc: plan.ports[port]?.vpc ?? 0, addresses: own };
   });
   // Decisions of an earlier lab of this name are of no use: its clock was another.
   const prefix = `flowplane:${plan.name}:${options.originMs}:`;
-  return Fleet.start({ ...options, perResource, redis: redis && { prefix, ...redis }, places });
+  return Fleet.start({
+    ...options,
+    perResource,
+    ttlMs,
+    redis: redis && { prefix, ...redis },
+    places,
+  });
 }
 
 /** Removes what a killed lab of this name has left. @throws FlowplaneError when it is up */

@@ -8,7 +8,6 @@
 
 import { renew } from "../nodes/agreement.ts";
 import { openRedisStore, type RedisStoreOptions } from "../nodes/redis-store.ts";
-import { TTL_MS } from "../nodes/store.ts";
 import { type Answers, decide, type Questions } from "../nodes/undecided.ts";
 import { Channel } from "./channel.ts";
 import type { Method, WorkerApi } from "./messages.ts";
@@ -16,6 +15,8 @@ import { DataPlane, type PlaneStart } from "./plane.ts";
 
 export interface NodeStart {
   plane: PlaneStart;
+  /** How long decisions live. */
+  ttlMs: number;
   /** Undefined: the lab's process is asked. */
   redis: RedisStoreOptions | undefined;
 }
@@ -47,7 +48,7 @@ function running(): DataPlane {
   return plane;
 }
 
-async function start({ plane: options, redis }: NodeStart): Promise<void> {
+async function start({ plane: options, ttlMs, redis }: NodeStart): Promise<void> {
   const authority = redis === undefined ? theLab : await ofRedis(redis);
   const started = await DataPlane.start(options);
   plane = started;
@@ -55,7 +56,7 @@ async function start({ plane: options, redis }: NodeStart): Promise<void> {
   started.onGone = (device) => void channel.call("gone", device);
   started.onCaptureEnded = (reason) => void channel.call("captureEnded", reason);
   void started.failed.then(() => process.exit(1));
-  refreshForEver(started, authority, options.originMs);
+  refreshForEver(started, authority, options.originMs, ttlMs);
 }
 
 const theLab: Authority = {
@@ -75,7 +76,12 @@ async function ofRedis(options: RedisStoreOptions): Promise<Authority> {
  * Lets the decisions of this node's flows live on, and ends flows that have lost theirs. When the
  * store could not be asked for a whole life all of them end: another node may have their tuples.
  */
-function refreshForEver(of: DataPlane, authority: Authority, originMs: number): void {
+function refreshForEver(
+  of: DataPlane,
+  authority: Authority,
+  originMs: number,
+  ttlMs: number,
+): void {
   let refreshedMs = Date.now();
   const refresh = async () => {
     let isAsked = true;
@@ -87,7 +93,7 @@ function refreshForEver(of: DataPlane, authority: Authority, originMs: number): 
         .renew(decisions, Date.now() - originMs)
         .catch(() => undefined);
       if (answers === undefined) isAsked = false;
-      const isOver = answers === undefined && Date.now() - refreshedMs >= TTL_MS;
+      const isOver = answers === undefined && Date.now() - refreshedMs >= ttlMs;
       const lost = part.flows.filter((_, at) => isOver || answers?.[at] === false);
       if (lost.length > 0) await of.all("end", lost);
       if (part.last === 0) break;
@@ -95,6 +101,6 @@ function refreshForEver(of: DataPlane, authority: Authority, originMs: number): 
     }
     if (isAsked) refreshedMs = Date.now();
   };
-  const next = () => setTimeout(() => refresh().then(next, next), TTL_MS / REFRESHES).unref();
+  const next = () => setTimeout(() => refresh().then(next, next), ttlMs / REFRESHES).unref();
   next();
 }

@@ -51,6 +51,8 @@ export interface NodesPlan {
   count: number;
   /** Nodes of each resource. */
   perResource: number;
+  /** How long a decision lives that nobody refreshes; default as `StoreTimes`. */
+  ttlMs?: number;
   /** Servers that keep the decisions; default: the lab's own process. */
   redis?: RedisStoreOptions;
 }

@@ -19,6 +19,7 @@ import {
 } from "../engine/check.ts";
 import { type EngineExports, loadEngine } from "../engine/module.ts";
 import { HeaderError } from "../errors.ts";
+import { HeaderEncoder } from "./encoder.ts";
 import { awsEndpoint, hexOf, readTlvs, TLV_TYPES, type Tlv } from "./tlv.ts";
 
 /** What a header is to say. */
@@ -128,6 +129,24 @@ export class HeaderCodec {
       this.#bytes.set(value, at - this.#start);
     }
     return this.#bytes.slice(0, this.#exports.pp2Finish(padTo) >>> 0);
+  }
+
+  /**
+   * An encoder for headers that differ in their ends alone; several times as fast as `encode`.
+   * @throws TypeError or RangeError as `encode` does; a local header has no ends.
+   */
+  encoder(header: Omit<HeaderOptions, "source" | "destination" | "local"> = {}): HeaderEncoder {
+    const templates = ["0.0.0.0", "::"].map((address) => {
+      const end = { address, port: 0 };
+      return this.encode({ ...header, source: end, destination: end });
+    });
+    const parts = {
+      exports: this.#exports,
+      bytes: this.#bytes,
+      view: this.#view,
+      start: this.#start,
+    };
+    return new HeaderEncoder(parts, templates, header.crc32c ?? true);
   }
 
   /**
