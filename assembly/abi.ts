@@ -180,6 +180,24 @@ export const DECIDED_SIDE_OUTER: u32 = 40; //       2  VLAN ids, 0 = no tag
 export const DECIDED_SIDE_INNER: u32 = 42; //       2
 export const DECIDED_SIDE_BYTES: u32 = 48;
 
+// Store of decisions in shared memory (store/index.ts), from address 0. Every thread has a place for
+// its batch: decisions, their outcomes, their hashes and a word.
+export const STORE_THREADS: u32 = 0; //          4  how many threads have a place
+export const STORE_BATCHES: u32 = 64; //            places of STORE_BATCH_BYTES
+export const STORE_THREAD_COUNT_MAX: u32 = 64;
+export const STORE_BATCH_COUNT_MAX: u32 = 64;
+export const STORE_BATCH_OUTCOMES: u32 = 8192; //  1 each, STORE_CLAIM_*
+export const STORE_BATCH_HASHES: u32 = 8256; //    4 each
+export const STORE_BATCH_BYTES: u32 = 8576;
+export const STORE_LOCKS: u32 = 548928; //          a lock per region
+export const STORE_LOCK_BYTES: u32 = 64;
+export const STORE_REGION_BUCKETS: u32 = 32;
+export const STORE_BUCKET_SLOTS: u32 = 8;
+export const STORE_BUCKET_BYTES: u32 = 64; //       hashes, then ends of life
+export const STORE_CLAIM_OWN: u32 = 0; //           the decision given is there now
+export const STORE_CLAIM_EARLIER: u32 = 1; //       an earlier one is
+export const STORE_CLAIM_NO_ROOM: u32 = 2; //       nothing is, there is no room
+
 /** Set in the handle of an IPv6 flow; the rest is the slot's index plus one. */
 export const HANDLE_IPV6: u32 = 0x80000000;
 
@@ -297,6 +315,7 @@ export const SPACE_VPC: u32 = 1; //               value: address of the VPC reco
 export const SPACE_LISTENER: u32 = 2; //          detail: DETAIL_IPV6 | protocol << 16 | port; value: service
 export const SPACE_ADDRESS: u32 = 3; //           detail: DETAIL_IPV6; value: service
 export const SPACE_PREFIX: u32 = 4; //            detail: DETAIL_IPV6 | length; value: as the set's kind says
+export const SPACE_TARGET: u32 = 5; //            a target that sees clients' addresses; detail, value: as LISTENER
 export const DETAIL_IPV6: u32 = 0x80000000;
 export const DIRECTORY_PROBES_MAX: u32 = 32; //   entries looked at for one key, at most
 export const VPC_PORT: u32 = 0; //                4  port on which frames leave to it, PORT_NONE = the ingress port
@@ -373,6 +392,8 @@ export const USAGE_BLOCKED: u32 = 160; //         six cells: security groups, in
 export const USAGE_BLOCKED_ENDPOINT: u32 = 208; // flows that the endpoint's security group has blocked
 export const USAGE_DROPPED: u32 = 216; //         packets dropped for any reason that names the service
 export const USAGE_PORTS_EXHAUSTED: u32 = 224; // flows refused for want of a source port
+export const USAGE_CROSSED_CLIENT: u32 = 232; //  bytes that frames from the client lose on their way to IPv4
+export const USAGE_CROSSED_SERVICE: u32 = 240; // bytes that frames from the service have gained from IPv4
 export const USAGE_BYTES: u32 = 320; //           an odd number of lines: hot ones spread over the cache
 export const SHIFT_DELTA: u32 = 0; //             2  one's complement, for the checksum
 export const SHIFT_AMOUNT: u32 = 2; //            2  signed

@@ -52,6 +52,8 @@ import {
   SIDE_SERVICE,
   TRAIT_MTU_TOLD,
   USAGE_BYTES,
+  USAGE_CROSSED_CLIENT,
+  USAGE_CROSSED_SERVICE,
   USAGE_DROPPED,
   USAGE_RESETS_MADE,
   VERDICT_DROP_CAPACITY,
@@ -106,7 +108,7 @@ import {
 import { hindranceOf, takesError } from "./network/admission";
 import { hasCapacity } from "./network/capacity";
 import { clampSegments, tellMtu } from "./network/mtu";
-import { crosses, crossIn, crossOut } from "./network/nat64";
+import { crosses, crossIn, crossOut, takeGrown } from "./network/nat64";
 import { crossErrorIn, crossErrorOut, hasCounterpart } from "./network/nat64-error";
 
 import {
@@ -372,10 +374,20 @@ function pass(
     const verdict = passStream(descriptor, packet, record, side, direction, handle);
     if (verdict != VERDICT_FORWARD) return giveVerdict(descriptor, verdict);
   }
-  if (isCrossing(packet, record, side)) {
-    crossOut(descriptor, packet, load<u32>(record, FLOW_PACKETS_CLIENT));
-  }
+  leave(descriptor, packet, record, side, load<u32>(record, FLOW_PACKETS_CLIENT));
   forward(descriptor, handle, side, direction);
+}
+
+/** Lets a packet that crosses between the families have the other one, and counts by how much. */
+function leave(descriptor: usize, packet: Packet, record: usize, side: u32, number: u32): void {
+  if (!hasCrossings || !packet.isIpv6 || !crosses(record)) return;
+  const used = usage + <usize>load<u16>(record, FLOW_SERVICE) * USAGE_BYTES;
+  if (side == SIDE_SERVICE) return countBy(used + USAGE_CROSSED_SERVICE, takeGrown());
+  const before = load<u32>(descriptor, FRAME_CAPTURED_BYTES);
+  if (packet.kind == PACKET_ERROR) crossErrorOut(descriptor, packet, number);
+  else crossOut(descriptor, packet, number);
+  const after = load<u32>(descriptor, FRAME_CAPTURED_BYTES);
+  countBy(used + USAGE_CROSSED_CLIENT, <u64>(before - after));
 }
 
 /** Whether IPv4 packets of the port may be of flows of IPv6. */
@@ -458,7 +470,7 @@ function finishFragment(descriptor: usize, packet: Packet, port: usize): void {
   rewriteAddresses(packet, record, side, direction);
   if (load<u8>(port, PORT_SIDES) & PORT_SIDE_ROUTED) routeOut(descriptor, record, side);
   const handle = handleOf(flowTable(packet.isIpv6), record);
-  if (isCrossing(packet, record, side)) crossOut(descriptor, packet, 0);
+  leave(descriptor, packet, record, side, 0);
   forward(descriptor, handle, side, direction);
 }
 
@@ -490,6 +502,6 @@ function finishError(descriptor: usize, packet: Packet, port: usize): void {
   rewriteError(packet, record, side, direction, isTranslated);
   countUsage(serviceIndex, direction ^ 1, <u64>load<u32>(descriptor, FRAME_CAPTURED_BYTES));
   if (load<u8>(port, PORT_SIDES) & PORT_SIDE_ROUTED) routeOut(descriptor, record, side);
-  if (crossing) crossErrorOut(descriptor, packet, load<u32>(record, FLOW_PACKETS_CLIENT));
+  leave(descriptor, packet, record, side, load<u32>(record, FLOW_PACKETS_CLIENT));
   forward(descriptor, handleOf(table, record), side, direction ^ 1);
 }

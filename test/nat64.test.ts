@@ -82,7 +82,11 @@ describe("IPv6 to an IPv4 server, and back", () => {
     const back = through(engine, answer, 9);
     expect(back).toMatchObject({ verdict: "forward", portOut: 1, flow: out.flow });
     expect(back.frame).toEqual([...received.bytes()]);
-    expect(usageOf(engine, "nat")).toMatchObject({ packetsFromClient: 1, packetsFromService: 1 });
+    expect(usageOf(engine, "nat")).toMatchObject({
+      ...{ packetsFromClient: 1, bytesFromClient: sent.bytes().length },
+      ...{ packetsFromService: 1, bytesFromService: answer.bytes().length },
+      ...{ bytesToService: out.frame.length, bytesToClient: back.frame.length },
+    });
   });
 
   test("an extension header is left behind, tags and classes are kept, larger packets stay whole", async () => {
@@ -155,7 +159,12 @@ describe("fragments of UDP", () => {
       expect(back).toMatchObject({ verdict: "forward", portOut: 1 });
       expect(back.frame).toEqual([...(received[at] as Packet).bytes()]);
     }
-    expect(usageOf(engine, "nat")).toMatchObject({ packetsFromClient: 3, packetsFromService: 3 });
+    const bytes = (pieces: Packet[]) => pieces.reduce((sum, one) => sum + one.bytes().length, 0);
+    expect(usageOf(engine, "nat")).toMatchObject({
+      ...{ packetsFromClient: 3, packetsFromService: 3 },
+      ...{ bytesToService: bytes(expected), bytesToClient: bytes(received) },
+      bytesFromService: bytes(expected),
+    });
   });
 
   test("cross whatever stands before the fragment header", async () => {
@@ -234,6 +243,8 @@ describe("ICMP errors", () => {
     const [type6, code6, rest6] = to;
     const expected = head.icmp6Error(type6, code6, sent6(), { rest: rest6 });
     expect(back.frame).toEqual([...expected.bytes()]);
+    const { bytesFromService, bytesToClient } = usageOf(engine, "nat");
+    expect(bytesToClient - bytesFromService).toBe(20 + 40);
   });
 
   test("a router that tells no MTU gets the next smaller plateau", async () => {

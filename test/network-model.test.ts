@@ -114,8 +114,11 @@ interface Sent {
   isSilent: boolean;
 }
 
-/** A packet whose source port nobody else has, so that it belongs to no flow. */
-function randomPacket(d: Dice, number: number): Sent {
+/**
+ * A packet whose source port nobody else has, so that it belongs to no flow; or one from a target's port
+ * in a connection that is not in `used`.
+ */
+function randomPacket(d: Dice, number: number, used: Set<string>): Sent {
   const isIpv6 = d.oneIn(3);
   const addresses = isIpv6 ? ADDRESSES6 : ADDRESSES;
   const [source, destination] = [d.of(addresses), d.of(addresses)];
@@ -124,8 +127,14 @@ function randomPacket(d: Dice, number: number): Sent {
   const df = d.oneIn(2);
   const payload = d.oneIn(5) ? 1250 + d.below(300) : d.below(20);
   const isFragment = !isIpv6 && d.oneIn(12);
-  const own = 20_000 + number;
   const destinationPort = protocol === 6 || protocol === 17 ? d.of(PORTS) : 0;
+  const vpc = 1 + d.below(3);
+  // In any VPC: flows may lead from one to another.
+  const name = `${source} ${destination} ${destinationPort}`;
+  const mayBe = protocol === 6 && flags !== "S" && source !== destination && !used.has(name);
+  const isTargets = mayBe && d.oneIn(3);
+  if (isTargets) used.add(name);
+  const own = isTargets ? 8080 : 20_000 + number;
   const network = isIpv6
     ? eth().ipv6(source, destination)
     : eth().ipv4(source, destination, { df, id: number, moreFragments: isFragment });
@@ -144,7 +153,7 @@ function randomPacket(d: Dice, number: number): Sent {
     flags,
     isSilent: !isIpv6 && !df,
     packet: {
-      vpc: 1 + d.below(3),
+      vpc,
       protocol,
       source,
       sourcePort: own,
@@ -231,8 +240,9 @@ test("packets that begin flows meet what the twin says", {
       const dropped = new Map<string, number>();
       const arrivals: Arrival[] = [];
       const departures: Departure[] = [];
+      const used = new Set<string>();
       for (let number = 0; number < PACKETS; number++) {
-        const sent = randomPacket(d, number);
+        const sent = randomPacket(d, number, used);
         const out = one(engine, sent.frame, sent.packet.vpc);
         const expected = twin.expect(sent.packet);
         arrivals.push({ frame: sent.frame, port: sent.packet.vpc, timeMs: 1000 });

@@ -152,6 +152,43 @@ describe("the time of a flow", () => {
     expect(usageOf(engine, "web").idleTimeouts).toBe(1);
   });
 
+  test("a target's data after that is answered by a reset, and is no neighbour's", async () => {
+    const answer = open();
+    one(engine, answer("SA"), 1, 10);
+    for (const [flags, timeMs, verdict] of [
+      ["PA", 200_000, "drop.no-flow"],
+      ["FA", 200_001, "drop.no-flow"],
+      ["SA", 200_002, "drop.unintended"],
+      ["R", 200_003, "drop.unintended"],
+    ] as const) {
+      const frame = answer(flags);
+      const out = one(engine, frame, 1, timeMs);
+      expect(out.verdict).toBe(verdict);
+      const isTold = verdict === "drop.no-flow";
+      const reset = () => ({
+        kind: "rst",
+        isAfter: true,
+        frame: resetTo(frame.bytes()),
+        portOut: 1,
+      });
+      expect(out.made).toEqual(isTold ? [reset()] : []);
+    }
+    expect(usageOf(engine, "web").resets.made).toBe(2);
+    // What it begins itself is its own, and whoever calls it past the load balancer is answered.
+    const call = eth().ip("10.0.2.10", CLIENT).tcp(8080, 22, { flags: "S" });
+    expect(one(engine, call, 1, 200_010).verdict).toBe("forward");
+    const direct = eth().ip(CLIENT, "10.0.2.10").tcp(50_000, 8080, { flags: "S" });
+    const { flow } = one(engine, direct, 1, 200_020);
+    const reply = eth().ip("10.0.2.10", CLIENT).tcp(8080, 50_000, { flags: "SA" });
+    expect(one(engine, reply, 1, 200_030)).toMatchObject({ verdict: "forward", flow });
+  });
+
+  test("a target that does not see clients is anybody to others", async () => {
+    engine = await networkEngine(balanced({ sources: [NODE] }));
+    const data = eth().ip("10.0.2.10", CLIENT).tcp(8080, 40000, { flags: "PA" });
+    expect(one(engine, data).verdict).toBe("forward");
+  });
+
   test("a service may never time out, beside others that do", async () => {
     const tables = balanced({ idleSeconds: 0 });
     engine = await networkEngine(tables);

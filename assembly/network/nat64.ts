@@ -78,6 +78,8 @@ const FRAGMENT: u8 = 44;
 export const FRAGMENT_BYTES: u32 = 8;
 
 let slots: usize = 0;
+/** Bytes that a frame has gained since `takeGrown` was asked last. */
+let grown: u32 = 0;
 const crossedPacket: usize = memory.data(64, 64);
 const crossedEnds: usize = memory.data(32, 64);
 
@@ -173,10 +175,10 @@ function headerBytesFor(packet: Packet): u32 {
 /** Writes the packet as one of IPv6 into a slot; returns where its header is, 0 without room. */
 function growInto(descriptor: usize, packet: Packet): usize {
   const headerBytes = packet.transport - packet.network;
-  const grown = headerBytesFor(packet);
-  const payload = totalBytesOf(packet) - headerBytes + grown - IPV6_BYTES;
+  const enlarged = headerBytesFor(packet);
+  const payload = totalBytesOf(packet) - headerBytes + enlarged - IPV6_BYTES;
   const word = <u32>bswap<u16>(load<u16>(packet.network, IPV4_FRAGMENT));
-  const network = enlarge(descriptor, packet, packet.transport, grown - headerBytes);
+  const network = enlarge(descriptor, packet, packet.transport, enlarged - headerBytes);
   if (network == 0) return 0;
   const protocol = crossedProtocol(packet.protocol);
   writeIpv6(
@@ -217,7 +219,15 @@ export function enlarge(descriptor: usize, packet: Packet, kept: usize, more: u3
   store<u32>(descriptor, <u32>to, FRAME_ADDRESS);
   store<u32>(descriptor, bytes, FRAME_CAPTURED_BYTES);
   store<u32>(descriptor, load<u32>(descriptor, FRAME_WIRE_BYTES) + more, FRAME_WIRE_BYTES);
+  grown = more;
   return to + <usize>linkBytes;
+}
+
+/** Bytes that the frame at hand has gained. */
+export function takeGrown(): u32 {
+  const bytes = grown;
+  grown = 0;
+  return bytes;
 }
 
 /** Whether a virtio_net_hdr stands before the frame, and room to grow before that. */

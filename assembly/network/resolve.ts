@@ -16,6 +16,7 @@ import {
   SERVICE_TRAITS,
   SPACE_ADDRESS,
   SPACE_LISTENER,
+  SPACE_TARGET,
   SPACE_VPC,
   TRAIT_TARGETED,
   USAGE_BYTES,
@@ -30,7 +31,7 @@ import {
 } from "../abi";
 import { countUp } from "../counters";
 import { image, services, usage } from "../memory";
-import { indexOf, Packet, PROTOCOL_TCP, TCP_RST, TCP_SYN } from "../packet";
+import { indexOf, Packet, PROTOCOL_TCP, TCP_ACK, TCP_RST, TCP_SYN } from "../packet";
 import { portPairOf } from "../wire/transport";
 import { zoneVpcAndOuter } from "../zone";
 import { firstLineOf, longestPrefix, lookUp, lookUpAddress, NOTHING } from "./directory";
@@ -93,6 +94,8 @@ function resolve(packet: Packet): u32 {
   if (listener != NOTHING) return listener;
   const owner = lookUpAddress((SPACE_ADDRESS << 24) | vpc, 0, destination, isIpv6);
   if (owner != NOTHING) return owner | RESOLVED_UNINTENDED;
+  const balancer = balancerOf(packet, vpc);
+  if (balancer != NOTHING) return balancer | RESOLVED_UNINTENDED;
   const record = lookUp((SPACE_VPC << 24) | vpc, 0, 0, 0);
   if (record == NOTHING) return NOTHING;
   let table = load<u32>(record, VPC_MAIN);
@@ -104,6 +107,18 @@ function resolve(packet: Packet): u32 {
   return table == 0 ? NOTHING : longestPrefix(table, destination, isIpv6);
 }
 
+/**
+ * The load balancer whose target sends this, in a TCP connection that nobody knows (any more): a target
+ * that sees clients' addresses answers to those, and no route may let it pass for their neighbour.
+ */
+function balancerOf(packet: Packet, vpc: u32): u32 {
+  if (packet.protocol != PROTOCOL_TCP) return NOTHING;
+  if ((packet.flags & (TCP_SYN | TCP_ACK)) == TCP_SYN) return NOTHING;
+  const port = <u32>bswap<u16>(<u16>portPairOf(packet));
+  const wanted = ((<u32>PROTOCOL_TCP) << 16) | port;
+  return lookUpAddress((SPACE_TARGET << 24) | vpc, wanted, packet.sourceAddress, packet.isIpv6);
+}
+
 /** The service that an answer is about, if any: its own, or the owner of the address. */
 export function serviceOwning(resolved: u32): u32 {
   if (resolved < ROUTE_BLACKHOLE) return resolved;
@@ -112,8 +127,8 @@ export function serviceOwning(resolved: u32): u32 {
 }
 
 /**
- * The verdict on a packet that no service takes. At an address of a load balancer, segments of TCP
- * that begin nothing may be a target's, sent after its flow has ended: they are strays.
+ * The verdict on a packet that no service takes. Segments of TCP that begin nothing, to an address of
+ * a load balancer or from one of its targets, are of a flow that has ended: they are strays.
  */
 export function refusalOf(resolved: u32, packet: Packet): u32 {
   if (resolved == SERVICE_NONE) return VERDICT_DROP_NO_SERVICE;

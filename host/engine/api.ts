@@ -186,8 +186,12 @@ export interface Counters {
 export interface Usage {
   packetsFromClient: number;
   packetsFromService: number;
+  /** Bytes of frames as they came in. */
   bytesFromClient: number;
   bytesFromService: number;
+  /** The same frames as they left: other numbers where they cross between IPv6 and IPv4. */
+  bytesToService: number;
+  bytesToClient: number;
   flowsCreated: number;
   flowsActive: number;
   /** Flows refused for want of a source port. */

@@ -7,8 +7,6 @@ import type { Engine } from "./engine.ts";
 
 export const DECISION_BYTES = abi.DECIDED_BYTES;
 export const SIDE_BYTES = abi.DECIDED_SIDE_BYTES;
-/** What decisions fill of that; zeros follow. */
-export const DECIDED_END_BYTES = abi.DECIDED_FIRST + 4;
 
 /** Which tuple of a flow: as clients see it, or as targets and remote servers do. */
 export type SideName = "client" | "service";
@@ -65,12 +63,6 @@ export function besideProposal(decision: Uint8Array, proposal: Uint8Array): Uint
 /** Whether a decision was made by the first packet of a stream. */
 export function isOfBeginning(decision: Uint8Array): boolean {
   return decision[abi.DECIDED_BEGINS] === 1;
-}
-
-/** The same for one of several that stand as words from `at` on. */
-export function isOfBeginningAt(words: Int32Array, at: number): boolean {
-  const word = words[at + (abi.DECIDED_BEGINS >> 2)] as number;
-  return ((word >> (8 * (abi.DECIDED_BEGINS & 3))) & 0xff) === 1;
 }
 
 /** A decision with what the first packet of a new stream between the same ends has told. */

@@ -86,6 +86,8 @@ class Packing {
   readonly #prefixes: PrefixSets;
   #idleMsMin = 0;
   #mtuMin = 0;
+  /** Targets that the directory has. */
+  readonly #said = new Set<string>();
   /** Where lists of addresses and of targets are, by what they say: services that agree share them. */
   readonly #pieces = new Map<string, Record<number, number>>();
 
@@ -159,7 +161,7 @@ class Packing {
     for (const [at, service] of services.entries()) {
       const number = this.#services.get(service.id) as number;
       const record = place + number * abi.SERVICE_BYTES;
-      this.#service(`services[${at}]`, service, record);
+      this.#service(`services[${at}]`, service, number, record);
       const templates = this.#headersOf(`services[${at}]`, number, service);
       this.#headers(record, templates);
     }
@@ -201,7 +203,7 @@ class Packing {
     this.#mtuMin = least(this.#mtuMin, view.getUint16(record + abi.SERVICE_MTU_BYTES, true));
   }
 
-  #service(path: string, service: NetworkService, record: number): void {
+  #service(path: string, service: NetworkService, number: number, record: number): void {
     const { view } = this.#image;
     const put = (field: number, value: number) => this.#image.put(record + field, value);
     const put16 = (field: number, value: number) => view.setUint16(record + field, value, true);
@@ -231,6 +233,7 @@ class Packing {
     this.#compare(record);
     this.#pools(path, isCrossing ? crossed : (service.sources ?? []), put);
     this.#targets(path, service.targets ?? [], put);
+    if (service.kind === "load-balancer") this.#sayTargets(path, service, number);
     const { endpoint, inbound, outbound } = service.rules ?? {};
     put(abi.SERVICE_RULES_ENDPOINT, this.#ruleSet(`${path}.rules.endpoint`, endpoint));
     put(abi.SERVICE_RULES_INBOUND, this.#ruleSet(`${path}.rules.inbound`, inbound));
@@ -302,6 +305,18 @@ class Packing {
         note(isIpv6 ? abi.SERVICE_TARGET6_COUNT : abi.SERVICE_TARGET_COUNT, list.length);
       }
     });
+  }
+
+  /** Lists targets that see clients' addresses, so that what they send late is known for theirs. */
+  #sayTargets(path: string, service: NetworkService, number: number): void {
+    const hidden = new Set((service.sources ?? []).map((text) => isIpv6Text(text)));
+    for (const [at, { address, port = 0 }] of (service.targets ?? []).entries()) {
+      const key = `${service.vpc} ${address} ${port}`;
+      if (port === 0 || hidden.has(isIpv6Text(address)) || this.#said.has(key)) continue;
+      this.#said.add(key);
+      const bytes = addressOf(`${path}.targets[${at}]`, address);
+      this.#image.add(abi.SPACE_TARGET, service.vpc, (6 << 16) | port, bytes, number);
+    }
   }
 
   #ring(list: readonly RingTarget[], size: number): number {

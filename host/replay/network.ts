@@ -74,7 +74,7 @@ export class NetworkReplay {
 export function imageBytes({ services, vpcs, rules = {} }: NetworkTables): number {
   const ring = (targets: number) => Math.min(131_074, Math.max(2042, targets * 800));
   const ofServices = services.reduce((sum, { targets = [], sources = [] }) => {
-    return sum + 1024 + targets.length * 64 + sources.length * 32 + 2 * ring(targets.length);
+    return sum + 1024 + targets.length * 192 + sources.length * 32 + 2 * ring(targets.length);
   }, 0);
   const ofRules = Object.values(rules).reduce((sum, list) => sum + 256 + list.length * 64, 0);
   const entries = vpcs.reduce((sum, { addresses = [], routeTables = [], subnets = [] }) => {

@@ -92,10 +92,22 @@ export class NetworkTwin {
       const isStray = service.kind === "load-balancer" && packet.protocol === 6 && packet.isLate;
       return { verdict: isStray ? "drop.no-flow" : "drop.unintended", service };
     }
+    const late = this.balancerOf(packet);
+    if (late) return { verdict: packet.isLate ? "drop.no-flow" : "drop.unintended", service: late };
     const route = this.routeOf(vpc, packet);
     if (route === undefined) return { verdict: "drop.no-route" };
     if (route.service === undefined) return { verdict: "drop.blackhole" };
     return this.judge(this.service(route.service), packet);
+  }
+
+  /** The load balancer whose target sends what begins no connection, and sees clients' addresses. */
+  balancerOf({ vpc, protocol, source, sourcePort, begins }: FirstPacket) {
+    if (protocol !== 6 || begins) return undefined;
+    return this.tables.services.find(({ kind, vpc: own, sources = [], targets = [] }) => {
+      const isHidden = sources.some((one) => one.includes(":") === source.includes(":"));
+      if (kind !== "load-balancer" || own !== vpc || isHidden) return false;
+      return targets.some(({ address, port }) => address === source && port === sourcePort);
+    });
   }
 
   private routeOf(vpc: NetworkVpc, { source, destination }: FirstPacket) {
