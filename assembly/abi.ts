@@ -180,6 +180,24 @@ export const DECIDED_SIDE_OUTER: u32 = 40; //       2  VLAN ids, 0 = no tag
 export const DECIDED_SIDE_INNER: u32 = 42; //       2
 export const DECIDED_SIDE_BYTES: u32 = 48;
 
+// Store of decisions in shared memory (store/index.ts), from address 0. Every thread has a place for
+// its batch: decisions, their outcomes, their hashes and a word.
+export const STORE_THREADS: u32 = 0; //          4  how many threads have a place
+export const STORE_BATCHES: u32 = 64; //            places of STORE_BATCH_BYTES
+export const STORE_THREAD_COUNT_MAX: u32 = 64;
+export const STORE_BATCH_COUNT_MAX: u32 = 64;
+export const STORE_BATCH_OUTCOMES: u32 = 8192; //  1 each, STORE_CLAIM_*
+export const STORE_BATCH_HASHES: u32 = 8256; //    4 each
+export const STORE_BATCH_BYTES: u32 = 8576;
+export const STORE_LOCKS: u32 = 548928; //          a lock per region
+export const STORE_LOCK_BYTES: u32 = 64;
+export const STORE_REGION_BUCKETS: u32 = 32;
+export const STORE_BUCKET_SLOTS: u32 = 8;
+export const STORE_BUCKET_BYTES: u32 = 64; //       hashes, then ends of life
+export const STORE_CLAIM_OWN: u32 = 0; //           the decision given is there now
+export const STORE_CLAIM_EARLIER: u32 = 1; //       an earlier one is
+export const STORE_CLAIM_NO_ROOM: u32 = 2; //       nothing is, there is no room
+
 /** Set in the handle of an IPv6 flow; the rest is the slot's index plus one. */
 export const HANDLE_IPV6: u32 = 0x80000000;
 

@@ -280,8 +280,11 @@ export function groupCount(): u32 {
 
 /** Forgets every flow that is over at `nowMs`; returns how many. */
 export function expire(nowMs: u32): u32 {
+  const before = flowTable(0).flowCount + flowTable(1).flowCount;
   moveClock(nowMs);
-  return forgetExpired(flowTable(0), nowMs) + forgetExpired(flowTable(1), nowMs);
+  forgetExpired(flowTable(0), nowMs);
+  forgetExpired(flowTable(1), nowMs);
+  return before - flowTable(0).flowCount - flowTable(1).flowCount;
 }
 
 /** Takes every flow that is over at `nowMs` out of the active ones, as the sweep does in time. */

@@ -8,10 +8,10 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { setTimeout as sleep } from "node:timers/promises";
-import { DECISION_BYTES } from "../host/engine/decision.ts";
+import { DECISION_BYTES, SIDE_BYTES } from "../host/engine/decision.ts";
 import { agree } from "../host/nodes/agreement.ts";
 import { openRedisStore } from "../host/nodes/redis-store.ts";
-import { CLAIM_OWN, DECISION_WORDS, SharedStore } from "../host/nodes/shared-store.ts";
+import { CLAIM_EARLIER, SharedStore } from "../host/nodes/shared-store.ts";
 import type { FlowStore } from "../host/nodes/store.ts";
 
 const PASSES = 5;
@@ -37,8 +37,8 @@ function line(what: string, ...values: string[]): void {
 function claims(batch: number): void {
   const count = 50_048;
   const store = new SharedStore({ entries: 2 * count });
-  new Uint8Array(store.memory).fill(0);
-  const decisions = new Int32Array(batch * DECISION_WORDS);
+  const decisions = new Uint8Array(batch * DECISION_BYTES);
+  const words = new Uint32Array(decisions.buffer);
   const outcomes = new Uint8Array(batch);
   let flow = 0;
   const times = Array.from({ length: 4 * PASSES }, (_, pass) => {
@@ -46,13 +46,13 @@ function claims(batch: number): void {
     const nowMs = pass * 1_000_000;
     const start = process.hrtime.bigint();
     for (let done = 0; done < count; done += batch) {
-      for (let at = 0; at < decisions.length; at += DECISION_WORDS) {
-        decisions[at] = flow;
-        decisions[at + DECISION_WORDS / 2 - 4] = flow++;
+      for (let at = 0; at < words.length; at += DECISION_BYTES / 4) {
+        words[at] = flow;
+        words[at + SIDE_BYTES / 4] = flow++;
       }
       for (const side of ["service", "client"] as const) {
-        store.claimPacked(side, decisions, batch, nowMs, outcomes);
-        if (outcomes.some((outcome) => outcome !== CLAIM_OWN)) throw new Error("a claim was lost");
+        store.claimPacked(side, decisions, nowMs, outcomes);
+        if (outcomes.includes(CLAIM_EARLIER)) throw new Error("a claim was lost");
       }
     }
     return Number(process.hrtime.bigint() - start) / count / 2;

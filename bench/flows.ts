@@ -3,6 +3,7 @@
  * generated packets, the rounds of one beside the rounds of the other.
  */
 import { costNs, type Sample, sampleOf, timed } from "./measure.ts";
+import { Prototype } from "./prototype.ts";
 import type { CapacityRow, FlowsRow, TrafficRow, TwinCost } from "./result.ts";
 import { BATCH, KIND, Traffic } from "./traffic.ts";
 import type { CTwin } from "./twin-c.ts";
@@ -35,7 +36,7 @@ const TWIN_DIGEST_BATCHES = 1024;
 /** 7 of 64, 4 of 594 and 1 of 1518 bytes. */
 const IMIX_BYTES = (7 * 64 + 4 * 594 + 1518) / 12;
 
-/** One size: engine and C twin take turns, three rounds each. */
+/** One size: engine, prototype and C twin take turns, three rounds each. */
 export async function measureFlows(
   flows: number,
   effort: Effort,
@@ -46,10 +47,13 @@ export async function measureFlows(
   traffic.establish();
   traffic.verify(4);
   const digest = traffic.digest(effort.digestBatches);
+  const prototype = await Prototype.create(flows);
+  prototype.verify(16);
   const rounds = [0, 1, 2].map(() => {
     const wasm = traffic.cost(effort.windows, effort.windowPackets);
+    const bare = prototype.cost(effort.windows, effort.windowPackets);
     const twin = c?.memory(flows, BATCH, effort.windows);
-    return { wasm, twin };
+    return { wasm, bare, twin };
   });
   const single = traffic.cost(Math.min(5, effort.windows), effort.windowPackets / 2, { batch: 1 });
   const newFullNs = newFlowNs(traffic, flows);
@@ -62,6 +66,7 @@ export async function measureFlows(
     fillNs,
     newNs: newFlowNs(roomy, flows),
     newFullNs,
+    prototype: joined(rounds.map(({ bare }) => bare)),
     digest,
   };
   const twins = rounds.flatMap(({ twin }) => (twin ? [twin] : []));

@@ -50,11 +50,18 @@ function flowGoals({ flows, capacity }: Measured): Judged[] {
     const otherwise = row ? NO_TWIN : NO_SIZE;
     return { name, is: "atMost", goal: 1.35, unit: "x", value: ratio, otherwise };
   });
+  const prototypes = [1, K, 10 * K].map((thousands): Judged => {
+    const row = at(thousands * K);
+    const ratio = row?.prototype ? row.wasm.min / row.prototype.min : undefined;
+    const name = `time of WASM over the prototype, ${flowsText(thousands * K)} flows`;
+    return { name, is: "atMost", goal: 1.6, unit: "x", value: ratio, otherwise: NO_SIZE };
+  });
   const ipv4 = capacity.filter(({ name }) => name === "IPv4");
   const bytesPerFlow = Math.max(...ipv4.map((row) => row.bytesPerFlow));
   const whole = ipv4.find((row) => row.flows >= CAPACITY_FLOWS / 2);
   return [
     ...twins,
+    ...prototypes,
     atLeast("batches of 128 over packet by packet, 1 M", 3, large && large.single / large.wasm.min),
     {
       name: "cost at 10 M flows over that at 1 k",

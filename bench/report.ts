@@ -65,13 +65,14 @@ function goalRows(goals: readonly Goal[]): string[][] {
 }
 
 function flowSection(rows: readonly FlowsRow[]): string[] {
-  const titles = ["flows", "WASM", "median", "singly", "C twin", "typed TS", "plain TS"];
+  const titles = ["flows", "WASM", "median", "singly", "bare", "C twin", "typed TS", "plain TS"];
   const memory = ["chase", "load"];
   const established = rows.map((row) => [
     flowsText(row.flows),
     ns(row.wasm.min),
     ns(row.wasm.median),
     ns(row.single),
+    ns(row.prototype?.min),
     ns(row.twin?.min),
     ns(row.typed?.min),
     ns(row.idiomatic?.min),

@@ -26,6 +26,8 @@ export interface FlowsRow {
   newNs: number;
   /** The same in a table with room for a quarter more. ns per flow. */
   newFullNs: number;
+  /** The prototype of bench/assembly/prototype.ts. */
+  prototype?: Sample;
   twin?: TwinFlows;
   typed?: TwinCost;
   idiomatic?: TwinCost;

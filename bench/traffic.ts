@@ -53,6 +53,25 @@ export interface BenchExports {
   piecesRewrite(count: number, rounds: number): void;
   piecesUpdate(count: number, rounds: number): number;
   piecesChecksum(start: number, bytes: number, rounds: number): number;
+  prototypeCreate(start: number, flowCount: number): number;
+  prototypeGenerate(
+    arena: number,
+    stride: number,
+    count: number,
+    mode: number,
+    first: number,
+    flowCount: number,
+  ): void;
+  prototypeBatch(count: number): void;
+  prototypeRun(
+    arena: number,
+    stride: number,
+    count: number,
+    mode: number,
+    flowCount: number,
+    batches: number,
+    isProcessed: number,
+  ): void;
   probeLink(start: number, lineCount: number): void;
   probeChase(start: number, line: number, steps: number): number;
   probeLoads(start: number, lineCount: number, count: number): number;

@@ -164,6 +164,17 @@ describe("a timeout is exact after any pause", () => {
     }
   });
 
+  test("and expire() says how many flows are over, also after a long one", async () => {
+    for (const pauseMs of [121_000, ...PAUSES_MS]) {
+      const { engine, frames } = await gateway(120);
+      for (const port of [5000, 5001, 5002]) frames.add(asked(port), 7);
+      frames.process();
+      expect(engine.expire(7 + 120_000)).toBe(0);
+      expect(engine.expire(7 + pauseMs), `${pauseMs} ms`).toBe(3);
+      expect(engine.counters().flows).toMatchObject({ active: 0, expired: 3 });
+    }
+  });
+
   test("when others keep the clock going for months: the sweep alone, no long pause", async () => {
     for (const [seconds, wanted] of [
       [0, "forward"],

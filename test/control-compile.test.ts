@@ -5,7 +5,7 @@ import { parseConfig } from "../host/config/config.ts";
 import { isNetwork, type NetworkConfig } from "../host/config/schema.ts";
 import { compile } from "../host/control/compile.ts";
 import { vpcNumbers } from "../host/control/routes.ts";
-import { inboundRules, outboundRules } from "../host/control/rules.ts";
+import { inboundRules, outboundRules, permitsTcp } from "../host/control/rules.ts";
 import { ControlState } from "../host/control/state.ts";
 import type { NetworkService, NetworkTables } from "../host/engine/network.ts";
 
@@ -316,6 +316,25 @@ describe("security groups", () => {
       { protocol: "icmp", cidr: "0.0.0.0/0" },
     ]);
     expect(outboundRules(config, ["sg-web"])).toEqual([{ cidr: "54.123.165.0/24" }]);
+  });
+
+  test("permit a TCP connection by range, port and protocol", () => {
+    const rules = inboundRules(config, ["sg-web"]);
+    const permitted = [
+      ["10.0.77.1", 80, true],
+      ["10.0.77.1", 81, false],
+      ["10.1.0.1", 80, false],
+      ["10.0.2.5", 8000, true],
+      ["10.0.2.5", 8099, true],
+      ["10.0.2.5", 8100, false],
+      ["fd00::1", 80, false],
+    ] as const;
+    for (const [address, port, is] of permitted) {
+      expect(permitsTcp(rules, address, port), `${address} ${port}`).toBe(is);
+    }
+    expect(permitsTcp([{ protocol: "udp", cidr: "0.0.0.0/0" }], "10.0.0.1", 80)).toBe(false);
+    expect(permitsTcp([{ protocol: 6, cidr: "::/0" }], "fd00::1", 80)).toBe(true);
+    expect(permitsTcp([], "10.0.0.1", 80)).toBe(false);
   });
 
   test("let everything out by default, and add up", () => {

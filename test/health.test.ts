@@ -58,6 +58,12 @@ describe("one check", () => {
 
   test("an open port is healthy, a closed one is not", async () => {
     expect(reasonOf(await probe(checkOf(port, { protocol: "TCP" })))).toBe("healthy");
+    const blocked = { protocol: "TCP", isBlocked: true, timeoutMs: 50 } as const;
+    expect(await probe(checkOf(port, blocked))).toMatchObject({
+      isHealthy: false,
+      reason: "Target.Timeout",
+      description: "Request timed out",
+    });
     const closed = await probe(checkOf(await freePort(), { protocol: "TCP" }));
     expect(closed).toMatchObject({
       reason: "Target.FailedHealthChecks",

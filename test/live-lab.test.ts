@@ -8,10 +8,12 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { promisify } from "node:util";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { parseConfig } from "../host/config/config.ts";
+import type { NetworkConfig } from "../host/config/schema.ts";
 import { namespaceExists } from "../host/io/namespaces.ts";
 import { logFile, readState, STATE_FOLDER } from "../host/lab/state.ts";
 import type { LiveEvent } from "../host/live/events.ts";
-import { socketPath } from "../host/live/lab.ts";
+import { LiveLab, socketPath } from "../host/live/lab.ts";
 import { inside, requireLab, uniqueName, until } from "./lab-harness.ts";
 import { closers, endWorlds, labText, ROOT, spawnServer, World } from "./live-world.ts";
 import { requireTool } from "./setup/tools.ts";
@@ -224,6 +226,69 @@ describe("a load balancer", { timeout: 240_000 }, () => {
     await w.healthy(0);
     // Fail open: flows go to the targets as if they were well, and they refuse for themselves.
     expect(await w.curl("client", "http://10.0.1.5/", 3)).toMatch(/after \d+ ms: Couldn't connect/);
+  });
+});
+
+describe("a VPC without IPv4", { timeout: 60_000 }, () => {
+  test("has its resolver at the second address of its IPv6 range", async ({ skip }) => {
+    requireTool("dig", skip);
+    const name = uniqueName();
+    const text = `
+vpcs:
+  six:
+    cidrs: [2001:db8:5::/56]
+lab:
+  name: ${name}
+  prefix: ${name}-
+  hosts: { client: { vpc: six, addresses: ["2001:db8:5:1::10"] } }
+  dns: { zones: { example.com: [{ name: www, addresses: ["2001:db8:5:1::99"] }] } }
+`;
+    const live = await LiveLab.start(parseConfig(text, "six.yaml") as NetworkConfig);
+    closers.push(() => live.stop());
+    expect(live.plan.serviceHosts.map(({ resolver }) => resolver)).toEqual(["2001:db8:5::2"]);
+    const ask = async (...words: string[]) => (await inside(`${name}-client`, words)).stdout.trim();
+    const dig = ["dig", "+short", "+time=2", "+tries=1", "www.example.com", "AAAA"];
+    expect(await ask(...dig)).toBe("2001:db8:5:1::99");
+    expect(await ask(...dig, "+tcp")).toBe("2001:db8:5:1::99");
+    expect(await ask("dig", "+time=2", "+tries=1", "www.example.com", "AAAA")).toContain(
+      "SERVER: 2001:db8:5::2#53",
+    );
+    expect(await ask("getent", "ahostsv6", "www.example.com")).toContain("2001:db8:5:1::99");
+  });
+});
+
+describe("health checks", { timeout: 120_000 }, () => {
+  test("leave from the node of the target's zone, through the outbound rules", async ({ skip }) => {
+    const python = requireTool("python3", skip);
+    const rule = (address: string) => `{ protocol: tcp, ports: 8080, to: ${address}/32 }`;
+    const w = await World.up("nlb", [
+      [
+        "from: 10.0.1.0/24 }] }",
+        `from: 10.0.1.0/24 }], egress: [${rule("10.0.1.10")}, ${rule("10.0.2.10")}] }`,
+      ],
+      ["path: /, interval_seconds: 5,", "path: /, interval_seconds: 5, timeout_seconds: 2,"],
+    ]);
+    // Its log begins every line with the address that asked.
+    const logs = ["web-1", "web-2", "web-3"].map((host) => {
+      const words = ["netns", "exec", w.space(host), python, "-m", "http.server", "8080"];
+      const server = spawn("ip", words, { stdio: ["ignore", "ignore", "pipe"], cwd: ROOT });
+      closers.push(() => server.kill("SIGKILL"));
+      const lines: string[] = [];
+      server.stderr?.on("data", (text) => lines.push(...`${text}`.trim().split("\n")));
+      return lines;
+    });
+    await w.healthy(2);
+    const told = async () => {
+      const { targets } = await w.live.snapshot();
+      return targets.map(({ address, state, reason }) => [address, state, reason]);
+    };
+    await expect.poll(told, { timeout: 60_000, interval: 500 }).toEqual([
+      ["10.0.1.10", "healthy", undefined],
+      ["10.0.1.11", "unhealthy", "Target.Timeout"],
+      ["10.0.2.10", "healthy", undefined],
+    ]);
+    const askers = logs.map((lines) => [...new Set(lines.map((line) => line.split(" ")[0]))]);
+    expect(askers).toEqual([["10.0.1.5"], [], ["10.0.2.5"]]);
   });
 });
 

@@ -51,6 +51,8 @@ describe("metrics", () => {
     const target = 'group="web",target="[fd00::11]:8080",zone="use1-az2"';
     expect(values.get(`flowplane_target_healthy{${target}}`)).toBe(0);
     expect(values.get('flowplane_worker_cpu_seconds_total{mode="user"}')).toBeCloseTo(0.4);
+    expect(values.get('flowplane_node_up{node="1"}')).toBe(0);
+    expect(values.get('flowplane_decisions_total{outcome="adopted"}')).toBe(7);
     const verdicts = [...values].filter(([name]) => name.startsWith("flowplane_packets_total"));
     expect(verdicts.reduce((sum, [, packets]) => sum + packets, 0)).toBe(20_000);
   });

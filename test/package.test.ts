@@ -52,6 +52,7 @@ test("the package holds what it needs and nothing else", () => {
     "LICENSE",
     "README.md",
     "build/engine.wasm",
+    "build/store.wasm",
     "dist/assembly/abi.js",
     "dist/config.schema.json",
     "package.json",

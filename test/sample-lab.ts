@@ -99,6 +99,11 @@ export function labSnapshot(seconds: number, startedMs = 1_750_000_000_000): Liv
       icmp: 0,
       other: 0,
     },
+    nodes: [
+      { node: 0, pid: 4711, isUp: true, restarts: 0, resources: ["nlb-1"] },
+      { node: 1, pid: 0, isUp: false, restarts: 2, resources: ["nlb-1"] },
+    ],
+    decisions: { made: 20 * seconds, adopted: 7, conflicts: 0, dropped: 0, undecided: 0, lost: 0 },
     cpu: { userMicros: 40_000 * seconds, systemMicros: 60_000 * seconds },
     resources: [
       { id: "nlb-1", kind: "load-balancer", vpc: "provider", dnsNames: [], ...usage(1) },

@@ -194,19 +194,17 @@ function forgetIn(table: FlowTable, nowMs: u32, count: u32): void {
   table.roomCursor = group;
 }
 
-/** Forgets every flow that is over at `nowMs`, whatever holds its tuple; returns how many. */
-export function forgetExpired(table: FlowTable, nowMs: u32): u32 {
-  let count: u32 = 0;
+/** Forgets every flow that is over at `nowMs`, whatever holds its tuple. */
+export function forgetExpired(table: FlowTable, nowMs: u32): void {
+  const before = table.flowCount;
   const slotCount = table.groupCount * GROUP_SLOTS;
   for (let slot: u32 = 0; slot < slotCount; slot++) {
     if (!isLive(table, slot)) continue;
     const record = recordAt(table, slot);
     if (!isExpired(record, nowMs)) continue;
     forget(table, record);
-    count++;
   }
-  if (count > 0) forgetExhausted();
-  return count;
+  if (table.flowCount < before) forgetExhausted();
 }
 
 /** Ends flows by service and target in groups from `first` up to `end`: see `terminate` in index.ts. */

@@ -3,13 +3,16 @@
  * another group mean the addresses that carry it, those that name a prefix list mean its ranges.
  * Several groups on one thing allow what any of them allows.
  */
+import { addressBytes } from "../address.ts";
+import { contains, parseCidr } from "../cidr.ts";
 import type { NetworkConfig } from "../config/schema.ts";
 import type { NetworkRule } from "../engine/network.ts";
 
 type Rule = NetworkConfig["security_groups"][string]["ingress"][number] | EgressRule;
 type EgressRule = NonNullable<NetworkConfig["security_groups"][string]["egress"]>[number];
 
-const EVERYTHING: NetworkRule[] = [{ cidr: "0.0.0.0/0" }, { cidr: "::/0" }];
+const PROTOCOL_TCP = 6;
+export const EVERYTHING: readonly NetworkRule[] = [{ cidr: "0.0.0.0/0" }, { cidr: "::/0" }];
 
 /** What may come in through groups. */
 export function inboundRules(config: NetworkConfig, groups: readonly string[]): NetworkRule[] {
@@ -24,6 +27,15 @@ export function outboundRules(config: NetworkConfig, groups: readonly string[]):
   return groups.flatMap((name) => {
     const rules = config.security_groups[name]?.egress;
     return rules?.flatMap((rule) => expand(config, rule, rule.to)) ?? EVERYTHING;
+  });
+}
+
+/** Whether rules let a TCP connection to a port of an address through. */
+export function permitsTcp(rules: readonly NetworkRule[], address: string, port: number): boolean {
+  const bytes = addressBytes(address);
+  return rules.some(({ protocol = "tcp", ports: [first, last] = [0, 65_535], cidr }) => {
+    if (protocol !== "tcp" && protocol !== PROTOCOL_TCP) return false;
+    return port >= first && port <= last && contains(parseCidr(cidr), bytes);
   });
 }
 

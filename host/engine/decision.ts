@@ -7,8 +7,6 @@ import type { Engine } from "./engine.ts";
 
 export const DECISION_BYTES = abi.DECIDED_BYTES;
 export const SIDE_BYTES = abi.DECIDED_SIDE_BYTES;
-/** What decisions fill of that; zeros follow. */
-export const DECIDED_END_BYTES = abi.DECIDED_FIRST + 4;
 
 /** Which tuple of a flow: as clients see it, or as targets and remote servers do. */
 export type SideName = "client" | "service";
@@ -67,12 +65,6 @@ export function isOfBeginning(decision: Uint8Array): boolean {
   return decision[abi.DECIDED_BEGINS] === 1;
 }
 
-/** The same for one of several that stand as words from `at` on. */
-export function isOfBeginningAt(words: Int32Array, at: number): boolean {
-  const word = words[at + (abi.DECIDED_BEGINS >> 2)] as number;
-  return ((word >> (8 * (abi.DECIDED_BEGINS & 3))) & 0xff) === 1;
-}
-
 /** A decision with what the first packet of a new stream between the same ends has told. */
 export function begunAnew(decision: Uint8Array, proposal: Uint8Array): Uint8Array {
   if (!isOfBeginning(proposal)) return decision;
@@ -106,7 +98,7 @@ export interface DecidedFlow {
 
 /**
  * Decided flows behind a handle (0: from the first on), of at most `most` that are looked at, and
- * the handle to go on behind; 0: there are no more.
+ * the handle to go on behind; 0: there are no more. Flows that have been terminated are left out.
  */
 export function decidedAfter(
   engine: Engine,
@@ -121,8 +113,10 @@ export function decidedAfter(
     if (next === 0 && !isIpv6) next = engine.exports.flowAfter(abi.HANDLE_IPV6) >>> 0;
     if (next === 0) return { flows, last: 0 };
     last = next;
+    const state = engine.flow(next)?.state;
     const decision = readDecision(engine, next);
-    if (decision && engine.flow(next)?.state !== "proposed") flows.push({ handle: next, decision });
+    if (!decision || state === "proposed" || state === "terminated") continue;
+    flows.push({ handle: next, decision });
   }
   return { flows, last };
 }

@@ -100,12 +100,9 @@ export interface EngineExports extends WalkExports, Record<string, unknown> {
 }
 
 /** Where the module lies: beside host/ in the sources, beside dist/ in the package. */
-function defaultUrl(): URL {
+export function moduleUrl(name: "engine" | "store"): URL {
   const isPublished = import.meta.url.includes("/dist/");
-  return new URL(
-    isPublished ? "../../../build/engine.wasm" : "../../build/engine.wasm",
-    import.meta.url,
-  );
+  return new URL(`${isPublished ? "../" : ""}../../build/${name}.wasm`, import.meta.url);
 }
 
 async function bytesOf(source: URL): Promise<BufferSource> {
@@ -125,7 +122,7 @@ async function bytesOf(source: URL): Promise<BufferSource> {
 }
 
 /** The compiled module, for threads that are to share it. @throws EngineError */
-export async function compileEngine(url = defaultUrl()): Promise<WebAssembly.Module> {
+export async function compileEngine(url = moduleUrl("engine")): Promise<WebAssembly.Module> {
   return WebAssembly.compile(await bytesOf(url));
 }
 
@@ -148,7 +145,7 @@ async function exportsOf(
  * something else, or is of another version.
  */
 export async function loadEngine(
-  wasm: URL | BufferSource | WebAssembly.Module = defaultUrl(),
+  wasm: URL | BufferSource | WebAssembly.Module = moduleUrl("engine"),
 ): Promise<EngineExports> {
   const isBytes = wasm instanceof ArrayBuffer || ArrayBuffer.isView(wasm);
   if (!(wasm instanceof URL || wasm instanceof WebAssembly.Module || isBytes)) {

@@ -26,6 +26,8 @@ export interface Check {
   preamble?: Uint8Array | undefined;
   /** Address of the load balancer's node, and the port to bind; default any. */
   source?: { address: string; port: number } | undefined;
+  /** Outbound rules do not let it out: it times out, as what is dropped does. */
+  isBlocked?: boolean;
 }
 
 /** Reason codes of TargetHealth in the Elastic Load Balancing API. */
@@ -42,12 +44,19 @@ type Outcome =
   | { isHealthy: true }
   | { isHealthy: false; reason: FailureReason; description: string };
 
+const TIMED_OUT = {
+  isHealthy: false,
+  reason: "Target.Timeout",
+  description: "Request timed out",
+} as const;
+
 /** Makes the check; always comes back, at the latest after its timeout. */
 export function probe(
   check: Check,
   now: () => number = () => performance.now(),
 ): Promise<CheckResult> {
   const startMs = now();
+  if (check.isBlocked) return blocked(check, startMs, now);
   return new Promise((resolve) => {
     const socket = connect({
       host: check.address,
@@ -62,15 +71,19 @@ export function probe(
       socket.destroy();
       resolve({ ...outcome, milliseconds: now() - startMs });
     };
-    const timer = setTimeout(() => {
-      end({ isHealthy: false, reason: "Target.Timeout", description: "Request timed out" });
-    }, check.timeoutMs);
+    const timer = setTimeout(() => end(TIMED_OUT), check.timeoutMs);
     socket.on("error", (error: NodeJS.ErrnoException) => end(failed(error)));
     socket.on("connect", () => {
       if (check.preamble) socket.write(check.preamble);
       if (check.protocol === "TCP") socket.end(() => end({ isHealthy: true }));
       else askStatus(check, socket, end);
     });
+  });
+}
+
+function blocked(check: Check, startMs: number, now: () => number): Promise<CheckResult> {
+  return new Promise((resolve) => {
+    setTimeout(() => resolve({ ...TIMED_OUT, milliseconds: now() - startMs }), check.timeoutMs);
   });
 }
 

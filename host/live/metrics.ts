@@ -76,6 +76,27 @@ const METRICS: Metric[] = [
       [{ mode: "system" }, cpu.systemMicros * MICROS],
     ],
   },
+  {
+    name: "flowplane_node_up",
+    help: "1 for a node that carries packets, else 0.",
+    kind: "gauge",
+    labels: ["node"],
+    rows: ({ nodes = [] }) => nodes.map(({ node, isUp }) => [{ node: `${node}` }, isUp ? 1 : 0]),
+  },
+  {
+    name: "flowplane_node_restarts_total",
+    help: "How often a node has been started anew.",
+    kind: "counter",
+    labels: ["node"],
+    rows: ({ nodes = [] }) => nodes.map(({ node, restarts }) => [{ node: `${node}` }, restarts]),
+  },
+  {
+    name: "flowplane_decisions_total",
+    help: "Flows and waiting frames of nodes by what was decided.",
+    kind: "counter",
+    labels: ["outcome"],
+    rows: ({ decisions = {} }) => Object.entries(decisions).map(([outcome, n]) => [{ outcome }, n]),
+  },
   ...resourceMetrics(),
   {
     name: "flowplane_targets",

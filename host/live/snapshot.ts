@@ -96,6 +96,8 @@ export interface LiveSnapshot {
   };
   /** Processes that share the lab's packets; nothing where there is only the lab's own. */
   nodes?: LiveNode[];
+  /** What became of flows that nodes have asked about, and of frames that had to wait for that. */
+  decisions?: Record<string, number>;
   /** Time that the workers' threads have spent. */
   cpu: { userMicros: number; systemMicros: number };
   resources: LiveResource[];

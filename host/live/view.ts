@@ -6,6 +6,7 @@ import type { DnsCounters } from "../dns/server.ts";
 import type { Counters, Flow, Usage } from "../engine/api.ts";
 import type { CheckResult } from "../health/probe.ts";
 import type { Plane } from "../lab/plane.ts";
+import type { NodeCounters } from "../nodes/undecided.ts";
 import type {
   LiveDns,
   LiveEndpoint,
@@ -45,6 +46,7 @@ export async function snapshotOf(sources: ViewSources): Promise<LiveSnapshot> {
     plane.all("flows", FLOWS_MAX),
   ]);
   const read = devices.flat();
+  const decisions = plane.nodes.length > 0 ? await plane.all("decisions") : [];
   return {
     schema: "flowplane.live/1",
     lab: sources.lab,
@@ -54,7 +56,7 @@ export async function snapshotOf(sources: ViewSources): Promise<LiveSnapshot> {
     bytes: sum(read, ({ readBytes }) => readBytes),
     verdicts: sumVerdicts(counters),
     flows: sumFlows(counters),
-    ...(plane.nodes.length > 0 && { nodes: [...plane.nodes] }),
+    ...(plane.nodes.length > 0 && { nodes: [...plane.nodes], decisions: totals(decisions) }),
     cpu: {
       userMicros: sum(cpus, ({ userMicros }) => userMicros),
       systemMicros: sum(cpus, ({ systemMicros }) => systemMicros),
@@ -87,6 +89,15 @@ export async function snapshotOf(sources: ViewSources): Promise<LiveSnapshot> {
 
 function sum<Item>(items: readonly Item[], of: (item: Item) => number): number {
   return items.reduce((total, item) => total + of(item), 0);
+}
+
+/** Sums of counters by their names. */
+function totals(counters: readonly (NodeCounters | undefined)[]): Record<string, number> {
+  const total: Record<string, number> = {};
+  for (const one of counters) {
+    for (const [name, count] of Object.entries(one ?? {})) total[name] = (total[name] ?? 0) + count;
+  }
+  return total;
 }
 
 function sumVerdicts(counters: readonly Counters[]): Record<string, number> {
