@@ -355,6 +355,21 @@ const WRONG: [before: string, after: string, message: string][] = [
     "lab: { name: sample, workers: 2 }",
     "65: load_balancers.nlb-1.listeners[0].port: 80 and the target port 8081 of web differ modulo 64",
   ],
+  [
+    "lab: { name: sample }",
+    "lab: { name: sample, nodes: { count: 3, per_resource: 4 } }",
+    "lab.nodes.per_resource: 4 is more than the 3 nodes",
+  ],
+  [
+    "lab: { name: sample }",
+    "lab: { name: sample, nodes: { count: 1 } }",
+    "lab.nodes.count: 1 is not an integer from 2 to 64",
+  ],
+  [
+    "lab: { name: sample }",
+    "lab: { name: sample, nodes: { count: 2, redis: { servers: [somewhere] } } }",
+    'lab.nodes.redis.servers[0]: "somewhere" is not host:port or the path of a socket',
+  ],
 ];
 
 describe("a network that is wrong", () => {

@@ -14,7 +14,7 @@ import { replay } from "../host/replay/replay.ts";
 import { packetOf, parseTuple } from "../host/replay/tuple.ts";
 import { explainReport } from "../host/report/explain.ts";
 import { networkScenario } from "../host/scenario/network.ts";
-import { defaultScenario } from "../host/scenario/scenario.ts";
+import { configuredScenario, defaultScenario } from "../host/scenario/scenario.ts";
 
 const FIXTURES = new URL("../fixtures/", import.meta.url);
 
@@ -118,6 +118,27 @@ describe("an explanation", () => {
     expect(arp).toContain("parse        the parser decides: pass.non-ip");
     const tcp = explainReport(await explain({ scenario, open, packet: 100 }));
     expect(tcp).toContain("resource     nat-1: the scenario nat (service 0)");
+  });
+
+  test("of packets with a PROXY header tells its stage, the segment made and what it has absorbed", async () => {
+    const bytes = readFileSync(new URL("captures/web.pcap", FIXTURES));
+    const open: NonNullable<ExplainOptions["open"]> = (engine) =>
+      openBytes(bytes, engine, { name: "web" });
+    const late = defaultScenario("privatelink");
+    const early = parseConfig(
+      'scenario: privatelink\nnlb: { "proxy_protocol_v2.client_to_server.header_placement": on_first_ack }',
+      "early.yaml",
+    );
+    if (isNetwork(early)) throw new TypeError("has no scenario");
+    const report = async (scenario: typeof late, packet: number) =>
+      explainReport(await explain({ scenario, open, packet })).split("\n");
+    const first = await report(late, 8);
+    expect(first).toContain("header       not yet caused; then sent, not acknowledged");
+    expect(first).toContain("made         pp2 of 154 bytes before the packet, on port 0");
+    const later = await report(late, 12);
+    expect(later).toContain("header       acknowledged: numbers move by its length");
+    const ack = await report(configuredScenario(early), 7);
+    expect(ack).toContain("verdict      absorb.header: the header takes its place");
   });
 
   test("gives every packet of a story the verdict that the replay gives it", async () => {

@@ -135,6 +135,16 @@ try:
 except TimeoutError: print("silence")
 `;
 
+/** Drops the first segment of more than 100 bytes, which is one header of 152. */
+const FIRST_HEADER_LOST = `
+table ip loss {
+  chain input {
+    type filter hook input priority 0
+    tcp dport 2222 meta length > 100 quota until 200 bytes counter drop
+  }
+}
+`;
+
 describe("a server that speaks first", () => {
   const talk = "greetings\n10.0.1.10 said thanks\n";
   test.for([
@@ -155,6 +165,28 @@ describe("a server that speaks first", () => {
       );
       expect(heard.map(({ stderr }) => stderr)).toEqual(["", ""]);
       expect(heard.map(({ stdout }) => stdout)).toEqual([atOnce, afterHeader]);
+    });
+  });
+
+  test("hears of its client even if the header is lost that both ends wait for", async ({
+    skip,
+  }) => {
+    const [python, nft] = [requireTool("python3", skip), requireTool("nft", skip)];
+    await scene(async (s) => {
+      const name = uniqueName();
+      const plan = oneTarget(name);
+      const proxyProtocol = { placement: "on_first_ack" } as const;
+      const services = plan.services.map((one) => ({ ...one, proxyProtocol }));
+      await s.lab({ ...plan, services, proxyProtocol: true });
+      s.start(`${name}-s`, [python, "-c", GREETER]);
+      await listening(`${name}-s`, 2222);
+      const rules = join(s.folder, "loss.nft");
+      writeFileSync(rules, FIRST_HEADER_LOST);
+      const inServer = (...words: string[]) => inside(`${name}-s`, [nft, ...words]);
+      expect(await inServer("-f", rules)).toMatchObject({ status: 0, stderr: "" });
+      const heard = await inside(`${name}-c`, [python, "-c", POLITE_CLIENT, "2222"]);
+      expect(heard).toMatchObject({ stdout: talk, stderr: "" });
+      expect((await inServer("list", "table", "ip", "loss")).stdout).toContain("packets 1 ");
     });
   });
 });

@@ -9,7 +9,7 @@ import { describe, expect, test } from "vitest";
 import { seeded } from "../fixtures/bytes.ts";
 import { type Packet, raw } from "../fixtures/packets.ts";
 import type { Flow } from "../host/engine/api.ts";
-import { DECISION_BYTES, sideOf } from "../host/engine/decision.ts";
+import { DECISION_BYTES, decidedAfter, sideOf } from "../host/engine/decision.ts";
 import { Frames } from "../host/engine/frames.ts";
 import { agree, lookUp, renew } from "../host/nodes/agreement.ts";
 import { FleetNode, type NodeOptions } from "../host/nodes/node.ts";
@@ -316,6 +316,33 @@ describe("a fleet", () => {
       await one.refresh(timeMs);
     }
     expect((await through(other, { frame: more, timeMs: 1_000_100 }))[0]?.verdict).toBe("forward");
+  });
+
+  test("all decided flows are told in parts, of both families", async () => {
+    const [node] = (await fleet(nat({ link: "raw" }), 1)) as [FleetNode];
+    for (let port = 1; port <= 7; port++) {
+      await through(node, { frame: syn(CLIENT, 4000 + port) });
+      if (port > 3) continue;
+      await through(node, {
+        frame: raw()
+          .ip(CLIENT6, SERVER6)
+          .udp(4000 + port, 80, {}),
+      });
+    }
+    // Proposed only.
+    node.add(syn(CLIENT, 5000).bytes(), 0);
+    node.process();
+    const told: number[] = [];
+    let after = 0;
+    do {
+      const { flows, last } = decidedAfter(node.engine, after, 3);
+      expect(flows.length).toBeLessThanOrEqual(3);
+      told.push(...flows.map(({ handle }) => handle));
+      after = last;
+    } while (after !== 0);
+    const all = [...node.engine.flows()].filter(({ state }) => state !== "proposed");
+    expect(told).toEqual(all.map(({ handle }) => handle));
+    expect(told).toHaveLength(10);
   });
 
   test("two nodes that meet a flow at once send it the same way", async () => {

@@ -58,6 +58,16 @@ describe("one server", () => {
     ]);
     expect((await agree(other, [decisionOf(2, 10)], 0))[0]?.outcome).toBe("taken");
     expect(await renew(other, [won, lost, decisionOf(3, 10)], 0)).toEqual([true, false, false]);
+    // What the first packet of a new stream tells takes the place of what was known; nothing else does.
+    const [anew, known] = [won.slice(), won.slice()];
+    for (const [decision, begins] of [[anew, 1] as const, [known, 0] as const]) {
+      decision[97] = 2;
+      decision[101] = begins;
+      await agree(other, [decision], 0);
+      const [found] = await one.find("client", [sideOf(won, "client")], 0);
+      expect(found && Buffer.from(found).equals(anew)).toBe(true);
+      known[104] = 9;
+    }
     const tuple = sideOf(won, "service");
     expect(
       (await lookUp(other, "service", [tuple, sideOf(lost, "service")], 0))[1],

@@ -252,6 +252,11 @@ export interface Flow {
     | "other"
     | "terminated"
     | "proposed";
+  /**
+   * How far the PROXY header of a stream is: not yet caused, sent but not acknowledged, acknowledged; or
+   * that each datagram gets one. Absent in flows without.
+   */
+  header?: "due" | "sent" | "acknowledged" | "in-datagrams";
   packetsFromClient: number;
   packetsFromService: number;
   bytesFromClient: number;
@@ -274,4 +279,12 @@ export interface Selection {
   workers: number;
   isSpread?: boolean;
   number?: number;
+}
+
+/** Flows of a service, by its id or number, to a target, or both. */
+export interface TerminatedFlows {
+  service?: string | number;
+  address?: string;
+  /** Of the target; default any. */
+  port?: number;
 }

@@ -98,7 +98,7 @@ export interface DecidedFlow {
 
 /**
  * Decided flows behind a handle (0: from the first on), of at most `most` that are looked at, and
- * the handle to go on behind; 0: there are no more.
+ * the handle to go on behind; 0: there are no more. Flows that have been terminated are left out.
  */
 export function decidedAfter(
   engine: Engine,
@@ -113,8 +113,10 @@ export function decidedAfter(
     if (next === 0 && !isIpv6) next = engine.exports.flowAfter(abi.HANDLE_IPV6) >>> 0;
     if (next === 0) return { flows, last: 0 };
     last = next;
+    const state = engine.flow(next)?.state;
     const decision = readDecision(engine, next);
-    if (decision && engine.flow(next)?.state !== "proposed") flows.push({ handle: next, decision });
+    if (!decision || state === "proposed" || state === "terminated") continue;
+    flows.push({ handle: next, decision });
   }
   return { flows, last };
 }

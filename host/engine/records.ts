@@ -41,6 +41,13 @@ function endpoints(
   return [endpoint(clientIsHigh), endpoint(!clientIsHigh)];
 }
 
+/** How far a flow's PROXY header is, by its flags. */
+function headerOf(flags: number, isDatagrams: boolean): Pick<Flow, "header"> {
+  const isOpen = (flags & abi.FLOW_FLAG_OPEN) !== 0;
+  if ((flags & abi.FLOW_FLAG_HEADER) !== 0) return { header: isOpen ? "sent" : "acknowledged" };
+  return isOpen ? { header: isDatagrams ? "in-datagrams" : "due" } : {};
+}
+
 /** The flow at `record`, copied. */
 export function readFlow(view: DataView, handle: number, record: number): Flow {
   const isIpv6 = (handle & abi.HANDLE_IPV6) !== 0;
@@ -58,6 +65,7 @@ export function readFlow(view: DataView, handle: number, record: number): Flow {
     translatedClient,
     translatedService,
     state: STATES[view.getUint8(record + abi.FLOW_STATE)] as Flow["state"],
+    ...headerOf(view.getUint8(record + abi.FLOW_FLAGS), protocol === 17),
     packetsFromClient: view.getUint32(record + abi.FLOW_PACKETS_CLIENT, true),
     packetsFromService: view.getUint32(record + abi.FLOW_PACKETS_SERVICE, true),
     bytesFromClient: octets(abi.FLOW_OCTETS_CLIENT),

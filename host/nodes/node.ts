@@ -9,7 +9,13 @@
  */
 
 import { wholeNumber } from "../engine/check.ts";
-import { readDecision, readTuple, type SideName } from "../engine/decision.ts";
+import {
+  type DecidedFlow,
+  decidedAfter,
+  readDecision,
+  readTuple,
+  type SideName,
+} from "../engine/decision.ts";
 import type { Engine } from "../engine/engine.ts";
 import { type Departure, Frames } from "../engine/frames.ts";
 import { renew } from "./agreement.ts";
@@ -103,11 +109,13 @@ export class FleetNode {
    * @throws what the store throws
    */
   async refresh(nowMs: number): Promise<void> {
-    const flows = [...this.engine.flows()].filter(({ state }) => state !== "proposed");
-    const all = flows.flatMap(({ handle }) => {
-      const decision = readDecision(this.engine, handle);
-      return decision ? [{ handle, decision }] : [];
-    });
+    const all: DecidedFlow[] = [];
+    let after = 0;
+    do {
+      const { flows, last } = decidedAfter(this.engine, after, BATCH_MAX);
+      all.push(...flows);
+      after = last;
+    } while (after !== 0);
     const since = this.#refreshedMs ?? nowMs;
     try {
       for (let start = 0; start < all.length; start += BATCH_MAX) {
@@ -124,7 +132,7 @@ export class FleetNode {
     }
   }
 
-  #end({ handle, decision }: { handle: number; decision: Uint8Array }): void {
+  #end({ handle, decision }: DecidedFlow): void {
     const now = readDecision(this.engine, handle);
     // The slot may have gone to another flow since.
     if (!now || !isSameDecision(now, decision)) return;

@@ -22,6 +22,7 @@ export function explainReport(explanation: Explanation): string {
     ["target", targetLine(explanation)],
     ["translation", translationLine(explanation)],
     ["state", stateLine(explanation)],
+    ["header", headerLine(explanation)],
     ["counters", countersLine(explanation)],
     ["made", madeLine(explanation)],
     ["control", explanation.events.join("; ") || undefined],
@@ -105,6 +106,21 @@ function stateLine({ flow, flowBefore }: Explanation): string | undefined {
   return from === to ? to : `${from} to ${to}`;
 }
 
+const HEADERS: Record<NonNullable<Flow["header"]>, string> = {
+  due: "not yet caused",
+  sent: "sent, not acknowledged",
+  acknowledged: "acknowledged: numbers move by its length",
+  "in-datagrams": "in every datagram of the client",
+};
+
+/** The stage of a PROXY header. */
+function headerLine({ flow, flowBefore }: Explanation): string | undefined {
+  const [before, after] = [flowBefore?.header, flow?.header];
+  if (after === undefined) return undefined;
+  const name = HEADERS[after];
+  return before === undefined || before === after ? name : `${HEADERS[before]}; then ${name}`;
+}
+
 function countersLine({ counters }: Explanation): string {
   if (counters.length === 0) return "none";
   return counters.map(({ name, by }) => `${name} ${by > 0 ? "+" : ""}${by}`).join("; ");
@@ -122,6 +138,7 @@ function madeLine({ made }: Explanation): string | undefined {
 
 function verdictLine({ verdict, portOut }: Explanation): string {
   const isOut = verdict === "forward" || verdict === "pass.non-ip";
+  if (verdict === "absorb.header") return `${verdict}: the header takes its place`;
   return isOut ? `${verdict}: leaves on port ${portOut}` : verdict;
 }
 
