@@ -13,8 +13,6 @@
  */
 import {
   BATCH_COUNT_MAX,
-  CLOCK_WINDOW_MS,
-  CONFIG_ARENA_BYTES,
   COUNTER_VERDICTS,
   DIRECTION_FROM_CLIENT,
   DIRECTION_FROM_SERVICE,
@@ -24,7 +22,6 @@ import {
   FLOW_STATE_ESTABLISHED,
   FLOW_STATE_HALF_OPEN,
   FLOW_STATE_PROPOSED,
-  FRAME_ADDRESS,
   FRAME_BYTES,
   FRAME_CAPTURED_BYTES,
   FRAME_FLOW,
@@ -32,9 +29,7 @@ import {
   FRAME_PORT_OUT,
   FRAME_TIME_MS,
   FRAME_VERDICT,
-  LAYOUT_ARENA,
   PORT_BYTES,
-  PORT_COUNT_MAX,
   PORT_PEER,
   PORT_SIDE_CLIENT,
   PORT_SIDE_ROUTED,
@@ -64,7 +59,7 @@ import {
   VERDICT_FORWARD,
   VERDICT_HOLD_UNDECIDED,
 } from "./abi";
-import { baseMs, isInWindow, moveClock } from "./clock";
+import { areInside, endOfWindow, leavesWindow } from "./admit";
 import { countBy, countUp } from "./counters";
 import { clearEmits } from "./emit";
 import {
@@ -94,17 +89,7 @@ import { isExpired, nextState, STATE_REOPEN } from "./flow/state";
 import { FlowTable, findByClientSide, findByIndex, flowTable, handleOf } from "./flow/table";
 import { findFragment, foundDirection, foundSide, rememberFragment } from "./fragment";
 import { parseQuote, rewriteError } from "./icmp";
-import {
-  asksFirst,
-  config,
-  counters,
-  frames,
-  hasCrossings,
-  layout,
-  ports,
-  services,
-  usage,
-} from "./memory";
+import { asksFirst, counters, frames, hasCrossings, ports, services, usage } from "./memory";
 import { hindranceOf, takesError } from "./network/admission";
 import { hasCapacity } from "./network/capacity";
 import { clampSegments, tellMtu } from "./network/mtu";
@@ -148,37 +133,6 @@ export function processBatch(count: u32): bool {
   return true;
 }
 
-/** Whether a frame of the batch may lie outside the clock's window. */
-let leavesWindow: bool = false;
-
-/**
- * Whether all frames lie in the arena and come from a port: what is parsed later is trusted. Also
- * sets `leavesWindow`.
- *
- * Takes four words of a descriptor at once: address, captured bytes, time, ports. An arena has at
- * most 2^30 bytes, so offsets and lengths have no bit above that; then the room behind a frame
- * cannot wrap, and its sign tells whether the frame ends in the arena.
- */
-export function areInside(count: u32): bool {
-  const none = i32x4.splat(0);
-  const start = i32x4.replace_lane(none, 0, load<i32>(layout, LAYOUT_ARENA));
-  const arena = i32x4.replace_lane(start, 2, <i32>baseMs);
-  const size = i32x4.replace_lane(none, 0, load<i32>(config, CONFIG_ARENA_BYTES));
-  let words = none;
-  let rooms = none;
-  const end = frames + <usize>(count * FRAME_BYTES);
-  for (let descriptor = frames; descriptor < end; descriptor += FRAME_BYTES) {
-    const word = i32x4.sub(v128.load(descriptor, FRAME_ADDRESS), arena);
-    const bytes = i32x4.shuffle(word, word, 1, 1, 1, 1);
-    words = v128.or(words, word);
-    rooms = v128.or(rooms, i32x4.sub(i32x4.sub(size, word), bytes));
-  }
-  const high = <u32>(i32x4.extract_lane(words, 0) | i32x4.extract_lane(words, 1)) >> 30;
-  const portBits = <u32>i32x4.extract_lane(words, 3) & 0xffff;
-  leavesWindow = <u32>i32x4.extract_lane(words, 2) >= CLOCK_WINDOW_MS;
-  return high == 0 && i32x4.extract_lane(rooms, 0) >= 0 && portBits < PORT_COUNT_MAX;
-}
-
 /** Finishes the batch; the clock is moved right before each frame that leaves its window. */
 function finishInTime(count: u32): void {
   let first: u32 = 0;
@@ -187,15 +141,6 @@ function finishInTime(count: u32): void {
     finish(first, last);
     first = last;
   } while (first < count);
-}
-
-/** Moves the clock to frame `first`; returns the first one after it that it has to be moved for again. */
-function endOfWindow(first: u32, count: u32): u32 {
-  moveClock(load<u32>(frames + <usize>(first * FRAME_BYTES), FRAME_TIME_MS));
-  for (let index = first + 1; index < count; index++) {
-    if (!isInWindow(load<u32>(frames + <usize>(index * FRAME_BYTES), FRAME_TIME_MS))) return index;
-  }
-  return count;
 }
 
 /**

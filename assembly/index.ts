@@ -247,16 +247,35 @@ export function useImage(address: usize): void {
 /**
  * Ends the live flows of a service (or of any, as SERVICE_NONE) whose other end on the service side
  * is the target `address` and `portBe` (0 = any port), or any as `addressBytes` is 0: their next
- * packets are strays. Returns how many.
+ * packets are strays. Looks at `count` groups from `first` on, those of IPv4 before those of IPv6.
+ * Returns how many.
  */
-export function terminate(service: u32, address: usize, addressBytes: u32, portBe: u32): u32 {
-  let count: u32 = 0;
+export function terminate(
+  service: u32,
+  address: usize,
+  addressBytes: u32,
+  portBe: u32,
+  first: u32,
+  count: u32,
+): u32 {
+  let ended: u32 = 0;
+  let before: u32 = 0;
   for (let isIpv6: u32 = 0; isIpv6 < 2; isIpv6++) {
+    const table = flowTable(isIpv6);
+    const groups = table.groupCount;
+    const from = first > before ? min<u32>(first - before, groups) : 0;
+    const to = first + count > before ? min<u32>(first + count - before, groups) : 0;
+    before += groups;
     if (addressBytes == 16 && !isIpv6) continue;
-    count += terminateIn(flowTable(isIpv6), service, address, addressBytes, portBe);
+    ended += terminateIn(table, from, to, service, address, addressBytes, portBe);
   }
-  if (count > 0) forgetExhausted();
-  return count;
+  if (ended > 0) forgetExhausted();
+  return ended;
+}
+
+/** Groups of both tables, of 16 slots each. */
+export function groupCount(): u32 {
+  return flowTable(0).groupCount + flowTable(1).groupCount;
 }
 
 /** Forgets every flow that is over at `nowMs`; returns how many. */

@@ -230,10 +230,10 @@ describe("a node", { timeout: 120_000 }, () => {
   });
 });
 
-/** Rounds before a master dies, before a node dies after that, and in all. */
+/** Rounds before a master dies, before a node dies after that, and after that. */
 const MASTER_ROUNDS = 3;
 const NODE_ROUNDS = 14;
-const REDIS_ROUNDS = 22;
+const LAST_ROUNDS = 8;
 /**
  * A server of the cluster counts as dead after a second, and an election takes another one. Within
  * this, a SYN that is sent again opens its connection.
@@ -249,7 +249,7 @@ describe("three nodes and a Redis cluster", { timeout: 300_000 }, () => {
       const redis = { servers: cluster.servers, timeoutMs: 2000 };
       const { name, fleet } = await fleetWith(s, { count: 3, perResource: 3, redis }, python);
       const client = `${name}-c`;
-      const words = [LISTENER, `${CONNECTIONS}`, `${REDIS_ROUNDS}`, `${ECHO_SECONDS}`];
+      const words = [LISTENER, `${CONNECTIONS}`, "1000", `${ECHO_SECONDS}`];
       const echoes = linesOf(s.start(client, [python, "-c", ECHO_CLIENT, ...words]));
       await until("all connections are open", () => echoes[0] === "open", 90_000);
       const stream = inside(client, ["iperf3", "-c", LISTENER, "-t", "10", "-J"], 60_000);
@@ -263,9 +263,10 @@ describe("three nodes and a Redis cluster", { timeout: 300_000 }, () => {
       const count = fresh.length;
       await until("new connections come about", () => fresh.length > count + 20, 60_000);
       process.kill(fleet.nodes[1]?.pid ?? 0, "SIGKILL");
-      await until("all rounds are over", () => echoes.length > REDIS_ROUNDS, 200_000);
+      const before = echoes.length;
+      await until("more rounds are over", () => echoes.length > before + LAST_ROUNDS, 200_000);
       const left = echoes.slice(1).map((line) => line.split(" ")[0]);
-      expect(left).toEqual(Array.from({ length: REDIS_ROUNDS }, () => `${CONNECTIONS}`));
+      expect(new Set(left)).toEqual(new Set([`${CONNECTIONS}`]));
       expect(await adopted(fleet)).toBeGreaterThan(CONNECTIONS / 10);
       const { error, end } = JSON.parse((await stream).stdout);
       expect(error).toBeUndefined();

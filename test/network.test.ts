@@ -213,6 +213,33 @@ describe("tables that follow each other", () => {
   });
 });
 
+test("flows are ended in steps, between which others pass, and none is left out", async () => {
+  const { vpcs, services } = OVERLAPPING;
+  const ids = services.map(({ id }) => id);
+  const engines = await Promise.all([1, 2].map(() => networkEngine({ vpcs, services }, 40_000)));
+  const syn = (port: number) => eth().ip("10.0.0.1", LISTENER).tcp(port, 80, { flags: "S" });
+  const ended = engines.map((engine, at) => {
+    for (let port = 1; port <= 300; port++) one(engine, syn(port), 1 + (port % 3));
+    const flows = { service: ids[1] as string };
+    if (at === 0) return engine.terminate(flows);
+    const steps = engine.terminating(flows);
+    for (let count = 1; ; count++) {
+      const { done, value } = steps.next();
+      if (done) {
+        expect(count).toBeGreaterThan(5);
+        return value;
+      }
+      expect(one(engine, syn(1000 + count), 1).verdict).toBe("forward");
+    }
+  });
+  expect(ended).toEqual([100, 100]);
+  const left = engines.map((engine) => {
+    const states = [...engine.flows()].filter(({ client }) => client.port <= 300);
+    return states.map(({ client, state }) => `${client.port} ${state}`).toSorted();
+  });
+  expect(left[1]).toEqual(left[0]);
+});
+
 describe("tables that are packed elsewhere", () => {
   const { vpcs, services } = OVERLAPPING;
   const WITHOUT_FIRST: NetworkTables = { vpcs: vpcs.slice(1), services: services.slice(1) };

@@ -32,7 +32,7 @@ import {
   VERDICT_DROP_PORT_EXHAUSTED,
   VERDICT_DROP_UNINTENDED,
 } from "../abi";
-import { areInside } from "../batch";
+import { areInside } from "../admit";
 import { deltaOf, updated, updatedUdp } from "../checksum";
 import { isInWindow, moveClock } from "../clock";
 import { countUp } from "../counters";

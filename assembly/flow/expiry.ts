@@ -207,32 +207,47 @@ export function forgetExpired(table: FlowTable, nowMs: u32): void {
   if (table.flowCount < before) forgetExhausted();
 }
 
-/** Ends flows by service and target: see `terminate` in index.ts. */
+/** Ends flows by service and target in groups from `first` up to `end`: see `terminate` in index.ts. */
 export function terminateIn(
   table: FlowTable,
+  first: u32,
+  end: u32,
   service: u32,
   address: usize,
   addressBytes: u32,
   portBe: u32,
 ): u32 {
   let count: u32 = 0;
-  const slotCount = table.groupCount * GROUP_SLOTS;
-  for (let slot: u32 = 0; slot < slotCount; slot++) {
-    if (!isLive(table, slot)) continue;
-    const record = recordAt(table, slot);
-    if (service != SERVICE_NONE && <u32>load<u16>(record, FLOW_SERVICE) != service) continue;
-    if (load<u8>(record, FLOW_STATE) == <u8>FLOW_STATE_TERMINATED) continue;
-    if (addressBytes != 0) {
-      let target = addressOf(record, <u8>table.isIpv6, SIDE_SERVICE, false);
-      // IPv6 flows have IPv4 targets under the prefix of NAT64.
-      if (table.isIpv6 && addressBytes == 4) target = isEmbedded(target) ? target + 12 : 0;
-      if (target == 0 || memory.compare(target, address, addressBytes) != 0) continue;
+  for (let group = first; group < end; group++) {
+    let live = ~tagMatches(groupTags(table, group), 0) & 0xffff;
+    while (live) {
+      const record = recordAt(table, group * GROUP_SLOTS + ctz(live));
+      live &= live - 1;
+      if (!isMeant(table, record, service, address, addressBytes, portBe)) continue;
+      store<u8>(record, <u8>FLOW_STATE_TERMINATED, FLOW_STATE);
+      count++;
     }
-    if (portBe != 0 && servicePortOf(record) != portBe) continue;
-    store<u8>(record, <u8>FLOW_STATE_TERMINATED, FLOW_STATE);
-    count++;
   }
   return count;
+}
+
+function isMeant(
+  table: FlowTable,
+  record: usize,
+  service: u32,
+  address: usize,
+  addressBytes: u32,
+  portBe: u32,
+): bool {
+  if (service != SERVICE_NONE && <u32>load<u16>(record, FLOW_SERVICE) != service) return false;
+  if (load<u8>(record, FLOW_STATE) == <u8>FLOW_STATE_TERMINATED) return false;
+  if (addressBytes != 0) {
+    let target = addressOf(record, <u8>table.isIpv6, SIDE_SERVICE, false);
+    // IPv6 flows have IPv4 targets under the prefix of NAT64.
+    if (table.isIpv6 && addressBytes == 4) target = isEmbedded(target) ? target + 12 : 0;
+    if (target == 0 || memory.compare(target, address, addressBytes) != 0) return false;
+  }
+  return portBe == 0 || servicePortOf(record) == portBe;
 }
 
 /** The target's port on the service side, network order. */

@@ -280,3 +280,11 @@ export interface Selection {
   isSpread?: boolean;
   number?: number;
 }
+
+/** Flows of a service, by its id or number, to a target, or both. */
+export interface TerminatedFlows {
+  service?: string | number;
+  address?: string;
+  /** Of the target; default any. */
+  port?: number;
+}

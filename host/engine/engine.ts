@@ -17,6 +17,7 @@ import type {
   Region,
   Selection,
   ServiceOptions,
+  TerminatedFlows,
   Usage,
 } from "./api.ts";
 import { options as checkOptions, type OptionNames, oneOf, truth, wholeNumber } from "./check.ts";
@@ -34,6 +35,9 @@ import { ServiceTables } from "./tables.ts";
 import { warmUp } from "./warmup.ts";
 
 export { EMIT_NAMES, VERDICT_NAMES };
+
+/** Groups of 16 slots that one step of `terminating` looks at. */
+const STEP_GROUPS = 512;
 
 const SIDES = { client: 1, service: 2, both: 3 } as const;
 const PORT_OPTIONS: OptionNames<PortOptions> = {
@@ -330,23 +334,41 @@ export class Engine {
   /**
    * Ends the flows that a service of the tables has made, by its id or number, or those that go to a
    * target, or both: the next packet of each is a stray, which its sender may be told by a reset; a new
-   * connection is a new flow. Looks at every slot of the flow tables.
+   * connection is a new flow. Returns how many. Looks at every slot of the flow tables: `terminating`
+   * does so in steps.
    * @throws TypeError or RangeError naming what there is not
    */
-  terminate(flows: { service?: string | number; address?: string; port?: number }): number {
-    const { service = abi.SERVICE_NONE, address, port } = flows;
-    const number = typeof service === "number" ? service : this.#packer.numberOf(service);
-    if (number === undefined) throw new TypeError(`service: the tables have no ${service}`);
-    wholeNumber("service", number, 0, abi.SERVICE_NONE);
+  terminate(flows: TerminatedFlows): number {
+    const steps = this.terminating(flows);
+    for (;;) {
+      const { done, value } = steps.next();
+      if (done) return value;
+    }
+  }
+
+  /** The same in steps of less than a millisecond, between which batches may pass. */
+  *terminating({ service, address, port }: TerminatedFlows): Generator<void, number, void> {
+    const number = typeof service === "string" ? this.#packer.numberOf(service) : service;
+    if (service !== undefined && number === undefined) {
+      throw new TypeError(`service: the tables have no ${service}`);
+    }
+    const wanted = wholeNumber("service", number ?? abi.SERVICE_NONE, 0, abi.SERVICE_NONE);
     const bytes = address === undefined ? new Uint8Array(0) : addressBytes(address);
     const portNumber = wholeNumber("port", port ?? 0, 0, 0xffff);
     const portBe = ((portNumber & 0xff) << 8) | (portNumber >> 8);
-    // The first descriptor lends its place to the address, and gets it back: it may be filled already.
-    const place = this.descriptorsAddress;
-    const lent = this.bytes.slice(place, place + bytes.length);
-    this.bytes.set(bytes, place);
-    const ended = this.#run(() => this.exports.terminate(number, place, bytes.length, portBe));
-    this.bytes.set(lent, place);
+    const groups = this.exports.groupCount() >>> 0;
+    let ended = 0;
+    for (let first = 0; first < groups; first += STEP_GROUPS) {
+      if (first > 0) yield;
+      // The first descriptor lends its place to the address, and gets it back: it may be filled already.
+      const place = this.descriptorsAddress;
+      const lent = this.bytes.slice(place, place + bytes.length);
+      this.bytes.set(bytes, place);
+      ended += this.#run(() => {
+        return this.exports.terminate(wanted, place, bytes.length, portBe, first, STEP_GROUPS);
+      });
+      this.bytes.set(lent, place);
+    }
     return ended;
   }
 

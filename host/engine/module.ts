@@ -42,8 +42,17 @@ export interface EngineExports extends WalkExports, Record<string, unknown> {
   flowAfter(handle: number): number;
   flowRecord(handle: number): number;
   expire(nowMs: number): number;
-  /** Ends flows by service (0xffff = any) and target (no bytes = any). */
-  terminate(service: number, address: number, addressBytes: number, portBe: number): number;
+  /** Ends flows by service (0xffff = any) and target (no bytes = any) in some groups of slots. */
+  terminate(
+    service: number,
+    address: number,
+    addressBytes: number,
+    portBe: number,
+    first: number,
+    count: number,
+  ): number;
+  /** Groups of slots in both flow tables. */
+  groupCount(): number;
   /** Swaps the network image at this address in; 0 = none. */
   useImage(address: number): void;
   /** Whether new flows are proposed, and wait, instead of beginning. */

@@ -22,6 +22,9 @@ export class Naming implements Named {
   readonly #packer: TablePacker;
   readonly #ask: AskThreads;
   readonly #workerCount: number;
+  /** What has been ended since tables were loaded last. Until others are, such flows may begin: they are
+   *  ended once more then. */
+  readonly #ended: Parameters<ThreadApi["terminate"]>[0][] = [];
   #last: Promise<unknown> = Promise.resolve();
 
   constructor(packer: TablePacker, workerCount: number, ask: AskThreads) {
@@ -35,18 +38,23 @@ export class Naming implements Named {
     return this.#inOrder(async () => {
       const living = new Set((await this.#ask("living", this.#packer.left)).flat());
       const packed = this.#packer.pack(tables, (service) => living.has(service));
-      return this.#ask("loadTables", packed);
+      const answers = await this.#ask("loadTables", packed);
+      for (const flows of this.#ended.splice(0)) await this.#ask("terminate", flows);
+      return answers;
     });
   }
 
   /** @throws TypeError when the tables have no such service */
   terminate(flows: Parameters<WorkerApi["terminate"]>[0]): Promise<number[]> {
     return this.#inOrder(async () => {
-      const { service, ...target } = flows;
-      if (service === undefined) return this.#ask("terminate", target);
-      const number = this.#packer.numberOf(service);
-      if (number === undefined) throw new TypeError(`service: the tables have no ${service}`);
-      return this.#ask("terminate", { ...target, service: number });
+      const { service: id, ...target } = flows;
+      const service = id === undefined ? undefined : this.#packer.numberOf(id);
+      if (id !== undefined && service === undefined) {
+        throw new TypeError(`service: the tables have no ${id}`);
+      }
+      const ended = service === undefined ? target : { ...target, service };
+      this.#ended.push(ended);
+      return this.#ask("terminate", ended);
     });
   }
 

@@ -1,6 +1,7 @@
 /** The thread of one worker of the data plane: makes its engine and runs the loop. */
 import { performance } from "node:perf_hooks";
 import { type MessagePort, receiveMessageOnPort, workerData } from "node:worker_threads";
+import type { TerminatedFlows } from "../engine/api.ts";
 import { decidedAfter, type SideName } from "../engine/decision.ts";
 import { createEngine, type Engine } from "../engine/engine.ts";
 import type { PackedTables } from "../engine/packer.ts";
@@ -99,15 +100,15 @@ function askingOf(undecidedMax: number | undefined): Asking | undefined {
   });
 }
 
-/** Tables on their way into the engine, and the request that they came with. */
+/** Tables on their way into the engine, or a search for flows, and the request that it came with. */
 interface Load {
   id: number;
-  steps: Generator<unknown, void, void>;
+  steps: Generator<void, unknown, void>;
 }
 
 /**
- * Takes requests in order. Tables are loaded step by step, one for each round of the loop, so that
- * packets never wait for them longer than a step takes; what comes behind them waits until they are in.
+ * Takes requests in order. Tables are loaded and flows are ended step by step, one for each round of the
+ * loop, so that packets never wait longer than a step takes; what comes behind waits until that is done.
  */
 function answerAll(): void {
   for (;;) {
@@ -115,8 +116,13 @@ function answerAll(): void {
     const received = receiveMessageOnPort(port);
     if (received === undefined) return;
     const { id, method, words } = received.message as Request;
-    if (method === "loadTables") {
-      load = { id, steps: engine.loadTables(words[0] as PackedTables) };
+    if (method === "loadTables" || method === "terminate") {
+      const [word] = words;
+      const steps =
+        method === "terminate"
+          ? engine.terminating(word as TerminatedFlows)
+          : engine.loadTables(word as PackedTables);
+      load = { id, steps };
       continue;
     }
     answer(id, () => (api[method] as (...words: unknown[]) => unknown)(...words));
@@ -126,11 +132,12 @@ function answerAll(): void {
 /** Takes one step; if there are more, the next round takes the next. */
 function hasLoaded({ id, steps }: Load): boolean {
   try {
-    if (!steps.next().done) {
+    const { done, value } = steps.next();
+    if (!done) {
       self.write(start.wakeFd, 0, COUNT.length);
       return false;
     }
-    say({ id, value: undefined });
+    say({ id, value });
   } catch (error) {
     say({ id, error: (error as Error).message });
   }
@@ -146,7 +153,11 @@ function answer(id: number, run: () => unknown): void {
   }
 }
 
-function workerApi(of: Engine, through: Transit, inside: Loop): Omit<ThreadApi, "loadTables"> {
+function workerApi(
+  of: Engine,
+  through: Transit,
+  inside: Loop,
+): Omit<ThreadApi, "loadTables" | "terminate"> {
   return {
     setService: (service, options) => of.setService(service, options),
     setPort: (number, options) => of.setPort(number, options),
@@ -157,7 +168,6 @@ function workerApi(of: Engine, through: Transit, inside: Loop): Omit<ThreadApi, 
     },
     devices: () => inside.counts,
     usage: (service) => of.usage(service),
-    terminate: (flows) => of.terminate(flows),
     usages: (services) => services.map((service) => of.usage(service)),
     living: (services) => services.filter((service) => of.hasFlows(service)),
     flows(most) {
