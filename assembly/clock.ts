@@ -4,7 +4,7 @@
  *
  *   - a timeout is shorter than CLOCK_WINDOW_MS, 6.2 days, or never ends;
  *   - from one frame to the next the clock moves by CLOCK_STEP_MS_MAX, 12.4 days, at most: whoever
- *     makes descriptors shortens longer pauses to that (capture/walk.ts, host/engine/clock.ts);
+ *     makes descriptors shortens longer pauses to that (capture/walk.ts, host/clock.ts);
  *   - at least once in CLOCK_WINDOW_MS, every instant that lies further back than CLOCK_STEP_MS_MAX is
  *     moved up to that. No timeout can tell the difference.
  *
