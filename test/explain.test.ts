@@ -45,8 +45,9 @@ describe("an explanation", () => {
       "state        none to half-open",
       "counters     verdicts.forward +1; flows.created +1; flows.active +1; flows.tcp +1;",
       "             front/use1-az1/tcp:80.packetsFromClient +1; front/use1-az1/tcp:80.bytesFromClient +66;",
-      "             front/use1-az1/tcp:80.flowsCreated +1; front/use1-az1/tcp:80.flowsActive +1;",
-      "             front/use1-az1/tcp:80.tcp.created +1; front/use1-az1/tcp:80.tcp.active +1",
+      "             front/use1-az1/tcp:80.bytesToService +66; front/use1-az1/tcp:80.flowsCreated +1;",
+      "             front/use1-az1/tcp:80.flowsActive +1; front/use1-az1/tcp:80.tcp.created +1;",
+      "             front/use1-az1/tcp:80.tcp.active +1",
       "verdict      forward: leaves on port 0",
     ]);
   });
