@@ -29,8 +29,6 @@ const BEGINNING_BYTES: usize = 8;
 const beginnings: usize = memory.data(8 * <i32>BATCH_COUNT_MAX, 64);
 let end: usize = 0;
 
-/** Lines that `foreseeBeginnings` adds for a packet, at most. */
-export const BEGINNING_LINES: usize = 4;
 const LINE_BYTES: usize = 4;
 /** Keeps the loads of `touchLines` alive. */
 const sink: usize = memory.data(8, 64);
@@ -44,7 +42,7 @@ export function addBeginning(packet: Packet): void {
   end += BEGINNING_BYTES;
 }
 
-/** Foresees all of them; adds the lines that are still to be touched at `lines`, returns their end. */
+/** Foresees all of them; adds up to four lines a packet, still to be touched, at `lines`; returns their end. */
 export function foreseeBeginnings(lines: usize): usize {
   if (end == beginnings) return lines;
   if (image != 0) {

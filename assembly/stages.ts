@@ -56,11 +56,12 @@ const indexed: usize = memory.data(8 * <i32>BATCH_COUNT_MAX, 64);
 let homesEnd: usize = 0;
 let indexedEnd: usize = 0;
 /**
- * A packet lists at most three records (a free slot, a candidate and another), of two lines each if
- * they are of IPv6, and two index lines; or one record, two index lines and two where a service counts.
+ * A packet lists at most ten: three records (a free slot, a candidate and another) of two lines each if
+ * they are of IPv6, two lines of the index and two where a service counts. All at once does a packet
+ * whose flow has spilled from a group that has a free slot again.
  */
-const lines: usize = memory.data(32 * <i32>BATCH_COUNT_MAX, 64);
-const LINES_BYTES: usize = 32 * <usize>BATCH_COUNT_MAX;
+const lines: usize = memory.data(40 * <i32>BATCH_COUNT_MAX, 64);
+const LINES_BYTES: usize = 40 * <usize>BATCH_COUNT_MAX;
 const LINE_BYTES: usize = 4;
 /** Keeps the loads of the touch loops alive. */
 const sink: usize = memory.data(8, 64);
