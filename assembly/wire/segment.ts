@@ -14,7 +14,6 @@ export const TCP_ACKNOWLEDGEMENT: u32 = 8;
 export const TCP_DATA_OFFSET: u32 = 12;
 export const TCP_FLAGS: u32 = 13;
 export const TCP_WINDOW: u32 = 14;
-export const TCP_URGENT: u32 = 18;
 
 /** Length of the TCP header as it claims, options included. */
 export function headerBytesOf(packet: Packet): u32 {

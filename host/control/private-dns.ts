@@ -18,9 +18,6 @@ export interface Verification {
 /** How long a verification may take. */
 export const VERIFICATION_HOURS_MAX = 48;
 
-export const LABEL_CHARACTERS_MAX = 63;
-export const NAME_CHARACTERS_MAX = 255;
-
 /** The name of the record that proves a domain; a wildcard is proved by the domain above it. */
 export function recordName(privateDnsName: string, verification: Pick<Verification, "name">) {
   return `${verification.name}.${privateDnsName.replace(/^\*\./, "")}`;

@@ -10,17 +10,14 @@
 import { FlowplaneError } from "../errors.ts";
 
 export const EINTR = 4;
-export const EIO = 5;
 export const EAGAIN = 11;
 export const EBUSY = 16;
 export const EINVAL = 22;
-export const EBADFD = 77;
 
 export const O_RDWR = 2;
 export const O_NONBLOCK = 0o4000;
 export const O_CLOEXEC = 0o2000000;
 export const POLLIN = 1;
-export const POLLERR = 8;
 export const CLONE_NEWNET = 0x40000000;
 
 /** A memory that system calls read from and write to; offsets count from its begin. */

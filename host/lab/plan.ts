@@ -70,5 +70,3 @@ export const PLAN_DEFAULTS = {
   proxyProtocol: false,
   timeouts: {},
 } as const satisfies Partial<LabPlan>;
-
-export const MTU_DEFAULT = 1500;

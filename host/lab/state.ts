@@ -6,7 +6,7 @@
  * A process is known by its number and its start time, so a number that was given away again is
  * never taken for it.
  */
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { FlowplaneError } from "../errors.ts";
 
@@ -85,13 +85,6 @@ export function claimState(state: Omit<LabState, "schema">, folder = STATE_FOLDE
     if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
     throw new FlowplaneError(`lab ${state.name}: is being started by another process`);
   }
-}
-
-/** Replaces the state in one step. */
-export function updateState(state: LabState, folder = STATE_FOLDER): void {
-  const file = stateFile(folder, state.name);
-  writeFileSync(`${file}.new`, `${JSON.stringify(state, undefined, 2)}\n`);
-  renameSync(`${file}.new`, file);
 }
 
 export function removeState(name: string, folder = STATE_FOLDER): void {

@@ -15,7 +15,6 @@ import type { ResourceResult } from "../replay/result.ts";
 
 export type ScenarioName = "nat" | "nlb" | "privatelink";
 
-export const SCENARIO_NAMES: readonly ScenarioName[] = ["nat", "nlb", "privatelink"];
 export const TARGET_COUNT_MAX = 1000;
 
 /** A resource and the index of the service that does its work. */
