@@ -3,6 +3,8 @@
  * be, and is done before anything is written: a call that throws has changed nothing.
  */
 
+import { addressBytes } from "../address.ts";
+
 /** A short form of any value for a message. */
 export function shown(value: unknown): string {
   if (typeof value === "string") return JSON.stringify(value);
@@ -58,4 +60,14 @@ export function options<T extends object>(path: string, value: T, names: OptionN
     }
   }
   return value;
+}
+
+/** The 4 or 16 bytes of an address in network order. @throws TypeError naming what is none */
+export function addressOf(path: string, text: string): Uint8Array {
+  if (typeof text !== "string") throw new TypeError(`${path}: ${shown(text)} is not text`);
+  try {
+    return addressBytes(text);
+  } catch (error) {
+    throw new TypeError(`${path}: ${(error as Error).message}`);
+  }
 }
