@@ -2,7 +2,7 @@
 import type { Engine } from "../host/engine/engine.ts";
 import { createEngine } from "../host/engine/engine.ts";
 import { IN, LISTENERS, NODE, networkTables, OUT, targetsOf } from "./network-tables.ts";
-import { benchModule } from "./traffic.ts";
+import { benchModule, PAGES } from "./traffic.ts";
 
 export const FLOWS = 131_072;
 /** Room for one image. */
@@ -14,6 +14,7 @@ const SEED = new Uint8Array(16).fill(7);
 
 export async function engineOf(networkBytes = NETWORK_BYTES): Promise<Engine> {
   return createEngine({
+    prepareMemory: PAGES.prepare,
     wasm: benchModule(),
     seed: SEED,
     flowCountMax: FLOWS * 2,
