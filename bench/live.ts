@@ -143,7 +143,14 @@ async function proxied(way: Way, note: (figure: string, value: number) => void):
 
 const PARTS: Readonly<Record<string, Part>> = {
   tcp: {
-    ways: ["kernel", "engine", "engine, no offloads", "haproxy", "slirp4netns"],
+    ways: [
+      "kernel",
+      "engine",
+      "engine, normal priority",
+      "engine, no offloads",
+      "haproxy",
+      "slirp4netns",
+    ],
     async measure(way, note) {
       const before = await cpuOf(way);
       note("Gbit/s", await iperf(way, []));

@@ -8,7 +8,8 @@
  *   client ── tap0 ── slirp4netns in the router       10.72.0.2 itself
  *
  * The engine stands there several times, in labs of their own: as it is by default, without
- * offloads, with two workers, with PROXY headers, and with other ways to wait for packets.
+ * offloads, with two workers, with PROXY headers, with other ways to wait for packets, and with
+ * workers that go before no other thread.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -36,6 +37,7 @@ export interface Way {
 
 export type WayName =
   | "engine"
+  | "engine, normal priority"
   | "engine, no offloads"
   | "engine, two workers"
   | "engine, PROXY headers"
@@ -75,6 +77,7 @@ function planOf(suffix: string, change: Partial<LabPlan>): LabPlan {
 
 const LABS: readonly [WayName, string, Partial<LabPlan>][] = [
   ["engine", "", {}],
+  ["engine, normal priority", "o", { priority: "normal" }],
   ["engine, no offloads", "n", { offload: "none" }],
   ["engine, two workers", "w", { workers: 2 }],
   ["engine, PROXY headers", "p", { proxyProtocol: true, services: [PROXIED] }],
