@@ -17,7 +17,7 @@ import { type Column, table } from "../host/report/table.ts";
 import { significant } from "../host/report/units.ts";
 import { sampleOf } from "./measure.ts";
 import type { Packing } from "./network-worker.ts";
-import { benchModule } from "./traffic.ts";
+import { benchModule, PAGES } from "./traffic.ts";
 
 const LISTENERS = 1000;
 const TARGETS = 10;
@@ -103,6 +103,7 @@ const SMALLEST: NetworkTables = { vpcs: [{ vpc: 1, port: IN }], services: [] };
 
 async function engineOf(networkBytes: number): Promise<Engine> {
   return createEngine({
+    prepareMemory: PAGES.prepare,
     wasm: benchModule(),
     seed: SEED,
     flowCountMax: FLOWS * 2,

@@ -33,6 +33,12 @@ export function truth(name: string, value: unknown): boolean {
   throw new TypeError(`${name}: ${shown(value)} is not true or false`);
 }
 
+/** @throws TypeError when `value` is neither a function nor absent */
+export function optionalFunction<T>(name: string, value: T): T {
+  if (value === undefined || typeof value === "function") return value;
+  throw new TypeError(`${name}: ${shown(value)} is not a function`);
+}
+
 /** @throws TypeError when `value` is not a list */
 export function listOf<T>(name: string, value: readonly T[]): readonly T[] {
   if (Array.isArray(value)) return value;

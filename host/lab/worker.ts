@@ -6,6 +6,7 @@ import { decidedAfter, type SideName } from "../engine/decision.ts";
 import { createEngine, type Engine } from "../engine/engine.ts";
 import type { PackedTables } from "../engine/packer.ts";
 import { TRANSIT_BYTES, Transit } from "../engine/transit.ts";
+import { hugePages } from "../io/pages.ts";
 import { loadSyscalls } from "../io/syscalls.ts";
 import { Asking } from "./asking.ts";
 import { Loop } from "./loop.ts";
@@ -29,6 +30,7 @@ const say = (message: Message) => port.postMessage(message);
 
 const system = await loadSyscalls();
 const engine = await createEngine({
+  prepareMemory: (await hugePages()).prepare,
   flowCountMax: start.flowCountMax,
   flow6CountMax: start.flow6CountMax,
   networkBytes: start.networkBytes,
