@@ -43,6 +43,8 @@ const transit = new Transit(engine);
 transit.merges = start.merges;
 const beginMs = performance.timeOrigin - start.originMs;
 system.setTimerSlack(TIMER_SLACK_NANOS);
+// Where it is refused the lab goes on all the same, and says so (`priority`).
+if (start.priority === "realtime") system.setRealTime();
 const clock = () => beginMs + performance.now();
 
 const loop = new Loop({
@@ -182,6 +184,7 @@ function workerApi(
       const { user, system: inKernel } = (process.threadCpuUsage ?? process.cpuUsage)();
       return { userMicros: user, systemMicros: inKernel };
     },
+    priority: () => (system.isRealTime() ? "realtime" : "normal"),
     answer: (answers) => asking?.answered(answers),
     decisions: () => asking?.counters,
     decided: (after) => decidedAfter(of, after, PART_FLOWS),
