@@ -10,7 +10,7 @@
  */
 
 /** Bumped on any change of this file; checked by the host at load. */
-export const ABI_VERSION: u32 = 10;
+export const ABI_VERSION: u32 = 11;
 
 // Descriptor: one frame of a batch. The host or the record walk fills the first part, the
 // engine the second. Frames stay where they are and are rewritten in place.
@@ -189,8 +189,10 @@ export const STORE_THREAD_COUNT_MAX: u32 = 64;
 export const STORE_BATCH_COUNT_MAX: u32 = 64;
 export const STORE_BATCH_OUTCOMES: u32 = 8192; //  1 each, STORE_CLAIM_*
 export const STORE_BATCH_HASHES: u32 = 8256; //    4 each
-export const STORE_BATCH_BYTES: u32 = 8576;
-export const STORE_LOCKS: u32 = 548928; //          a lock per region
+export const STORE_BATCH_GUESSES: u32 = 8512; //   4 each, addresses of decisions
+export const STORE_BATCH_SEEN: u32 = 8768; //      4  what touching has read, so that it is not left out
+export const STORE_BATCH_BYTES: u32 = 8832;
+export const STORE_LOCKS: u32 = 565312; //          a lock per region
 export const STORE_LOCK_BYTES: u32 = 64;
 export const STORE_REGION_BUCKETS: u32 = 32;
 export const STORE_BUCKET_SLOTS: u32 = 8;

@@ -20,6 +20,7 @@ import { createEngine, type Engine } from "../host/engine/engine.ts";
 import { table } from "../host/report/table.ts";
 import { count, significant } from "../host/report/units.ts";
 import { sampleOf } from "./measure.ts";
+import { PAGES } from "./traffic.ts";
 
 const FLOWS = [1000, 100_000, 1_000_000];
 const BATCH = 250;
@@ -65,6 +66,7 @@ class Way {
 
   static async create(hasHeader: boolean, flowCountMax: number): Promise<Way> {
     const engine = await createEngine({
+      prepareMemory: PAGES.prepare,
       flowCountMax,
       flow6CountMax: 16,
       seed: new Uint8Array(16),
