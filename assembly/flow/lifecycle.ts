@@ -78,7 +78,7 @@ import {
 import { countUp } from "../counters";
 import { counters, ports, services, usage } from "../memory";
 import { admits, admitsOut, hindranceOf } from "../network/admission";
-import { foreseeService, refusalOf, serviceFor, serviceOwning } from "../network/resolve";
+import { refusalOf, serviceFor, serviceOwning } from "../network/resolve";
 import { Packet, PROTOCOL_TCP, PROTOCOL_UDP, TCP_ACK, TCP_RST, TCP_SYN } from "../packet";
 import { armHeader } from "../pp2/stream";
 import { storeDeltas } from "../rewrite";
@@ -146,13 +146,10 @@ export function begin(table: FlowTable, packet: Packet, port: usize, nowMs: u32)
 }
 
 /**
- * Hash under which the flow that `packet` may begin will be indexed, as far as that can be foreseen;
- * 0 when it may not begin one.
+ * Hash under which the flow of `service` that `packet` may begin will be indexed, as far as that can
+ * be foreseen; 0 when it may not begin one.
  */
-export function foreseeIndex(packet: Packet, port: usize): u64 {
-  const serviceIndex = foreseeService(packet, port);
-  if (serviceIndex >= ROUTE_BLACKHOLE) return 0;
-  const service = services + <usize>(serviceIndex * SERVICE_BYTES);
+export function foreseeIndex(service: usize, packet: Packet, port: usize): u64 {
   if (!mayBegin(service, packet)) return 0;
   const peer = ports + <usize>(<u32>load<u16>(port, PORT_PEER) * PORT_BYTES);
   const zone = zoneBehind(service, port, peer, <u32>(packet.rest >> 40));
