@@ -112,9 +112,10 @@ import {
   TCP_RST,
   TCP_SYN,
 } from "./packet";
+import { rewriteStream } from "./pp2/fast";
 import { isOtherStream, passStream, streamFlags } from "./pp2/stream";
 import { resetStray } from "./reset";
-import { directionOf, rewriteAddresses, rewritePacket, rewriteWhole } from "./rewrite";
+import { directionOf, rewriteAddresses, rewriteFast, rewritePacket } from "./rewrite";
 import { findCandidates } from "./stages";
 
 /**
@@ -324,15 +325,16 @@ function pass(
     rememberFragment(packet, record, handle, side, direction, nowMs);
   }
   if (packet.flags & TCP_SYN) clampSegments(packet, serviceOf(record));
-  const stream = streamFlags(record);
-  if (packet.kind == PACKET_FAST) rewriteWhole(packet, record, side, direction);
-  else rewritePacket(packet, record, side, direction);
   // Before the stream is looked at: a header leaves on the port of the frame that causes it.
   if (load<u8>(port, PORT_SIDES) & PORT_SIDE_ROUTED) routeOut(descriptor, record, side);
-  if (stream != 0) {
-    const verdict = passStream(descriptor, packet, record, side, direction, handle);
-    if (verdict != VERDICT_FORWARD) return giveVerdict(descriptor, verdict);
-  }
+  const stream = streamFlags(record);
+  let verdict = VERDICT_FORWARD;
+  if (packet.kind != PACKET_FAST) {
+    rewritePacket(packet, record, side, direction);
+    if (stream) verdict = passStream(descriptor, packet, record, side, direction, handle);
+  } else if (stream) verdict = rewriteStream(descriptor, packet, record, side, direction);
+  else rewriteFast(packet, record, side, direction);
+  if (verdict != VERDICT_FORWARD) return giveVerdict(descriptor, verdict);
   leave(descriptor, packet, record, side, load<u32>(record, FLOW_PACKETS_CLIENT));
   forward(descriptor, handle, side, direction);
 }

@@ -94,6 +94,9 @@ export * from "./pp2/codec";
 export { joinZone, zoneInner, zoneOf, zoneVpcAndOuter } from "./zone";
 
 const TOUCH_BYTES_MAX: u64 = 32 << 20;
+const PAGE_BYTES: u64 = 4096;
+/** Where the flow tables begin. */
+let tablesStart: u64 = 0;
 
 export function abiVersion(): u32 {
   return ABI_VERSION;
@@ -126,14 +129,14 @@ export function create(): u32 {
   reserveCrossings(load<u32>(config, CONFIG_NETWORK_BYTES) != 0);
   const table4 = flowTable(0);
   const table6 = flowTable(1);
-  const tables = totalBytes();
+  tablesStart = totalBytes();
   const bytes4 = reserveTable(table4, 0, load<u32>(config, CONFIG_FLOW_COUNT_MAX));
   const tables6 = totalBytes();
   const bytes6 = reserveTable(table6, 1, load<u32>(config, CONFIG_FLOW6_COUNT_MAX));
   reserveDatagrams();
   const compactBytes = reserveCompact();
   if (!commit()) return 1;
-  touchSmall(tables, tables6);
+  touchSmall(tablesStart, tables6);
   store<u32>(layout, <u32>frames, LAYOUT_FRAMES);
   store<u32>(layout, <u32>ports, LAYOUT_PORTS);
   store<u32>(layout, <u32>ownServices, LAYOUT_SERVICES);
@@ -165,9 +168,18 @@ export function create(): u32 {
  */
 function touchSmall(start: u64, start6: u64): void {
   const end = totalBytes();
-  let bytes = end - start;
-  if (bytes > TOUCH_BYTES_MAX) bytes = start6 - start;
-  if (bytes <= TOUCH_BYTES_MAX) memory.fill(<usize>start, 0, <usize>bytes);
+  if (end - start <= TOUCH_BYTES_MAX) touch(start, end);
+  else if (start6 - start <= TOUCH_BYTES_MAX) touch(start, start6);
+}
+
+/** Touches all flow tables, however large, so that no packet pays for it. */
+export function touchTables(): void {
+  touch(tablesStart, totalBytes());
+}
+
+/** Writes a byte of every page, as it is. */
+function touch(start: u64, end: u64): void {
+  for (let at = start; at < end; at += PAGE_BYTES) store<u8>(<usize>at, load<u8>(<usize>at));
 }
 
 /** Clears what an earlier `create` has used. Fresh memory is zero already and stays untouched. */

@@ -7,6 +7,7 @@
  */
 import {
   FLOW_CLIENT_SIDE,
+  FLOW_FLAG_HEADER,
   FLOW_FLAG_OPEN,
   FLOW_FLAGS,
   FLOW_NETWORK_DELTA,
@@ -55,7 +56,10 @@ export function networkDelta(record: usize, side: u32): u32 {
   return towards(side, load<u16>(record, FLOW_NETWORK_DELTA));
 }
 
-/** Transport checksum delta for a packet that arrived on `side`, of a flow that keeps it. */
+/**
+ * Transport checksum delta for a packet that arrived on `side`, of a flow that keeps it: for one whose
+ * number a PROXY header has moved, where the flow has one.
+ */
 export function transportDelta(record: usize, side: u32): u32 {
   return towards(side, load<u16>(record, FLOW_TRANSPORT_DELTA));
 }
@@ -66,7 +70,7 @@ function towards(side: u32, delta: u32): u32 {
 
 /** Both deltas for a packet of any flow that arrived on `side`: network | transport << 16. */
 function deltasOf(record: usize, side: u32, isIpv6: u32): u32 {
-  const isKept = !isOpening(record);
+  const isKept = keepsDeltas(record, isIpv6);
   const deltas = isKept ? load<u32>(record, FLOW_NETWORK_DELTA) : sumDeltas(record, isIpv6);
   return towards(side, deltas & 0xffff) | (towards(side, deltas >> 16) << 16);
 }
@@ -83,6 +87,22 @@ export function isOpening(record: usize): bool {
 /** Keeps what follows from both tuples in the record. */
 export function storeDeltas(record: usize, isIpv6: u32): void {
   store<u32>(record, sumDeltas(record, isIpv6), FLOW_NETWORK_DELTA);
+}
+
+/**
+ * Adds what a PROXY header of `bytes` adds to a number of an IPv4 flow to the kept transport delta, so
+ * that the checksum of a segment that has moved costs what that of any other does.
+ */
+export function addToDelta(record: usize, bytes: u32): void {
+  const delta = <u64>load<u16>(record, FLOW_TRANSPORT_DELTA) + <u64>bswap<u16>(<u16>bytes);
+  store<u16>(record, <u16>deltaOf(0, delta), FLOW_TRANSPORT_DELTA);
+}
+
+/** Whether the kept deltas are those of the tuples alone. */
+function keepsDeltas(record: usize, isIpv6: u32): bool {
+  const flags = <u32>load<u8>(record, FLOW_FLAGS);
+  if (flags & FLOW_FLAG_OPEN) return load<u8>(record, KEY_PROTOCOL) != PROTOCOL_TCP;
+  return (flags & FLOW_FLAG_HEADER) == 0 || isIpv6 != 0;
 }
 
 /** Deltas from the client to the service side: network | transport << 16. */
@@ -152,7 +172,7 @@ export function rewriteHead(
 
 /** Whole IPv4 packets of any flow. */
 export function rewriteWhole(packet: Packet, record: usize, side: u32, direction: u32): void {
-  if (!isOpening(record)) return rewriteFast(packet, record, side, direction);
+  if (keepsDeltas(record, 0)) return rewriteFast(packet, record, side, direction);
   const deltas = deltasOf(record, side, 0);
   rewriteHead(packet, record, side, direction, deltas & 0xffff);
   const checksum = <usize>packet.transport + TCP_CHECKSUM;

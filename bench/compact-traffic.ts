@@ -4,7 +4,7 @@ import {
   type CompactEngine,
   createCompactEngine,
 } from "../host/engine/compact.ts";
-import { BATCH, benchModule, STRIDE } from "./traffic.ts";
+import { BATCH, benchModule, PAGES, STRIDE } from "./traffic.ts";
 
 /** Exports of bench/assembly/compact.ts. */
 interface CompactExports {
@@ -57,6 +57,7 @@ export class CompactTraffic {
       addressCount: Math.min(addresses, ADDRESS_COUNT_MAX),
       seed: new Uint8Array(16).fill(7),
       wasm: benchModule(),
+      prepareMemory: PAGES.prepare,
     });
     engine.setPort(0, { side: "client", peer: 1 });
     engine.setPort(1, { side: "service", peer: 0 });

@@ -1,10 +1,11 @@
 /**
  * What a shared decision costs: in shared memory, and in a Redis server on loopback that this
- * command starts (where redis-server is installed). `node bench/decisions.ts`.
+ * command starts (where redis-server is installed). `node bench/decisions.ts`, after a build of the
+ * benchmarks (the probe of memory is one of theirs).
  *
  * A decision is two claims (host/nodes/agreement.ts). Rates are of the best of several passes, the
- * latencies of batches of decisions, one after the other; a claim in shared memory is the best pass over
- * a table of 25 MB.
+ * latencies of batches of decisions, one after the other. Claims go to a table of 27 MB; beside them
+ * stands what a load at random costs in as much memory.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -13,8 +14,11 @@ import { agree } from "../host/nodes/agreement.ts";
 import { openRedisStore } from "../host/nodes/redis-store.ts";
 import { CLAIM_EARLIER, SharedStore } from "../host/nodes/shared-store.ts";
 import type { FlowStore } from "../host/nodes/store.ts";
+import { probeMemory } from "./probe.ts";
 
 const PASSES = 5;
+const CLAIM_PASSES = 20;
+const PROBE_STEPS = 1_000_000;
 const REDIS_PORT = 20_000 + (process.pid % 20_000);
 
 let nextFlow = 0;
@@ -33,36 +37,51 @@ function line(what: string, ...values: string[]): void {
   console.log([what.padEnd(44), ...values.map((value) => value.padStart(16))].join(""));
 }
 
-/** Claims in shared memory, without promises: ns each, and how many decisions a second. */
-function claims(batch: number): void {
+/** Claims in shared memory, without promises, in decisions of two; returns the bytes of the table. */
+function claims(batch: number): number {
   const count = 50_048;
   const store = new SharedStore({ entries: 2 * count });
   const decisions = new Uint8Array(batch * DECISION_BYTES);
   const words = new Uint32Array(decisions.buffer);
   const outcomes = new Uint8Array(batch);
+  const steps: number[] = [];
   let flow = 0;
-  const times = Array.from({ length: 4 * PASSES }, (_, pass) => {
+  const passes = Array.from({ length: CLAIM_PASSES }, (_, pass) => {
     // What the pass before has written is over by now.
     const nowMs = pass * 1_000_000;
-    const start = process.hrtime.bigint();
+    let passMs = 0;
     for (let done = 0; done < count; done += batch) {
       for (let at = 0; at < words.length; at += DECISION_BYTES / 4) {
         words[at] = flow;
         words[at + SIDE_BYTES / 4] = flow++;
       }
-      for (const side of ["service", "client"] as const) {
-        store.claimPacked(side, decisions, nowMs, outcomes);
-        if (outcomes.includes(CLAIM_EARLIER)) throw new Error("a claim was lost");
-      }
+      const start = performance.now();
+      store.claimPacked("service", decisions, nowMs, outcomes);
+      const isWon = !outcomes.includes(CLAIM_EARLIER);
+      store.claimPacked("client", decisions, nowMs, outcomes);
+      const ms = performance.now() - start;
+      if (!isWon || outcomes.includes(CLAIM_EARLIER)) throw new Error("a claim was lost");
+      steps.push(ms * 1000);
+      passMs += ms;
     }
-    return Number(process.hrtime.bigint() - start) / count / 2;
-  });
-  const best = Math.min(...times);
+    return (passMs * 1e6) / count / 2;
+  }).sort((one, other) => one - other);
+  const [best = 0] = passes;
   line(
-    `shared memory, a claim, batches of ${batch}`,
+    `shared memory, claims, batches of ${batch}`,
     `${(5e2 / best).toFixed(2)} M/s`,
-    `${best.toFixed(0)} ns`,
+    ...percentiles(steps),
+    `${best.toFixed(0)} (${(passes[CLAIM_PASSES >> 1] ?? 0).toFixed(0)}) ns`,
   );
+  return store.memory.buffer.byteLength;
+}
+
+/** Median and 99th percentile, in µs. */
+function percentiles(times: number[]): string[] {
+  times.sort((one, other) => one - other);
+  return [0.5, 0.99].map((share) => {
+    return `${(times[Math.floor(share * (times.length - 1))] ?? 0).toFixed(1)} µs`;
+  });
 }
 
 async function agreements(what: string, store: FlowStore, count: number): Promise<void> {
@@ -80,10 +99,8 @@ async function agreements(what: string, store: FlowStore, count: number): Promis
       }
       rates.push((steps * batch) / (performance.now() - passStart));
     }
-    times.sort((a, b) => a - b);
-    const at = (share: number) =>
-      `${(times[Math.floor(share * (times.length - 1))] ?? 0).toFixed(1)} µs`;
-    line(`${what}, batches of ${batch}`, `${Math.max(...rates).toFixed(0)} k/s`, at(0.5), at(0.99));
+    const rate = `${Math.max(...rates).toFixed(0)} k/s`;
+    line(`${what}, batches of ${batch}`, rate, ...percentiles(times));
   }
 }
 
@@ -111,7 +128,17 @@ async function redis(): Promise<void> {
   }
 }
 
-line("", "decisions", "p50 of a batch", "p99");
-for (const batch of [1, 16, 64, 256]) claims(batch);
+line("", "decisions", "p50 of a batch", "p99", "a claim (its median)");
+const [tableBytes = 0] = [1, 16, 64, 256].map(claims);
+const [memory] = await probeMemory([tableBytes], PROBE_STEPS);
+const { loadNs = 0, chaseNs = 0 } = memory ?? {};
+line(
+  `a load at random in ${Math.round(tableBytes / 1e6)} MB`,
+  "",
+  "",
+  "",
+  `${loadNs.toFixed(1)} ns`,
+);
+line("a load that waits for the one before", "", "", "", `${chaseNs.toFixed(1)} ns`);
 await agreements("shared memory", new SharedStore({ entries: 1_000_000 }), 20_000);
 await redis();

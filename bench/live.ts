@@ -6,10 +6,10 @@
  *
  * Ways take turns in every pass. A ratio is that of the medians; the range stands beside it. On a
  * machine of two cores client, server and engine share them, so absolute figures are of the whole
- * arrangement. Needs root.
+ * arrangement. All of them are in this session, which goes before others while this runs. Needs root.
  */
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -17,7 +17,6 @@ import { parseArgs } from "node:util";
 import { table } from "../host/report/table.ts";
 import { significant } from "../host/report/units.ts";
 import {
-  endGroup,
   IPERF_PORT,
   makeWays,
   run,
@@ -72,6 +71,10 @@ function paired(of: WayName, to: WayName, figure: string, goal: number): Goal {
   return { name: `${figure}: ${of} / ${to}`, value, goal, is: "at least" };
 }
 
+function noDrops(of: WayName): Goal {
+  return { name: `drops: ${of}`, value: (median) => median(of, "drops"), goal: 0, is: "at most" };
+}
+
 const folder = mkdtempSync(join(os.tmpdir(), "flowplane-live-"));
 const traffic = join(folder, "traffic");
 
@@ -95,7 +98,7 @@ async function iperf(way: Way, words: readonly string[]): Promise<number> {
     const { end } = JSON.parse(text) as { end: { sum_received: { bits_per_second: number } } };
     return end.sum_received.bits_per_second / 1e9;
   } finally {
-    if (server.pid !== undefined) endGroup(server.pid);
+    server.kill("SIGKILL");
   }
 }
 
@@ -117,7 +120,7 @@ async function withServer<T>(
     }
     return await part(() => said.replace("ready", "").trim());
   } finally {
-    if (server.pid !== undefined) endGroup(server.pid);
+    server.kill("SIGKILL");
   }
 }
 
@@ -143,7 +146,14 @@ async function proxied(way: Way, note: (figure: string, value: number) => void):
 
 const PARTS: Readonly<Record<string, Part>> = {
   tcp: {
-    ways: ["kernel", "engine", "engine, no offloads", "haproxy", "slirp4netns"],
+    ways: [
+      "kernel",
+      "engine",
+      "engine, normal priority",
+      "engine, no offloads",
+      "haproxy",
+      "slirp4netns",
+    ],
     async measure(way, note) {
       const before = await cpuOf(way);
       note("Gbit/s", await iperf(way, []));
@@ -165,20 +175,26 @@ const PARTS: Readonly<Record<string, Part>> = {
     ],
   },
   streams: {
-    ways: ["kernel", "engine", "engine, two workers", "haproxy"],
+    ways: [
+      "kernel",
+      "engine",
+      "engine, normal priority",
+      "engine, two workers",
+      "engine, no offloads",
+      "engine, two workers, no offloads",
+      "haproxy",
+    ],
     async measure(way, note) {
       const before = await dropsOf(way);
       note("Gbit/s", await iperf(way, ["-P", "4"]));
       if (way.lab !== undefined) note("drops", (await dropsOf(way)) - before);
     },
     goals: [
-      ratio("engine, two workers", "engine", "Gbit/s", "at least", 1.15),
-      {
-        name: "drops with two workers",
-        value: (median) => median("engine, two workers", "drops"),
-        goal: 0,
-        is: "at most",
-      },
+      // Without offloads one worker is what limits the streams. With them it fills two cores together
+      // with client and server, so a second one can only show how much there is left of the machine.
+      ratio("engine, two workers, no offloads", "engine, no offloads", "Gbit/s", "at least", 1.15),
+      noDrops("engine, two workers, no offloads"),
+      noDrops("engine, two workers"),
     ],
   },
   proxy: {
@@ -305,10 +321,26 @@ function words(): { parts: string[]; passes: number } {
   };
 }
 
+/**
+ * Gives this session's programs, clients and servers of every way among them, a larger share of the cores
+ * than other sessions have (sched(7), autogroup); returns what puts that back.
+ */
+function goFirst(): () => void {
+  const file = "/proc/self/autogroup";
+  try {
+    const before = /nice (-?\d+)/.exec(readFileSync(file, "utf8"))?.[1] ?? "0";
+    writeFileSync(file, "-20");
+    return () => writeFileSync(file, before);
+  } catch {
+    return () => undefined; // A kernel without autogroups.
+  }
+}
+
 const { parts, passes } = words();
 const built = spawnSync("gcc", ["-O2", "-o", traffic, TRAFFIC], { encoding: "utf8" });
 if (built.status !== 0) throw new Error(`gcc: ${built.stderr}`);
 const ways = await makeWays();
+const stepBack = goFirst();
 try {
   const load = os.loadavg()[0] as number;
   const cpu = os.cpus()[0]?.model.trim();
@@ -321,6 +353,7 @@ try {
   }
   for (const line of ways.skipped) process.stdout.write(`left out: ${line}\n`);
 } finally {
+  stepBack();
   await ways.end();
   rmSync(folder, { recursive: true, force: true });
 }

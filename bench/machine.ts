@@ -5,6 +5,7 @@ import { createRequire } from "node:module";
 import os from "node:os";
 import { packageVersion } from "../host/cli/program.ts";
 import type { Machine } from "./result.ts";
+import { PAGES } from "./traffic.ts";
 
 const ABSENT = "not there";
 
@@ -26,12 +27,14 @@ function packageVersionOf(name: string): string {
   return (JSON.parse(fs.readFileSync(manifest, "utf8")) as { version: string }).version;
 }
 
+/** What the system has them for, and whether the engines' tables are in them. */
 function hugePages(): string {
+  const word = PAGES.isHuge ? "in use" : PAGES.word;
   try {
     const text = fs.readFileSync("/sys/kernel/mm/transparent_hugepage/enabled", "utf8");
-    return /\[(\w+)\]/.exec(text)?.[1] ?? "unknown";
+    return `${/\[(\w+)\]/.exec(text)?.[1] ?? "unknown"}, ${word}`;
   } catch {
-    return "unknown";
+    return `unknown, ${word}`;
   }
 }
 

@@ -3,6 +3,7 @@ import { parentPort, workerData } from "node:worker_threads";
 import type { Region } from "../host/engine/api.ts";
 import type { NetworkTables } from "../host/engine/network.ts";
 import { createTablePacker, type PackedTables } from "../host/engine/packer.ts";
+import type { TableRoom } from "../host/engine/room.ts";
 
 export interface Packing {
   packed: PackedTables;
@@ -12,11 +13,12 @@ export interface Packing {
 interface Task {
   region: Region;
   wasm: WebAssembly.Module;
+  room: TableRoom;
   tables: Record<string, NetworkTables>;
 }
 
-const { region, wasm, tables } = workerData as Task;
-const packer = await createTablePacker(region, { wasm });
+const { region, wasm, room, tables } = workerData as Task;
+const packer = await createTablePacker(region, { wasm, room });
 
 /** Packs the tables that a message names. */
 parentPort?.on("message", (name: string) => {

@@ -5,6 +5,7 @@
 import fs from "node:fs";
 import type { EngineOptions } from "../host/engine/api.ts";
 import { createEngine, type Engine } from "../host/engine/engine.ts";
+import { hugePages } from "../host/io/pages.ts";
 import { alternate, costNs, type Sample, timed } from "./measure.ts";
 
 export const BATCH = 128;
@@ -77,6 +78,9 @@ export interface BenchExports {
   probeLoads(start: number, lineCount: number, count: number): number;
 }
 
+/** What the engines of all benchmarks have their tables in, and the C twin, too. */
+export const PAGES = await hugePages();
+
 let compiled: WebAssembly.Module | undefined;
 
 /** @throws Error when build/bench.wasm is not there. */
@@ -88,7 +92,12 @@ export function benchModule(): WebAssembly.Module {
 }
 
 export async function benchEngine(options: EngineOptions): Promise<Engine> {
-  const engine = await createEngine({ wasm: benchModule(), seed: SEED, ...options });
+  const engine = await createEngine({
+    wasm: benchModule(),
+    seed: SEED,
+    prepareMemory: PAGES.prepare,
+    ...options,
+  });
   engine.setService(0, { sourceAddresses: ["203.0.113.1", "2001:db8:ffff::1"] });
   engine.setPort(0, { service: 0, peer: 1 });
   engine.setPort(1, { sides: "service", peer: 0 });

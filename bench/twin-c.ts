@@ -4,9 +4,10 @@ import fs from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import type { TwinFlows } from "./result.ts";
+import { PAGES } from "./traffic.ts";
 
 const SOURCE = fileURLToPath(new URL("c/twin.c", import.meta.url));
-const FLAGS = ["-O3", "-march=native"];
+const FLAGS = ["-O3", "-march=native", ...(PAGES.isHuge ? ["-DHUGE_PAGES"] : [])];
 /** The families differ in what a tuple and a record are, so each is a program of its own. */
 const FAMILY_FLAGS = { ipv4: [], ipv6: ["-DTWIN_IPV6"] };
 type Family = keyof typeof FAMILY_FLAGS;

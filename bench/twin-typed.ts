@@ -6,6 +6,7 @@
  * Every flow stands in the index twice, as the client and as the service sees it, both from the
  * client's point of view. A cell is two words: hash and flow number << 1 | side, plus 2.
  */
+import { PAGES } from "./traffic.ts";
 
 const TYPED_WORDS = 16;
 /** A parsed packet: source, destination, ports, then these. */
@@ -103,6 +104,8 @@ export class TypedTwin {
     // Two cells a flow at a load of a half at most.
     const cellCount = 2 ** Math.ceil(Math.log2(flowCountMax * 4));
     this.#cells = new Int32Array(cellCount * 2);
+    // As the engine's memory.
+    for (const array of [records, this.#cells.buffer]) PAGES.advise(array);
     this.#mask = cellCount - 1;
     this.#flowCountMax = flowCountMax;
   }

@@ -36,7 +36,13 @@ export type { FrameExplanation } from "./engine/explain.ts";
 export { type Departure, Frames } from "./engine/frames.ts";
 export type { EngineExports } from "./engine/module.ts";
 export type * from "./engine/network.ts";
-export { createTablePacker, type PackedTables, type TablePacker } from "./engine/packer.ts";
+export {
+  createTablePacker,
+  type PackedTables,
+  type TablePacker,
+  type TablePackerOptions,
+} from "./engine/packer.ts";
+export type { TableRoom } from "./engine/room.ts";
 export { CaptureError, EngineError, FlowplaneError, HeaderError } from "./errors.ts";
 export {
   createHeaderCodec,

@@ -9,6 +9,7 @@ export { createOutput } from "./capture/output.ts";
 export { openStream, type StreamSource } from "./capture/stream.ts";
 export type { SideName } from "./engine/decision.ts";
 export { UsageError } from "./errors.ts";
+export { HugePages, hugePages } from "./io/pages.ts";
 export { FleetNode, type NodeOptions } from "./nodes/node.ts";
 export { openRedisStore, type RedisStoreOptions } from "./nodes/redis-store.ts";
 export { SharedStore, type SharedStoreOptions } from "./nodes/shared-store.ts";

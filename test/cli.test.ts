@@ -1,5 +1,13 @@
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -170,6 +178,17 @@ describe("an error is one line and an exit status:", () => {
     if (typeof message === "string") expect(lines[0]).toBe(message);
     else expect(lines[0]).toMatch(message);
     expect(run.status).toBe(status);
+  });
+
+  test.runIf(existsSync("/dev/full"))("a result that nobody can take", () => {
+    const full = openSync("/dev/full", "w");
+    const { status, stderr } = spawnSync(process.execPath, [MAIN, "flows", "web.pcap"], {
+      cwd: FOLDER,
+      stdio: ["ignore", full, "pipe"],
+    });
+    closeSync(full);
+    expect(status).toBe(1);
+    expect(stderr.toString()).toMatch(/^flowplane: standard output: ENOSPC: .*\n$/);
   });
 
   test("with --debug the stack trace follows", () => {

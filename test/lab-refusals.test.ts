@@ -27,7 +27,7 @@ describe.each([
   // A user namespace without a mapping: the process is nobody, with no capabilities outside.
   ["root", ["-U"], "lab: needs root, for network namespaces and TUN devices"],
   ["/dev/net/tun", hiding("/dev/net"), "lab: /dev/net/tun is missing (modprobe tun makes it)"],
-  ["koffi", hiding(KOFFI), "devices: need the package koffi (npm install koffi): "],
+  ["koffi", hiding(KOFFI), "system calls: need the package koffi (npm install koffi): "],
 ])("without %s", (_, words, message) => {
   test.each([[[]], [["--foreground"]]])(
     "a lab is refused and leaves nothing, with flags %j",

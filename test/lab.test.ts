@@ -2,9 +2,10 @@
  * Labs with real programs: a client and a server in namespaces of their own, the engine between
  * them; then the lab's life: clashes, kills, devices that go away.
  */
-import { execFileSync, spawn } from "node:child_process";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { beforeEach, describe, expect, test } from "vitest";
 import { seeded } from "../fixtures/bytes.ts";
@@ -28,6 +29,21 @@ beforeEach(({ skip }) => requireLab(skip));
 
 const LISTENER = "10.0.1.50";
 const LISTENER6 = "fd00:1::50";
+const SCHED_RR = 2;
+
+/** Kernel's numbers of this process's threads that are workers of labs. */
+function workerThreads(): string[] {
+  return readdirSync("/proc/self/task").filter((thread) =>
+    readFileSync(`/proc/self/task/${thread}/comm`, "utf8").startsWith("flowplane"),
+  );
+}
+
+/** Scheduling class of a thread of this process: field 41 of proc(5)'s stat. */
+function policyOf(thread: string): number {
+  const path = thread === "self" ? "/proc/thread-self/stat" : `/proc/self/task/${thread}/stat`;
+  const stat = readFileSync(path, "utf8");
+  return Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[38]);
+}
 
 describe("through the engine", () => {
   test("ping reaches the target, in both families", async ({ skip }) => {
@@ -94,6 +110,29 @@ describe("through the engine", () => {
       expect(forward).toBeGreaterThan(1000);
       expect(Object.values(others).every((count) => count === 0)).toBe(true);
       expect(counters?.unreachable).toBe(0);
+    });
+  });
+
+  test("workers go before ordinary threads where a core is left for those", async () => {
+    await scene(async (s) => {
+      const cores = availableParallelism();
+      // Whether this thread may have it is what chrt finds out.
+      const isGranted =
+        spawnSync("chrt", ["-r", "1", "true"]).status === 0 && policyOf("self") === 0;
+      for (const [change, isAsked] of [
+        [{}, cores > 1],
+        [{ priority: "normal" }, false],
+        [{ workers: cores + 1 }, false],
+      ] as const) {
+        const lab = await s.lab({ ...oneTarget(uniqueName()), ...change });
+        const policies = workerThreads().map(policyOf);
+        expect(policies).toHaveLength(lab.plan.workers);
+        const isRealTime = isAsked && isGranted;
+        const [policy, said] = isRealTime ? [SCHED_RR, "realtime"] : [policyOf("self"), "normal"];
+        for (const one of policies) expect(one).toBe(policy);
+        for (const one of await lab.plane.all("priority")) expect(one).toBe(said);
+        await lab.stop();
+      }
     });
   });
 

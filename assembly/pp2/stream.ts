@@ -72,7 +72,7 @@ import {
   TCP_RST,
   TCP_SYN,
 } from "../packet";
-import { isOpening, storeDeltas } from "../rewrite";
+import { addToDelta, isOpening, storeDeltas } from "../rewrite";
 import {
   loadBe32,
   payloadBytesOf,
@@ -100,12 +100,14 @@ function sequenceOf(packet: Packet): u32 {
   return loadBe32(<usize>packet.transport + TCP_SEQUENCE);
 }
 
-/** The checksum deltas come back as soon as the place is no longer needed. */
+/** The checksum deltas come back as soon as the place is no longer needed, with the header's. */
 function setStreamFlags(record: usize, flags: u32, isIpv6: u32): void {
-  const wasOpening = isOpening(record);
   const others = <u32>load<u8>(record, FLOW_FLAGS) & ~STREAM_FLAGS;
   store<u8>(record, <u8>(others | flags), FLOW_FLAGS);
-  if (wasOpening && !isOpening(record)) storeDeltas(record, isIpv6);
+  if (isOpening(record)) return;
+  storeDeltas(record, isIpv6);
+  if (flags != FLOW_FLAG_HEADER || isIpv6) return;
+  addToDelta(record, headerBytesFor(serviceOf(record), isIpv6));
 }
 
 /** Where the header of a stream begins, until it is done: the number of the client's first byte. */
@@ -310,17 +312,15 @@ export function acknowledge(packet: Packet, record: usize): bool {
 function passAnswer(packet: Packet, record: usize, side: u32): void {
   if ((packet.flags & TCP_ACK) == 0) return;
   const first = firstOf(record);
-  const bytes = headerBytesFor(serviceOf(record), packet.isIpv6);
   const acknowledged = loadBe32(<usize>packet.transport + TCP_ACKNOWLEDGEMENT);
-  const offset = <i32>(acknowledged - first);
   if (side == SIDE_CLIENT) {
-    if (offset < 0) return;
+    if (<i32>(acknowledged - first) < 0) return;
     setStreamFlags(record, FLOW_FLAG_HEADER, packet.isIpv6);
     return shiftSegment(packet, record, side, 1);
   }
-  const isAfter = isBeyond(acknowledged, first);
-  if (isAfter && <u32>offset >= bytes) setStreamFlags(record, FLOW_FLAG_HEADER, packet.isIpv6);
-  else if (isAfter) countUp(counters + COUNTER_PP2_CLAMPED);
+  const bytes = headerBytesFor(serviceOf(record), packet.isIpv6);
+  const isInside = isBeyond(acknowledged, first) && !acknowledge(packet, record);
+  if (isInside) countUp(counters + COUNTER_PP2_CLAMPED);
   const mapped = behindHeader(acknowledged, first, bytes);
   if (mapped != acknowledged) replaceWord(packet, TCP_ACKNOWLEDGEMENT, mapped);
   mapSacks(packet, bytes, first, true);

@@ -19,9 +19,10 @@ import {
   DECIDED_BEGINS,
   DECIDED_BYTES,
   DECIDED_SIDE_BYTES,
-  STORE_BATCH_COUNT_MAX,
+  STORE_BATCH_GUESSES,
   STORE_BATCH_HASHES,
   STORE_BATCH_OUTCOMES,
+  STORE_BATCH_SEEN,
   STORE_BUCKET_BYTES,
   STORE_BUCKET_SLOTS,
   STORE_CLAIM_EARLIER,
@@ -176,34 +177,62 @@ function copy(to: usize, from: usize): void {
   }
 }
 
-/** Hashes the batch's tuples, each `key` bytes behind its decision, and touches what they will need. */
-function touchAll(batch: usize, count: u32, key: u32, regionCount: u32): void {
-  let seen: u32 = 0;
+/** Hashes the batch's tuples, each `key` bytes behind its decision. */
+function hashAll(batch: usize, count: u32, key: u32): void {
   for (let index: u32 = 0; index < count; index++) {
     const hash = hashOf(batch + <usize>(index * DECIDED_BYTES + key), key);
     store<u32>(batch + <usize>(index << 2), hash, STORE_BATCH_HASHES);
-    const region = regionOf(hash, regionCount);
-    seen += load<u8>(bucketAt(firstBucket(hash, region), regionCount));
-    seen += load<u8>(bucketAt(secondBucket(hash, region), regionCount));
   }
-  // Behind the hashes, so that the loads are not left out.
-  store<u32>(batch, seen, STORE_BATCH_HASHES + 4 * STORE_BATCH_COUNT_MAX);
 }
 
-/** Touches the decisions that probably are there, or go there. */
-function touchDecisions(batch: usize, count: u32, regionCount: u32, nowMs: u32): void {
+/** Touches the buckets of all tuples. */
+function touchBuckets(batch: usize, count: u32, regionCount: u32): void {
   let seen: u32 = 0;
+  for (let index: u32 = 0; index < count; index++) {
+    const hash = load<u32>(batch + <usize>(index << 2), STORE_BATCH_HASHES);
+    const region = regionOf(hash, regionCount);
+    seen += load<u32>(bucketAt(firstBucket(hash, region), regionCount));
+    seen += load<u32>(bucketAt(secondBucket(hash, region), regionCount));
+  }
+  store<u32>(batch, seen, STORE_BATCH_SEEN);
+}
+
+/** Notes where each tuple's decision probably is, or goes. */
+function guessAll(batch: usize, count: u32, regionCount: u32, nowMs: u32): void {
   for (let index: u32 = 0; index < count; index++) {
     const hash = load<u32>(batch + <usize>(index << 2), STORE_BATCH_HASHES);
     const bucket = firstBucket(hash, regionOf(hash, regionCount));
     const hits = withHash(bucketAt(bucket, regionCount), hash);
     let slot = bucket * STORE_BUCKET_SLOTS + ctz(hits);
     if (hits == 0) slot = freeSlot(hash, regionCount, nowMs);
-    if (slot == NONE) continue;
-    const decision = decisionAt(slot, regionCount);
-    seen += load<u8>(decision) + load<u8>(decision, 64);
+    if (slot == NONE) slot = bucket * STORE_BUCKET_SLOTS;
+    store<u32>(
+      batch + <usize>(index << 2),
+      <u32>decisionAt(slot, regionCount),
+      STORE_BATCH_GUESSES,
+    );
   }
-  store<u32>(batch, seen, STORE_BATCH_HASHES + 4 * STORE_BATCH_COUNT_MAX);
+}
+
+/** Touches those places. */
+function touchDecisions(batch: usize, count: u32): void {
+  let seen: u32 = 0;
+  for (let index: u32 = 0; index < count; index++) {
+    const decision = <usize>load<u32>(batch + <usize>(index << 2), STORE_BATCH_GUESSES);
+    seen += load<u32>(decision) + load<u32>(decision, 64);
+  }
+  store<u32>(batch, seen, STORE_BATCH_SEEN);
+}
+
+/**
+ * Brings what the batch needs into the cache. Each loop does one thing only: so as many of its loads
+ * as a core can have under way are under way at once.
+ */
+function stage(batch: usize, count: u32, key: u32, regionCount: u32, nowMs: u32): void {
+  hashAll(batch, count, key);
+  touchBuckets(batch, count, regionCount);
+  guessAll(batch, count, regionCount, nowMs);
+  touchDecisions(batch, count);
 }
 
 /** What becomes of a claim whose tuple stands in `slot`, or nowhere (NONE); its region is locked. */
@@ -251,8 +280,7 @@ export function claim(
   endMs: u32,
   refreshes: u32,
 ): bool {
-  touchAll(batch, count, key, regionCount);
-  touchDecisions(batch, count, regionCount, nowMs);
+  stage(batch, count, key, regionCount, nowMs);
   for (let index: u32 = 0; index < count; index++) {
     const decision = batch + <usize>(index * DECIDED_BYTES);
     const hash = load<u32>(batch + <usize>(index << 2), STORE_BATCH_HASHES);
@@ -271,8 +299,7 @@ export function claim(
  * there. Outcomes: STORE_CLAIM_EARLIER, or STORE_CLAIM_NO_ROOM when there is nothing.
  */
 export function find(batch: usize, count: u32, key: u32, regionCount: u32, nowMs: u32): bool {
-  touchAll(batch, count, key, regionCount);
-  touchDecisions(batch, count, regionCount, nowMs);
+  stage(batch, count, key, regionCount, nowMs);
   for (let index: u32 = 0; index < count; index++) {
     const decision = batch + <usize>(index * DECIDED_BYTES);
     const hash = load<u32>(batch + <usize>(index << 2), STORE_BATCH_HASHES);

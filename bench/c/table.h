@@ -8,6 +8,7 @@
 #include <assert.h>
 #include <stddef.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #if defined(__SSE2__)
 #include <immintrin.h>
 #endif
@@ -151,6 +152,11 @@ static bool create_table(uint32_t flow_count_max) {
   table.memory = calloc(bytes + 64, 1);
   if (table.memory == NULL) return false;
   uint8_t *base = (uint8_t *)line((size_t)table.memory);
+#ifdef HUGE_PAGES
+  /* As the engine's memory; a heap's own pages are too few to matter. */
+  size_t pages = ((size_t)base + 4095) & ~(size_t)4095;
+  if (bytes >= 2 << 20) madvise((void *)pages, (size_t)base + bytes - pages, MADV_HUGEPAGE);
+#endif
   /* As the engine: the pages of a small table are touched before the first packet. */
   if (bytes <= 32 << 20) memset(base, 0, bytes);
   table.tags = base;

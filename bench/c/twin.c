@@ -3,7 +3,7 @@
  * WebAssembly. Same hash, tables, staging, states, ageing and port allocation as in assembly/, so
  * it gives the same frames, verdicts and flow records; test/bench-twin.test.ts compares them.
  *
- *   gcc -O3 -march=native [-DTWIN_IPV6] -o twin bench/c/twin.c
+ *   gcc -O3 -march=native [-DTWIN_IPV6] [-DHUGE_PAGES] -o twin bench/c/twin.c
  *   twin memory FLOWS BATCH PASSES [established|new|constant] [staged|single] [64|imix|1514]
  *   twin file IN [OUT]
  *

@@ -8,7 +8,8 @@
  *   client ── tap0 ── slirp4netns in the router       10.72.0.2 itself
  *
  * The engine stands there several times, in labs of their own: as it is by default, without
- * offloads, with two workers, with PROXY headers, and with other ways to wait for packets.
+ * offloads, with two workers, with PROXY headers, with other ways to wait for packets, and with a
+ * worker that goes before no other thread.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -36,8 +37,10 @@ export interface Way {
 
 export type WayName =
   | "engine"
+  | "engine, normal priority"
   | "engine, no offloads"
   | "engine, two workers"
+  | "engine, two workers, no offloads"
   | "engine, PROXY headers"
   | "engine, busy-poll"
   | "engine, sleeping at once"
@@ -75,8 +78,10 @@ function planOf(suffix: string, change: Partial<LabPlan>): LabPlan {
 
 const LABS: readonly [WayName, string, Partial<LabPlan>][] = [
   ["engine", "", {}],
+  ["engine, normal priority", "o", { priority: "normal" }],
   ["engine, no offloads", "n", { offload: "none" }],
   ["engine, two workers", "w", { workers: 2 }],
+  ["engine, two workers, no offloads", "v", { workers: 2, offload: "none" }],
   ["engine, PROXY headers", "p", { proxyProtocol: true, services: [PROXIED] }],
   ["engine, busy-poll", "b", { busyPollMs: 1 }],
   ["engine, sleeping at once", "x", { spinMs: 0 }],
@@ -91,7 +96,7 @@ export async function makeWays(): Promise<Ways> {
     all: {},
     skipped: [],
     async end() {
-      for (const { pid } of programs) if (pid !== undefined) endGroup(pid);
+      for (const program of programs) program.kill("SIGKILL");
       await Promise.all(labs.map((lab) => lab.stop()));
       await removeNamespace(ROUTER);
       rmSync(folder, { recursive: true, force: true });
@@ -212,19 +217,13 @@ async function waitFor(look: () => Promise<unknown>): Promise<void> {
   }
 }
 
-/** Starts a program inside a namespace, as a group of its own. */
+/**
+ * Starts a program inside a namespace. It stays in this process's session: every session has a share of
+ * the cores to itself (sched(7), autogroup), and no way is to have more of those than another.
+ */
 export function start(namespace: string, words: readonly string[]): ChildProcess {
   const all = ["netns", "exec", namespace, ...words];
-  return spawn("ip", all, { stdio: ["ignore", "pipe", "ignore"], detached: true });
-}
-
-/** Ends a program that `start` has started, with its children. */
-export function endGroup(pid: number): void {
-  try {
-    process.kill(-pid, "SIGKILL");
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "ESRCH") throw error;
-  }
+  return spawn("ip", all, { stdio: ["ignore", "pipe", "ignore"] });
 }
 
 /** Runs a program inside a namespace; returns what it prints. @throws when it fails */

@@ -11,10 +11,11 @@ import { commandLine } from "./program.ts";
 
 const HELP_CODES = new Set(["commander.help", "commander.helpDisplayed", "commander.version"]);
 
-// A reader that has seen enough (`| head`) is no error.
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  // A reader that has seen enough (`| head`) is no error.
   if (error.code === "EPIPE") process.exit(0);
-  throw error;
+  process.stderr.write(`flowplane: standard output: ${error.message}\n`);
+  process.exit(1);
 });
 
 process.exitCode = await run(process.argv.slice(2));

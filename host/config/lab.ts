@@ -77,6 +77,9 @@ export const lab = object({
     .describe("where events of endpoints go"),
   workers: integer(1, 64).default(1),
   nodes: nodes.optional().describe("default: the lab's own process carries its packets"),
+  priority: oneOf("realtime", "normal")
+    .default("realtime")
+    .describe("of workers; realtime goes before all other programs, if a core is left for those"),
   offload: oneOf("udp", "tcp", "none").default("udp").describe("the best that devices may use"),
   busy_poll_ms: integer(0, 1000)
     .default(0)

@@ -9,6 +9,9 @@
 /** Default table size: a prime at least 100 times the number of targets keeps shares within 1 %. */
 export const RING_SIZE = 65537;
 
+/** An entry that nobody has taken. */
+const FREE = 0xffff;
+
 /** What decides a target's permutation: its first entry and the step to the next. */
 export interface Permutation {
   offset: number;
@@ -52,25 +55,29 @@ export function fillRing(
   const weightMax = Math.max(0, ...weights);
   if (weightMax === 0) return new Uint16Array(0);
   const count = permutations.length;
-  if (count > size || count > 0xffff) {
+  if (count > size || count > FREE) {
     throw new RangeError(`maglev: ${count} targets do not fit a table of ${size} entries`);
   }
-  const ring = new Uint16Array(size);
-  const taken = new Uint8Array(size);
-  const position = permutations.map((permutation) => permutation.offset);
+  const ring = new Uint16Array(size).fill(FREE);
+  const entries = Int32Array.from(permutations, ({ offset }) => offset);
+  const steps = Int32Array.from(permutations, ({ skip }) => skip - size);
+  const shares = Float64Array.from(weights, (weight) => weight / weightMax);
   const turns = new Float64Array(count);
   let filled = 0;
   while (filled < size) {
     for (let target = 0; target < count && filled < size; target++) {
-      turns[target] = (turns[target] as number) + (weights[target] as number) / weightMax;
-      if ((turns[target] as number) < 1) continue;
-      turns[target] = (turns[target] as number) - 1;
-      let entry = position[target] as number;
-      const skip = (permutations[target] as Permutation).skip;
-      while (taken[entry]) entry = (entry + skip) % size;
-      taken[entry] = 1;
+      const turn = (turns[target] as number) + (shares[target] as number);
+      turns[target] = turn < 1 ? turn : turn - 1;
+      if (turn < 1) continue;
+      const step = steps[target] as number;
+      let entry = entries[target] as number;
+      // The remainder without a division, and without a branch to mispredict.
+      while (ring[entry] !== FREE) {
+        entry = (entry + step) | 0;
+        entry = (entry + ((entry >> 31) & size)) | 0;
+      }
       ring[entry] = target;
-      position[target] = (entry + skip) % size;
+      entries[target] = entry;
       filled++;
     }
   }

@@ -42,6 +42,16 @@ export interface EngineOptions {
   wasm?: URL | BufferSource | WebAssembly.Module;
   /** Runs synthetic batches first so that the first real one is as fast as the rest; default true. */
   warmUp?: boolean;
+  /**
+   * Called once with the engine's memory, before it grows to its size: the place to ask for huge
+   * pages (`hugePages` of "flowplane/node").
+   */
+  prepareMemory?: (memory: WebAssembly.Memory) => void;
+  /**
+   * Touches the flow tables now, whatever their size, so that packets never wait for the system to
+   * find a page; default false: tables of up to 32 MiB are, larger ones come page by page with the flows.
+   */
+  touchTables?: boolean;
 }
 
 /** How frames of a port begin. */

@@ -3,6 +3,8 @@
  * be, and is done before anything is written: a call that throws has changed nothing.
  */
 
+import { addressBytes } from "../address.ts";
+
 /** A short form of any value for a message. */
 export function shown(value: unknown): string {
   if (typeof value === "string") return JSON.stringify(value);
@@ -33,6 +35,12 @@ export function truth(name: string, value: unknown): boolean {
   throw new TypeError(`${name}: ${shown(value)} is not true or false`);
 }
 
+/** @throws TypeError when `value` is neither a function nor absent */
+export function optionalFunction<T>(name: string, value: T): T {
+  if (value === undefined || typeof value === "function") return value;
+  throw new TypeError(`${name}: ${shown(value)} is not a function`);
+}
+
 /** @throws TypeError when `value` is not a list */
 export function listOf<T>(name: string, value: readonly T[]): readonly T[] {
   if (Array.isArray(value)) return value;
@@ -58,4 +66,14 @@ export function options<T extends object>(path: string, value: T, names: OptionN
     }
   }
   return value;
+}
+
+/** The 4 or 16 bytes of an address in network order. @throws TypeError naming what is none */
+export function addressOf(path: string, text: string): Uint8Array {
+  if (typeof text !== "string") throw new TypeError(`${path}: ${shown(text)} is not text`);
+  try {
+    return addressBytes(text);
+  } catch (error) {
+    throw new TypeError(`${path}: ${(error as Error).message}`);
+  }
 }

@@ -28,7 +28,10 @@ const ADDRESS_COUNT_MAX = 1_950;
 
 /** Options of `createCompactEngine`; those that `EngineOptions` has, too, mean the same. */
 export interface CompactOptions
-  extends Pick<EngineOptions, "arenaBytes" | "seed" | "timeouts" | "wasm"> {
+  extends Pick<
+    EngineOptions,
+    "arenaBytes" | "seed" | "timeouts" | "wasm" | "prepareMemory" | "touchTables"
+  > {
   /** First IPv4 address of the gateway. */
   firstAddress: string;
   /** How many addresses follow each other, 1 to 1,950. */
@@ -51,6 +54,8 @@ const OPTIONS: OptionNames<CompactOptions> = {
   seed: true,
   timeouts: true,
   wasm: true,
+  prepareMemory: true,
+  touchTables: true,
 };
 const PORT_OPTIONS: OptionNames<CompactPortOptions> = { side: true, peer: true, link: true };
 const SIDES = { client: abi.PORT_SIDE_CLIENT, service: abi.PORT_SIDE_SERVICE } as const;
@@ -214,7 +219,9 @@ export async function createCompactEngine(options: CompactOptions): Promise<Comp
   const small = { flowCountMax: 16, flow6CountMax: 16, tablesBytes: 1 << 16 };
   const settings = { ...settingsOf({ ...shared, ...small }), gateway: { address, count } };
   requireMemory("addressCount", count * COMPACT_FLOWS_PER_ADDRESS * (abi.COMPACT_BYTES + 1));
-  return new CompactEngine(await loadEngine(wasm), settings);
+  const engine = new CompactEngine(await loadEngine(wasm, settings.prepareMemory), settings);
+  if (settings.touchTables) engine.exports.touchTables();
+  return engine;
 }
 
 function numberOf(address: string): number {

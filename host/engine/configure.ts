@@ -1,7 +1,14 @@
 /** From the options of `createEngine` to the configuration block of the engine (CONFIG_*). */
 import * as abi from "../../assembly/abi.ts";
 import type { EngineOptions, Timeouts } from "./api.ts";
-import { options as checkOptions, type OptionNames, shown, truth, wholeNumber } from "./check.ts";
+import {
+  options as checkOptions,
+  type OptionNames,
+  optionalFunction,
+  shown,
+  truth,
+  wholeNumber,
+} from "./check.ts";
 
 /** Idle timeouts that an engine has unless it is told otherwise, in seconds. */
 export const TIMEOUTS_DEFAULT: Readonly<Timeouts> = {
@@ -28,6 +35,8 @@ export interface Settings {
   seed: Uint8Array;
   timeouts: Timeouts;
   warmUp: boolean;
+  touchTables: boolean;
+  prepareMemory: ((memory: WebAssembly.Memory) => void) | undefined;
   /** CONFIG_PP2_*. */
   proxyProtocol: number;
   /** Of a compact table: its gateway's first address as a number, and how many follow each other. */
@@ -44,6 +53,8 @@ const OPTIONS: OptionNames<EngineOptions> = {
   timeouts: true,
   wasm: true,
   warmUp: true,
+  prepareMemory: true,
+  touchTables: true,
   proxyProtocol: true,
 };
 
@@ -59,6 +70,8 @@ export function settingsOf(options: EngineOptions): Settings {
     seed: seedOf(options.seed),
     timeouts: timeoutsOf(options.timeouts ?? {}),
     warmUp: truth("warmUp", options.warmUp ?? true),
+    touchTables: truth("touchTables", options.touchTables ?? false),
+    prepareMemory: optionalFunction("prepareMemory", options.prepareMemory),
     proxyProtocol: proxyProtocolOf(options.proxyProtocol ?? false),
   };
 }

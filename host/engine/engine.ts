@@ -455,9 +455,10 @@ export class Engine {
  */
 export async function createEngine(options: EngineOptions = {}): Promise<Engine> {
   const settings = settingsOf(options);
-  const exports = await loadEngine(options.wasm);
+  const exports = await loadEngine(options.wasm, settings.prepareMemory);
   if (settings.warmUp) warmUp(exports, (small) => new Engine(exports, settingsOf(small)));
   const engine = new Engine(exports, settings);
   requireMemory("flowCountMax, flow6CountMax", engine.flowTableBytes + engine.flow6TableBytes);
+  if (settings.touchTables) exports.touchTables();
   return engine;
 }

@@ -5,22 +5,21 @@
  */
 import * as abi from "../../assembly/abi.ts";
 
-/** An entry of the directory: a key and its value (DIRECTORY_*). */
-interface Entry {
-  space: number;
-  detail: number;
-  /** 0, 4 or 16 bytes. */
-  address: Uint8Array;
-  value: number;
-}
-
 const ENTRIES_MIN = 64;
+const ENTRY_WORDS = abi.DIRECTORY_BYTES / 4;
+/** Words of an entry; those of the directory, and behind them, in what it leaves free, the hash. */
+const SPACE = abi.DIRECTORY_SPACE / 4;
+const DETAIL = abi.DIRECTORY_DETAIL / 4;
+const VALUE = abi.DIRECTORY_VALUE / 4;
+const HASH = VALUE + 1;
 
 export class NetworkImage {
   readonly bytes: Uint8Array<ArrayBuffer | SharedArrayBuffer>;
   readonly view: DataView<ArrayBuffer | SharedArrayBuffer>;
   readonly #base: number;
-  readonly #entries: Entry[] = [];
+  /** ENTRY_WORDS each. */
+  #entries = new Uint32Array(1024 * ENTRY_WORDS);
+  #entryCount = 0;
   #used = abi.IMAGE_BYTES;
 
   /** An empty image for `address` in the engine's memory; `bytes` is all of its room, and zero. */
@@ -28,6 +27,16 @@ export class NetworkImage {
     this.bytes = bytes;
     this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
     this.#base = address;
+  }
+
+  /** Bytes that have been taken. */
+  get used(): number {
+    return this.#used;
+  }
+
+  /** Entries that the directory will have. */
+  get entryCount(): number {
+    return this.#entryCount;
   }
 
   /** A copy of the service records. */
@@ -59,48 +68,50 @@ export class NetworkImage {
   }
 
   add(space: number, number: number, detail: number, address: Uint8Array, value: number): void {
-    const family = address.length === 16 ? abi.DETAIL_IPV6 : 0;
-    const key = ((space << 24) | number) >>> 0;
-    this.#entries.push({ space: key, detail: (detail | family) >>> 0, address, value });
+    if ((this.#entryCount + 1) * ENTRY_WORDS > this.#entries.length) {
+      const more = new Uint32Array(this.#entries.length * 2);
+      more.set(this.#entries);
+      this.#entries = more;
+    }
+    const start = this.#entryCount++ * ENTRY_WORDS;
+    const entry = this.#entries.subarray(start, start + ENTRY_WORDS);
+    for (let word = 0; word < address.length >> 2; word++) entry[word] = wordOf(address, word * 4);
+    entry[SPACE] = (space << 24) | number;
+    entry[DETAIL] = detail | (address.length === 16 ? abi.DETAIL_IPV6 : 0);
+    entry[VALUE] = value;
+    entry[HASH] = hashOf(entry);
   }
 
   /** Writes the directory, at most half full, and its place into the header. */
   writeDirectory(): void {
     let count = ENTRIES_MIN;
-    while (count < this.#entries.length * 2) count *= 2;
+    while (count < this.#entryCount * 2) count *= 2;
     const place = this.take(count * abi.DIRECTORY_BYTES);
-    for (const entry of this.#entries) this.#insert(place, count - 1, entry);
+    const { buffer, byteOffset } = this.bytes;
+    const slots = new Uint32Array(buffer, byteOffset + place, count * ENTRY_WORDS);
+    for (let start = 0; start < this.#entryCount * ENTRY_WORDS; start += ENTRY_WORDS) {
+      const slot = this.#freeSlot(slots, count - 1, start);
+      slots.set(this.#entries.subarray(start, start + HASH), slot * ENTRY_WORDS);
+    }
     this.put(abi.IMAGE_DIRECTORY, this.addressOf(place));
     this.put(abi.IMAGE_DIRECTORY_MASK, count - 1);
   }
 
-  #insert(place: number, mask: number, entry: Entry): void {
-    const words = wordsOf(entry.address);
-    let slot = (hashOf(entry, words) & mask) >>> 0;
+  #freeSlot(slots: Uint32Array, mask: number, start: number): number {
+    const hash = this.#entries[start + HASH] as number;
     for (let probe = 0; probe < abi.DIRECTORY_PROBES_MAX; probe++) {
-      const at = place + slot * abi.DIRECTORY_BYTES;
-      if (this.view.getUint32(at + abi.DIRECTORY_SPACE, true) === 0) {
-        for (const [index, word] of words.entries()) {
-          this.put(at + abi.DIRECTORY_ADDRESS + index * 4, word);
-        }
-        this.put(at + abi.DIRECTORY_SPACE, entry.space);
-        this.put(at + abi.DIRECTORY_DETAIL, entry.detail);
-        this.put(at + abi.DIRECTORY_VALUE, entry.value);
-        return;
-      }
-      slot = (slot + 1) & mask;
+      const slot = (hash + probe) & mask;
+      if (slots[slot * ENTRY_WORDS + SPACE] === 0) return slot;
     }
-    throw new RangeError(`network: too many addresses that hash alike, near ${entry.address}`);
+    const address = this.#entries.subarray(start, start + SPACE);
+    throw new RangeError(`network: too many addresses that hash alike, near ${address}`);
   }
 }
 
-/** An address as the engine loads it: four little-endian words. */
-function wordsOf(address: Uint8Array): number[] {
-  const words = [0, 0, 0, 0];
-  for (const [index, byte] of address.entries()) {
-    words[index >> 2] = ((words[index >> 2] as number) | (byte << ((index & 3) * 8))) >>> 0;
-  }
-  return words;
+/** Four bytes of an address as the engine loads them. */
+function wordOf(address: Uint8Array, at: number): number {
+  const byte = (index: number) => address[at + index] as number;
+  return byte(0) | (byte(1) << 8) | (byte(2) << 16) | (byte(3) << 24);
 }
 
 function mixed(hash: number, word: number): number {
@@ -108,8 +119,11 @@ function mixed(hash: number, word: number): number {
   return turned ^ (turned >>> 15);
 }
 
-function hashOf({ space, detail, address }: Entry, words: readonly number[]): number {
-  let hash = mixed(mixed(mixed(0, space), detail), words[0] as number);
-  if (address.length === 16) for (const word of words.slice(1)) hash = mixed(hash, word);
+function hashOf(entry: Uint32Array): number {
+  const word = (index: number) => entry[index] as number;
+  let hash = mixed(mixed(mixed(0, word(SPACE)), word(DETAIL)), word(0));
+  if (word(DETAIL) >= abi.DETAIL_IPV6) {
+    hash = mixed(mixed(mixed(hash, word(1)), word(2)), word(3));
+  }
   return Math.imul(hash, 0xc2b2ae35) >>> 7;
 }

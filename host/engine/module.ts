@@ -16,6 +16,8 @@ export interface EngineExports extends WalkExports, Record<string, unknown> {
   configAddress(): number;
   layoutAddress(): number;
   create(): number;
+  /** Writes to every page of the flow tables, which changes nothing. */
+  touchTables(): void;
   /** 0, and nothing has happened, when a frame or a port is out of range; else 1. */
   processBatch(count: number): number;
   /** Frames of the last batch that leave through devices; DEPARTURE_* entries. */
@@ -142,10 +144,11 @@ async function exportsOf(
 
 /**
  * @throws TypeError when `wasm` is none of the three; EngineError when the module is missing, is
- * something else, or is of another version.
+ * something else, or is of another version. `prepareMemory` gets its memory before it grows.
  */
 export async function loadEngine(
   wasm: URL | BufferSource | WebAssembly.Module = moduleUrl("engine"),
+  prepareMemory?: (memory: WebAssembly.Memory) => void,
 ): Promise<EngineExports> {
   const isBytes = wasm instanceof ArrayBuffer || ArrayBuffer.isView(wasm);
   if (!(wasm instanceof URL || wasm instanceof WebAssembly.Module || isBytes)) {
@@ -157,5 +160,6 @@ export async function loadEngine(
     const found = version === undefined ? "no version" : `version ${version}`;
     throw new EngineError(`wasm: has ${found}, expected ${ABI_VERSION}: run npm run build`);
   }
+  prepareMemory?.(exports.memory as WebAssembly.Memory);
   return exports as EngineExports;
 }

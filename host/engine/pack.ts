@@ -3,11 +3,9 @@
  * put to use only when it is whole, so a call that throws has changed nothing.
  */
 import * as abi from "../../assembly/abi.ts";
-import { addressBytes } from "../address.ts";
-import { buildRing, type RingTarget } from "../control/maglev.ts";
-import type { Target } from "./api.ts";
-import { oneOf, shown, wholeNumber } from "./check.ts";
+import { addressOf, oneOf, shown, wholeNumber } from "./check.ts";
 import type { NetworkImage } from "./image.ts";
+import { type Remembered, ServiceLists } from "./lists.ts";
 import type {
   NetworkRoute,
   NetworkRule,
@@ -18,19 +16,13 @@ import type {
 } from "./network.ts";
 import { PrefixSets, prefixOf } from "./prefixes.ts";
 import { type HeaderTemplates, headerFields, headerFlags, type ServiceHeaders } from "./proxy.ts";
+import type { Filler, Work } from "./room.ts";
 
 /** A NAT address has 55,000 ports a destination: the upper ones, where clients' own mostly are. */
 const PORT_MIN_LIMITED = 65536 - 55_000;
 const NEVER_MS = 0x7fffffff;
-const TARGET_COUNT_MAX = 20_000;
-/** 64:ff9b::/96 (RFC 6052). */
-const CROSSED = [0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0];
-const POOL_COUNT_MAX = 1024;
 const RULE_COUNT_MAX = 10_000;
 const ANY_PROTOCOL_HIGH = 0xffffff;
-/** Primes; a target has a hundred entries of its ring or more, up to the largest. */
-const RING_SIZES = [1021, 4093, 16381, 65537];
-const RING_SHARE = 100;
 
 const PROTOCOLS: Record<string, number> = { tcp: 6, udp: 17, icmp: 1, icmpv6: 58 };
 
@@ -54,11 +46,13 @@ export interface PackContext {
   numberOf(id: string): number;
   /** The number of a capacity, from 1. */
   capacityOf(name: string): number;
-  /** What `make` made under this key when tables were packed before, or makes now. */
-  remembered<T>(key: string, make: () => T): T;
+  remembered: Remembered;
   /** Services of earlier tables that may still have flows, by number: their records and headers. */
   leftovers: ReadonlyMap<number, { record: Uint8Array; headers: HeaderTemplates | undefined }>;
   headers: ServiceHeaders;
+  work: Work;
+  /** What is packed in the place of what the tables do not hold. */
+  filler: Filler | undefined;
 }
 
 /** Packs `tables` into an empty image. @throws TypeError, RangeError naming path, value and range */
@@ -71,11 +65,9 @@ export function packNetwork(
   packing.rules();
   packing.services();
   packing.vpcs();
+  packing.fill();
   image.writeDirectory();
 }
-
-/** Writes a word of a service record. */
-type Put = (field: number, value: number) => void;
 
 class Packing {
   readonly #image: NetworkImage;
@@ -88,14 +80,14 @@ class Packing {
   #mtuMin = 0;
   /** Targets that the directory has. */
   readonly #said = new Set<string>();
-  /** Where lists of addresses and of targets are, by what they say: services that agree share them. */
-  readonly #pieces = new Map<string, Record<number, number>>();
+  readonly #lists: ServiceLists;
 
   constructor(image: NetworkImage, tables: NetworkTables, context: PackContext) {
     this.#image = image;
     this.#tables = tables;
     this.#context = context;
     this.#prefixes = new PrefixSets(image);
+    this.#lists = new ServiceLists(image, context.remembered, context.work);
   }
 
   rules(): void {
@@ -109,6 +101,7 @@ class Packing {
     const checked = this.#context.remembered(`rules ${JSON.stringify(rules)}`, () =>
       rules.map((rule, at) => checkRule(`${path}[${at}]`, rule)),
     );
+    this.#context.work.done.rules += rules.length;
     const v4 = checked.filter(({ address }) => address.length === 4);
     const v6 = checked.filter(({ address }) => address.length === 16);
     // Rules of IPv4 are compared eight at a time.
@@ -147,8 +140,9 @@ class Packing {
       if (this.#services.has(id)) throw new TypeError(`services[${at}].id: ${id} is there twice`);
       this.#services.set(id, this.#context.numberOf(id));
     }
-    const { leftovers } = this.#context;
-    let count = 1;
+    const { leftovers, work, filler } = this.#context;
+    work.done.services = services.length;
+    let count = filler === undefined ? 1 : abi.SERVICE_COUNT_MAX;
     for (const number of this.#services.values()) count = Math.max(count, number + 1);
     for (const number of leftovers.keys()) count = Math.max(count, number + 1);
     const place = image.take(count * abi.SERVICE_BYTES);
@@ -231,8 +225,8 @@ class Packing {
     put(abi.SERVICE_IDLE_MS, idleMs(`${path}.idleSeconds`, service.idleSeconds));
     put16(abi.SERVICE_PORT_MIN, PORT_MIN_LIMITED);
     this.#compare(record);
-    this.#pools(path, isCrossing ? crossed : (service.sources ?? []), put);
-    this.#targets(path, service.targets ?? [], put);
+    this.#lists.sources(path, isCrossing ? crossed : sources, put);
+    this.#lists.targets(path, service.targets ?? [], put);
     if (service.kind === "load-balancer") this.#sayTargets(path, service, number);
     const { endpoint, inbound, outbound } = service.rules ?? {};
     put(abi.SERVICE_RULES_ENDPOINT, this.#ruleSet(`${path}.rules.endpoint`, endpoint));
@@ -253,89 +247,17 @@ class Packing {
     return address;
   }
 
-  #pools(path: string, sources: readonly string[], put: Put): void {
-    wholeNumber(`${path}.sources.length`, sources.length, 0, POOL_COUNT_MAX);
-    this.#share(`sources ${sources}`, put, (note) => {
-      const all = sources.map((text, at) => addressOf(`${path}.sources[${at}]`, text));
-      for (const width of [4, 16]) {
-        const addresses = all.filter((bytes) => bytes.length === width);
-        if (addresses.length === 0) continue;
-        const place = this.#image.take(addresses.length * width);
-        for (const [index, bytes] of addresses.entries()) {
-          this.#image.bytes.set(bytes, place + index * width);
-        }
-        note(width === 4 ? abi.SERVICE_POOL : abi.SERVICE_POOL6, this.#image.addressOf(place));
-        note(width === 4 ? abi.SERVICE_POOL_COUNT : abi.SERVICE_POOL6_COUNT, addresses.length);
-      }
-    });
-  }
-
-  /** Puts the fields that `make` notes; those of an equal piece are made once. */
-  #share(key: string, put: Put, make: (note: Put) => void): void {
-    let fields = this.#pieces.get(key);
-    if (fields === undefined) {
-      const noted: Record<number, number> = {};
-      make((field, value) => {
-        noted[field] = value;
-      });
-      this.#pieces.set(key, noted);
-      fields = noted;
-    }
-    for (const [field, value] of Object.entries(fields)) put(Number(field), value);
-  }
-
-  #targets(path: string, targets: readonly Target[], put: Put): void {
-    wholeNumber(`${path}.targets.length`, targets.length, 0, TARGET_COUNT_MAX);
-    const key = targets.map(({ address, port, weight }) => `${address} ${port} ${weight}`).join();
-    this.#share(`targets ${key}`, put, (note) => {
-      const all = this.#context.remembered(key, () =>
-        targets.map((target, at) => checkTarget(`${path}.targets[${at}]`, target)),
-      );
-      if (all.some(({ bytes }) => isCrossed(bytes))) this.#image.put(abi.IMAGE_CROSSES, 1);
-      const families = [4, 16].map((width) =>
-        all.filter(({ bytes, weight }) => bytes.length === width && weight > 0),
-      );
-      const size = Math.max(...families.map(ringSizeFor));
-      note(abi.SERVICE_RING_SIZE, size);
-      for (const list of families) {
-        if (list.length === 0) continue;
-        const isIpv6 = list[0]?.bytes.length === 16;
-        note(isIpv6 ? abi.SERVICE_RING6 : abi.SERVICE_RING, this.#ring(list, size));
-        note(isIpv6 ? abi.SERVICE_TARGETS6 : abi.SERVICE_TARGETS, this.#list(list, isIpv6));
-        note(isIpv6 ? abi.SERVICE_TARGET6_COUNT : abi.SERVICE_TARGET_COUNT, list.length);
-      }
-    });
-  }
-
   /** Lists targets that see clients' addresses, so that what they send late is known for theirs. */
   #sayTargets(path: string, service: NetworkService, number: number): void {
     const hidden = new Set((service.sources ?? []).map((text) => isIpv6Text(text)));
     for (const [at, { address, port = 0 }] of (service.targets ?? []).entries()) {
+      if (port === 0 || hidden.has(isIpv6Text(address))) continue;
       const key = `${service.vpc} ${address} ${port}`;
-      if (port === 0 || hidden.has(isIpv6Text(address)) || this.#said.has(key)) continue;
+      if (this.#said.has(key)) continue;
       this.#said.add(key);
       const bytes = addressOf(`${path}.targets[${at}]`, address);
       this.#image.add(abi.SPACE_TARGET, service.vpc, (6 << 16) | port, bytes, number);
     }
-  }
-
-  #ring(list: readonly RingTarget[], size: number): number {
-    const key = `ring ${size} ${list.map(({ name, weight }) => `${name} ${weight}`).join()}`;
-    const ring = this.#context.remembered(key, () => buildRing(list, size));
-    const place = this.#image.take(ring.byteLength);
-    this.#image.bytes.set(new Uint8Array(ring.buffer, ring.byteOffset, ring.byteLength), place);
-    return this.#image.addressOf(place);
-  }
-
-  #list(list: readonly CheckedTarget[], isIpv6: boolean): number {
-    const stride = isIpv6 ? abi.TARGET6_BYTES : abi.TARGET_BYTES;
-    const portAt = isIpv6 ? abi.TARGET6_PORT_BE : abi.TARGET_PORT_BE;
-    const place = this.#image.take(list.length * stride);
-    for (const [index, { bytes, port }] of list.entries()) {
-      this.#image.bytes.set(bytes, place + index * stride);
-      this.#image.view.setUint16(place + index * stride + portAt, port);
-    }
-    return this.#image.addressOf(place);
   }
 
   vpcs(): void {
@@ -407,16 +329,33 @@ class Packing {
     }
   }
 
+  /** What the tables leave of their room, done on filler; none of it is ever looked up. */
+  fill(): void {
+    const { work, filler } = this.#context;
+    work.done.entries = this.#image.entryCount;
+    work.check();
+    if (filler === undefined) return;
+    for (const rules of filler.rules(work.left("rules"))) this.#rulesOf("filler", rules);
+    const record = this.#image.take(work.left("services") * abi.SERVICE_BYTES);
+    let place = record - abi.SERVICE_BYTES;
+    for (const service of filler.services(work)) {
+      this.#services.set(service.id, abi.SERVICE_NONE);
+      place += abi.SERVICE_BYTES;
+      this.#service("filler", service, abi.SERVICE_NONE, place);
+      this.#headers(place, this.#headersOf("filler", abi.SERVICE_NONE, service));
+    }
+    for (const list of filler.lists(work)) this.#lists.targets("filler", list, () => undefined);
+    filler.rings(work);
+    this.#services.set("filler", 0);
+    this.#addresses("filler", filler.vpc(work.left("entries")));
+    work.done.entries = this.#image.entryCount;
+  }
+
   #number(path: string, id: string): number {
     const number = this.#services.get(id);
     if (number === undefined) throw new TypeError(`${path}: there is no service ${shown(id)}`);
     return number;
   }
-}
-
-/** Whether the address is an IPv4 one that IPv6 clients reach. */
-function isCrossed(bytes: Uint8Array): boolean {
-  return bytes.length === 16 && CROSSED.every((byte, at) => bytes[at] === byte);
 }
 
 function isIpv6Text(address: unknown): boolean {
@@ -427,38 +366,6 @@ function idleMs(path: string, seconds: number | undefined): number {
   if (seconds === undefined) return 0;
   if (seconds === 0) return NEVER_MS;
   return wholeNumber(path, seconds, 1, abi.TIMEOUT_SECONDS_MAX) * 1000;
-}
-
-interface CheckedTarget extends RingTarget {
-  bytes: Uint8Array;
-  port: number;
-}
-
-function checkTarget(path: string, target: Target): CheckedTarget {
-  const port = wholeNumber(`${path}.port`, target.port ?? 0, 0, 65535);
-  const weight = target.weight ?? 1;
-  if (!(Number.isFinite(weight) && weight >= 0)) {
-    throw new RangeError(`${path}.weight: ${shown(weight)} is not a number from 0`);
-  }
-  const bytes = addressOf(`${path}.address`, target.address);
-  return { bytes, port, weight, name: `${target.address} ${port}` };
-}
-
-/** A ring in which every target has its share to about a hundredth. */
-function ringSizeFor(targets: readonly RingTarget[]): number {
-  const weights = targets.map(({ weight }) => weight);
-  const sum = weights.reduce((total, weight) => total + weight, 0);
-  const wanted = targets.length === 0 ? 0 : (RING_SHARE * sum) / Math.min(...weights);
-  return RING_SIZES.find((size) => size >= wanted) ?? (RING_SIZES.at(-1) as number);
-}
-
-function addressOf(path: string, text: string): Uint8Array {
-  if (typeof text !== "string") throw new TypeError(`${path}: ${shown(text)} is not text`);
-  try {
-    return addressBytes(text);
-  } catch (error) {
-    throw new TypeError(`${path}: ${(error as Error).message}`);
-  }
 }
 
 function checkRule(path: string, rule: NetworkRule) {

@@ -17,6 +17,7 @@ import { loadEngine } from "./module.ts";
 import type { NetworkTables } from "./network.ts";
 import { packNetwork } from "./pack.ts";
 import { type HeaderTemplates, ServiceHeaders } from "./proxy.ts";
+import { checkRoom, Filler, type TableRoom, Work } from "./room.ts";
 
 const UNITS_MAX = 1000;
 
@@ -52,7 +53,11 @@ export class TablePacker {
   readonly #region: Region;
   readonly #headers: ServiceHeaders;
   readonly #isShared: boolean;
+  readonly #room: TableRoom | undefined;
+  readonly #filler: Filler | undefined;
   #bytes: Uint8Array<ArrayBuffer | SharedArrayBuffer> | undefined;
+  /** How much of them the last image has written. */
+  #used = 0;
   /** Records of the services of the last tables, by number. */
   #records = new Uint8Array(0);
   readonly #numbers = new Map<string, number>();
@@ -63,16 +68,19 @@ export class TablePacker {
   readonly #fresh = new Set<number>();
   /** Numbers given up for good are used again only when there are no new ones. */
   #next = 0;
+  #spare: number[] = [];
   /** The half that the next image is for. */
   #half = 0;
   #made = new Map<string, unknown>();
   #madeBefore = new Map<string, unknown>();
 
   /** @internal For engines whose network region is `region`; images lie in shared memory if `isShared`. */
-  constructor(region: Region, headers: ServiceHeaders, isShared: boolean) {
+  constructor(region: Region, headers: ServiceHeaders, isShared: boolean, room?: TableRoom) {
     this.#region = region;
     this.#headers = headers;
     this.#isShared = isShared;
+    this.#room = room;
+    this.#filler = room && new Filler(room);
   }
 
   /** The number of a service that the tables have named, or undefined. */
@@ -109,7 +117,8 @@ export class TablePacker {
     this.#bytes ??= new Uint8Array(
       this.#isShared ? new SharedArrayBuffer(bytes) : new ArrayBuffer(bytes),
     );
-    this.#bytes.fill(0);
+    this.#bytes.fill(0, 0, this.#used);
+    this.#used = bytes;
     const capacities = this.#capacityWords(tables);
     const image = new NetworkImage(address, this.#bytes);
     for (const [number, { isRecent }] of this.#leftovers) {
@@ -127,30 +136,34 @@ export class TablePacker {
       remembered: (key, make) => this.#remembered(key, make),
       leftovers: kept,
       headers: this.#headers,
+      work: new Work(this.#room),
+      filler: this.#filler,
     });
+    this.#used = image.used;
     this.#records = image.services();
     this.#settle(tables, kept, leaving);
     return { image: this.#bytes, address, capacities, ...this.#lists(tables) };
   }
 
   #lists(tables: NetworkTables) {
-    const own = tables.services.map((one) => ({ ...one, number: this.#numberFor(one.id) }));
-    const policed = (isPoliced: boolean) => {
-      const list = own.filter(({ capacity }) => (capacity !== undefined) === isPoliced);
-      return Uint16Array.from(list, ({ number }) => number);
-    };
+    const policed: number[] = [];
+    const unpoliced: number[] = [];
+    const headers: number[] = [];
+    const vpcs = new Set(tables.vpcs.map(({ vpc }) => vpc));
+    for (const { id, vpc, capacity } of tables.services) {
+      const number = this.#numberFor(id);
+      (capacity === undefined ? unpoliced : policed).push(number);
+      const bytes = this.#headers.get(number)?.v4.length;
+      if (bytes !== undefined) headers.push(number | (bytes << 16));
+      vpcs.add(vpc);
+    }
     const fresh = Uint16Array.from(this.#fresh);
     this.#fresh.clear();
-    const headers = own.flatMap(({ number }) => {
-      const bytes = this.#headers.get(number)?.v4.length;
-      return bytes === undefined ? [] : [number | (bytes << 16)];
-    });
-    const vpcs = new Set([...tables.vpcs, ...tables.services].map(({ vpc }) => vpc));
     return {
       vpcs: Uint16Array.from(vpcs),
       fresh,
-      policed: policed(true),
-      unpoliced: policed(false),
+      policed: Uint16Array.from(policed),
+      unpoliced: Uint16Array.from(unpoliced),
       headers: Uint32Array.from(headers),
     };
   }
@@ -188,8 +201,12 @@ export class TablePacker {
     this.#half = 1 - this.#half;
   }
 
-  /** Keeps what was made for these tables and the ones before, so that a reload makes little anew. */
+  /**
+   * Keeps what was made for these tables and the ones before, so that a reload makes little anew; all of
+   * it where the work is to be constant.
+   */
   #remembered<T>(key: string, make: () => T): T {
+    if (this.#room !== undefined) return make();
     const made = (this.#made.get(key) ?? this.#madeBefore.get(key) ?? make()) as T;
     this.#made.set(key, made);
     return made;
@@ -206,11 +223,17 @@ export class TablePacker {
   }
 
   #freeNumber(): number {
-    const taken = new Set([...this.#numbers.values(), ...this.#leftovers.keys()]);
-    for (let number = 0; number < abi.SERVICE_COUNT_MAX; number++) {
-      if (!taken.has(number)) return number;
-    }
+    if (this.#spare.length === 0) this.#spare = this.#freeNumbers();
+    const number = this.#spare.pop();
+    if (number !== undefined) return number;
     throw new RangeError(`services: ${abi.SERVICE_COUNT_MAX} have been named and have flows`);
+  }
+
+  /** All that nobody has, the lowest last. */
+  #freeNumbers(): number[] {
+    const taken = new Set([...this.#numbers.values(), ...this.#leftovers.keys()]);
+    const all = Array.from({ length: abi.SERVICE_COUNT_MAX }, (_, index) => index);
+    return all.filter((number) => !taken.has(number)).reverse();
   }
 
   #capacityFor(name: string): number {
@@ -235,16 +258,26 @@ export class TablePacker {
   }
 }
 
+export interface TablePackerOptions extends Pick<EngineOptions, "proxyProtocol" | "wasm"> {
+  /**
+   * What tables may hold: packing then takes the same time whatever they hold, and fails when they hold
+   * more. Default: the memory is the limit, and time follows from what tables hold and what of it is new.
+   */
+  room?: TableRoom;
+}
+
 /**
  * Makes a packer for engines of other threads: their network region, and the options that they were
  * made with. Images lie in shared memory.
- * @throws EngineError when the module cannot be loaded
+ * @throws EngineError when the module cannot be loaded; TypeError, RangeError on a wrong room
  */
 export async function createTablePacker(
   region: Region,
-  options: Pick<EngineOptions, "proxyProtocol" | "wasm"> = {},
+  options: TablePackerOptions = {},
 ): Promise<TablePacker> {
-  const room = proxyProtocolOf(options.proxyProtocol ?? false);
-  const codec = new HeaderCodec(await loadEngine(options.wasm));
-  return new TablePacker(region, new ServiceHeaders(codec, room), true);
+  const { proxyProtocol = false, wasm } = options;
+  const room = options.room && checkRoom("room", options.room);
+  const codec = new HeaderCodec(await loadEngine(wasm));
+  const headers = new ServiceHeaders(codec, proxyProtocolOf(proxyProtocol));
+  return new TablePacker(region, headers, true, room);
 }

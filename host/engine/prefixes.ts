@@ -4,6 +4,7 @@
  */
 import ipaddr from "ipaddr.js";
 import * as abi from "../../assembly/abi.ts";
+import { plainIpv4 } from "../address.ts";
 import { shown } from "./check.ts";
 import type { NetworkImage } from "./image.ts";
 
@@ -15,6 +16,8 @@ export interface Prefix {
 
 /** An address range. @throws TypeError when it is none, or has bits beyond its prefix */
 export function prefixOf(path: string, text: string): Prefix {
+  const plain = typeof text === "string" ? plainPrefix(text) : undefined;
+  if (plain !== undefined) return plain;
   const isText = typeof text === "string" && ipaddr.isValidCIDR(text);
   if (!isText)
     throw new TypeError(`${path}: ${shown(text)} is not an address range like 10.0.0.0/8`);
@@ -27,6 +30,19 @@ export function prefixOf(path: string, text: string): Prefix {
     throw new TypeError(`${path}: ${text} has bits beyond its prefix of ${length}`);
   }
   return { address, mask, length };
+}
+
+/** The IPv4 range that `text` is in the form that nearly all have; `prefixOf` knows the others. */
+function plainPrefix(text: string): Prefix | undefined {
+  const slash = text.indexOf("/");
+  const digits = text.slice(slash + 1);
+  const value = slash < 0 ? -1 : plainIpv4(text.slice(0, slash));
+  const length = /^(0|[1-9]\d?)$/.test(digits) ? Number(digits) : 33;
+  if (value < 0 || length > 32) return undefined;
+  const bits = length === 0 ? 0 : -1 << (32 - length);
+  if (value & ~bits) return undefined;
+  const bytesOf = (word: number) => Uint8Array.of(word >>> 24, word >>> 16, word >>> 8, word);
+  return { address: bytesOf(value), mask: bytesOf(bits), length };
 }
 
 export class PrefixSets {

@@ -1,6 +1,6 @@
 /**
  * The few system calls that Node.js has none of its own for: open, ioctl, read, write and poll on
- * devices, eventfd, setns and bpf. They go through koffi, an optional dependency that is loaded only
+ * devices, eventfd, setns, bpf and madvise. They go through koffi, an optional dependency that is loaded only
  * here, so that everything else works without it.
  *
  * A foreign call has no safety net: what is read and written lies inside a `Window`, which checks
@@ -9,6 +9,7 @@
  */
 import { FlowplaneError } from "../errors.ts";
 
+const EPERM = 1;
 export const EINTR = 4;
 export const EAGAIN = 11;
 export const EBUSY = 16;
@@ -19,6 +20,7 @@ export const O_NONBLOCK = 0o4000;
 export const O_CLOEXEC = 0o2000000;
 export const POLLIN = 1;
 export const CLONE_NEWNET = 0x40000000;
+export const MADV_HUGEPAGE = 14;
 
 /** A memory that system calls read from and write to; offsets count from its begin. */
 export interface Window {
@@ -43,6 +45,14 @@ export interface Syscalls {
   usleep(micros: number): number;
   /** How late the calling thread's timers may be, in nanoseconds. */
   setTimerSlack(nanos: number): number;
+  /**
+   * Puts the calling thread before all ordinary ones, at the lowest real-time priority (SCHED_RR).
+   * Threads that it starts are ordinary again. One that stands in another class (idle, batch) was
+   * put there by somebody, and stays: EPERM.
+   */
+  setRealTime(): number;
+  /** Whether the calling thread has a real-time priority. */
+  isRealTime(): boolean;
   eventfd(): number;
   /** Puts the calling thread into a network namespace. */
   setns(fd: number, kind: number): number;
@@ -54,6 +64,8 @@ export interface Syscalls {
   setEntry(map: number, key: Uint8Array, value: Uint8Array): number;
   /** bpf(2): takes an entry out of a map. */
   removeEntry(map: number, key: Uint8Array): number;
+  /** madvise(2) about `bytes` of address space from the begin of `memory` on, in whole pages. */
+  advise(memory: Uint8Array, bytes: number, advice: number): number;
   window(memory: Uint8Array): Window;
 }
 
@@ -72,6 +84,13 @@ const BPF_MAP_UPDATE_ELEM = 2;
 const BPF_MAP_DELETE_ELEM = 3;
 const BPF_PROG_LOAD = 5;
 const PR_SET_TIMERSLACK = 29;
+const SCHED_OTHER = 0;
+const SCHED_FIFO = 1;
+const SCHED_RR = 2;
+const SCHED_RESET_ON_FORK = 0x40000000;
+const REAL_TIME_PRIORITY_MIN = 1;
+/** No kernel has smaller ones; a start within a larger page is refused. */
+const PAGE_BYTES = 4096;
 
 let loaded: Syscalls | undefined;
 
@@ -79,14 +98,14 @@ let loaded: Syscalls | undefined;
 export async function loadSyscalls(): Promise<Syscalls> {
   if (loaded) return loaded;
   if (process.platform !== "linux") {
-    throw new FlowplaneError(`devices: this is ${process.platform}, TUN devices need Linux`);
+    throw new FlowplaneError(`system calls: this is ${process.platform}, they need Linux`);
   }
   let koffi: Koffi;
   try {
     koffi = (await import("koffi")).default as unknown as Koffi;
   } catch (error) {
     const reason = (error as Error).message.split("\n")[0];
-    throw new FlowplaneError(`devices: need the package koffi (npm install koffi): ${reason}`);
+    throw new FlowplaneError(`system calls: need the package koffi (npm install koffi): ${reason}`);
   }
   loaded = bind(koffi);
   return loaded;
@@ -103,10 +122,14 @@ function bind(koffi: Koffi): Syscalls {
   const poll = libc.func("int poll(void *set, unsigned long count, int timeoutMs)");
   const usleep = libc.func("int usleep(unsigned int micros)");
   const prctl = libc.func("int prctl(int option, unsigned long argument)");
+  const setScheduler = libc.func("int sched_setscheduler(int thread, int policy, void *priority)");
+  const getScheduler = libc.func("int sched_getscheduler(int thread)");
   const eventfd = libc.func("int eventfd(unsigned int value, int flags)");
   const setns = libc.func("int setns(int fd, int kind)");
+  const madvise = libc.func("int madvise(uintptr_t address, size_t bytes, int advice)");
   const syscall = libc.func("int64_t syscall(int64_t n, int64_t a, uintptr_t b, int64_t c)");
   const result = (value: number) => (value < 0 ? -koffi.errno() : value);
+  const policyOf = () => getScheduler(0) & ~SCHED_RESET_ON_FORK;
   const addressOf = (view: Uint8Array) => koffi.address(view);
   const bpf = (command: number, attributes: Uint8Array) => {
     const number = BPF_NUMBERS[process.arch];
@@ -121,6 +144,12 @@ function bind(koffi: Koffi): Syscalls {
     poll: (set, timeoutMs) => result(poll(set, set.length >> 1, timeoutMs)),
     usleep: (micros) => result(usleep(micros)),
     setTimerSlack: (nanos) => result(prctl(PR_SET_TIMERSLACK, nanos)),
+    setRealTime() {
+      if (policyOf() !== SCHED_OTHER) return -EPERM;
+      const priority = Int32Array.of(REAL_TIME_PRIORITY_MIN);
+      return result(setScheduler(0, SCHED_RR | SCHED_RESET_ON_FORK, priority));
+    },
+    isRealTime: () => [SCHED_FIFO, SCHED_RR].includes(policyOf()),
     eventfd: () => result(eventfd(0, EFD_NONBLOCK | O_CLOEXEC)),
     setns: (fd, kind) => result(setns(fd, kind)),
     loadProgram: (type, instructions) =>
@@ -129,6 +158,11 @@ function bind(koffi: Koffi): Syscalls {
     setEntry: (map, key, value) =>
       bpf(BPF_MAP_UPDATE_ELEM, entryAttributes(map, addressOf(key), addressOf(value))),
     removeEntry: (map, key) => bpf(BPF_MAP_DELETE_ELEM, entryAttributes(map, addressOf(key), 0)),
+    advise(memory, bytes, advice) {
+      const base = Number(koffi.address(memory));
+      const start = Math.ceil(base / PAGE_BYTES) * PAGE_BYTES;
+      return result(madvise(start, Math.max(0, base + bytes - start), advice));
+    },
     window(memory) {
       const base = Number(koffi.address(memory));
       // Holds on to the memory for as long as anybody can reach it through the window.

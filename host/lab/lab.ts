@@ -7,6 +7,7 @@
  * machine's own network.
  */
 import { existsSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { FlowplaneError } from "../errors.ts";
 import {
   addNamespace,
@@ -170,6 +171,7 @@ function startPlane(plan: LabPlan, queues: LoopDevice[][], offload: Offload): Pr
     ports: plan.ports.map((port) => ({ ...port, link: "raw", vnetHeader: true })),
     services: plan.services,
     addresses,
+    priority: queues.length < availableParallelism() ? plan.priority : "normal",
     merges: plan.mergesDatagrams && offload === "udp",
     spinMs: plan.spinMs,
     busyPollMs: plan.busyPollMs,

@@ -9,6 +9,7 @@ import type { NetworkTables } from "../engine/network.ts";
 import type { PackedTables } from "../engine/packer.ts";
 import type { Answers, NodeCounters, Questions } from "../nodes/undecided.ts";
 import type { DeviceCounts, LoopDevice } from "./loop.ts";
+import type { Priority } from "./plan.ts";
 
 /** What a plane can be asked for each of its workers; each method answers with its result. */
 export interface WorkerApi {
@@ -31,6 +32,8 @@ export interface WorkerApi {
   flows(most: number): { flows: Flow[]; total: number };
   /** Time that the worker's thread has spent, in microseconds. */
   cpu(): { userMicros: number; systemMicros: number };
+  /** What the kernel has granted. */
+  priority(): Priority;
   /** What was found out about the frames that wait; nothing when nobody could be asked. */
   answer(answers: Answers | undefined): void;
   /** What became of frames that had to wait; nothing where flows begin without asking. */
@@ -90,6 +93,7 @@ export interface WorkerStart {
   services: ServiceOptions[];
   addresses: { port: number; address: string; device: number }[];
   merges: boolean;
+  priority: Priority;
   spinMs: number;
   busyPollMs: number;
   /** Frames that may wait until their flow is decided; undefined: flows begin without asking. */

@@ -74,6 +74,7 @@ export function planOf(config: NetworkConfig): NetworkPlan {
     // Every datagram gets a PROXY header of its own, so none may come as part of a super-packet.
     offload: proxyProtocol === "udp" && lab.offload === "udp" ? "tcp" : lab.offload,
     workers: lab.workers,
+    priority: lab.priority,
     ...(lab.nodes && { nodes: nodesOf(lab.nodes) }),
     busyPollMs: lab.busy_poll_ms,
     flowCountMax: config.flow_table?.ipv4_flows ?? PLAN_DEFAULTS.flowCountMax,

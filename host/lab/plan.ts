@@ -17,6 +17,9 @@ export interface HostPlan {
   mtu: number;
 }
 
+/** Against the machine's other threads: "realtime" goes before all ordinary ones. */
+export type Priority = "realtime" | "normal";
+
 export interface LabPlan {
   /** Letters, digits, - and _; tells labs apart. */
   name: string;
@@ -28,6 +31,8 @@ export interface LabPlan {
   /** Datagrams of one flow may leave as one super-packet; needs the offload "udp". */
   mergesDatagrams: boolean;
   workers: number;
+  /** What workers ask for; "realtime" only where there is a core more than there are workers. */
+  priority: Priority;
   /** Processes that carry the lab's packets together; default: this process alone. */
   nodes?: NodesPlan;
   /** Workers stay awake that long after a packet while traffic is sparse. */
@@ -62,6 +67,7 @@ export const PLAN_DEFAULTS = {
   offload: "udp",
   mergesDatagrams: true,
   workers: 1,
+  priority: "realtime",
   spinMs: 0.05,
   busyPollMs: 0,
   flowCountMax: 262_144,

@@ -6,6 +6,7 @@ import { decidedAfter, type SideName } from "../engine/decision.ts";
 import { createEngine, type Engine } from "../engine/engine.ts";
 import type { PackedTables } from "../engine/packer.ts";
 import { TRANSIT_BYTES, Transit } from "../engine/transit.ts";
+import { hugePages } from "../io/pages.ts";
 import { loadSyscalls } from "../io/syscalls.ts";
 import { Asking } from "./asking.ts";
 import { Loop } from "./loop.ts";
@@ -29,6 +30,7 @@ const say = (message: Message) => port.postMessage(message);
 
 const system = await loadSyscalls();
 const engine = await createEngine({
+  prepareMemory: (await hugePages()).prepare,
   flowCountMax: start.flowCountMax,
   flow6CountMax: start.flow6CountMax,
   networkBytes: start.networkBytes,
@@ -41,6 +43,8 @@ const transit = new Transit(engine);
 transit.merges = start.merges;
 const beginMs = performance.timeOrigin - start.originMs;
 system.setTimerSlack(TIMER_SLACK_NANOS);
+// Where it is refused the lab goes on all the same, and says so (`priority`).
+if (start.priority === "realtime") system.setRealTime();
 const clock = () => beginMs + performance.now();
 
 const loop = new Loop({
@@ -180,6 +184,7 @@ function workerApi(
       const { user, system: inKernel } = (process.threadCpuUsage ?? process.cpuUsage)();
       return { userMicros: user, systemMicros: inKernel };
     },
+    priority: () => (system.isRealTime() ? "realtime" : "normal"),
     answer: (answers) => asking?.answered(answers),
     decisions: () => asking?.counters,
     decided: (after) => decidedAfter(of, after, PART_FLOWS),

@@ -149,7 +149,12 @@ export class LiveLab {
     void this.#lab.plane.failed.then((error) => {
       if (!this.#stopping) this.events.add("lab.failed", { reason: error.message });
     });
-    this.events.add("lab.up", { lab: this.plan.name, offload: this.#lab.offload });
+    const priorities = await this.#lab.plane.all("priority");
+    this.events.add("lab.up", {
+      lab: this.plan.name,
+      offload: this.#lab.offload,
+      priority: priorities.find((one) => one !== "realtime") ?? "realtime",
+    });
     this.#arm();
   }
 

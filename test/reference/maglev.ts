@@ -17,12 +17,24 @@ export function permutation({ offset, skip }: Preference, size: number): number[
   return Array.from({ length: size }, (_, j) => (offset + j * skip) % size);
 }
 
-/** Table of `size` backend indices. */
-export function maglevTable(preferences: readonly Preference[], size: number): number[] {
+/**
+ * Table of `size` backend indices. With weights, a backend claims in a round only when its share of
+ * rounds, its weight over the largest, has come to one.
+ */
+export function maglevTable(
+  preferences: readonly Preference[],
+  size: number,
+  weights: readonly number[] = preferences.map(() => 1),
+): number[] {
   const wishes = preferences.map((preference) => permutation(preference, size));
   const table: number[] = new Array(size).fill(-1);
+  const turns = weights.map(() => 0);
+  const weightMax = Math.max(...weights);
   for (let filled = 0; preferences.length > 0; ) {
     for (const [backend, list] of wishes.entries()) {
+      turns[backend] = (turns[backend] as number) + (weights[backend] as number) / weightMax;
+      if ((turns[backend] as number) < 1) continue;
+      turns[backend] = (turns[backend] as number) - 1;
       let entry = list.shift();
       while (entry !== undefined && table[entry] !== -1) entry = list.shift();
       if (entry === undefined) return table;
