@@ -5,7 +5,6 @@
 import { describe, expect, test } from "vitest";
 import { eth } from "../fixtures/packets.ts";
 import type { Flow } from "../host/engine/api.ts";
-import type { Engine } from "../host/engine/engine.ts";
 import { CLIENT, NAT, nat, natAdopting, play, SERVER, type Step } from "./cases.ts";
 import { type Arrival, type Setup, send, smallEngine } from "./harness.ts";
 
@@ -201,7 +200,7 @@ describe("timeouts", () => {
       }
       send(stepped, [from(10_000 + count, 130_000 + count)]);
     }
-    const clients = (engine: Engine) => [...engine.flows()].map(({ client }) => client.port);
+    const clients = (engine: typeof whole) => [...engine.flows()].map(({ client }) => client.port);
     const old = clients(stepped).filter((port) => port < 10_000);
     expect(old.toSorted()).toEqual(clients(whole).toSorted());
   });
