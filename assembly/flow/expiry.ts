@@ -129,7 +129,7 @@ export function ageFlows(table: FlowTable, nowMs: u32, isBack: bool): void {
 }
 
 /** Three quarters full. */
-function isCrowded(table: FlowTable): bool {
+export function isCrowded(table: FlowTable): bool {
   return table.flowCount > table.flowCountMax - (table.flowCountMax >> 2);
 }
 

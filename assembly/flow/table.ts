@@ -326,6 +326,24 @@ export function takeSlot(table: FlowTable, hash: u64): usize {
   return record;
 }
 
+/**
+ * Takes a slot of the home group for a flow with this client-side hash, and an index cell for it under
+ * its service-side hash. Returns the record, all undefined; 0, with nothing changed, when either is
+ * not to be had. The caller has checked flowCount < flowCountMax.
+ */
+export function takeHomeSlot(table: FlowTable, clientHash: u64, serviceHash: u64): usize {
+  const group = homeGroup(table, clientHash);
+  const tags = groupTags(table, group);
+  const free = tagMatches(tags, 0);
+  if (free == 0) return 0;
+  const position = ctz(free);
+  const slot = (group << 4) + position;
+  if (!addToIndex(table, serviceHash, slot)) return 0;
+  store<u8>(tags + <usize>position, tagOf(clientHash));
+  table.flowCount++;
+  return recordAt(table, slot);
+}
+
 function takeSpilledSlot(table: FlowTable, hash: u64, home: u32): usize {
   const spills = table.spills + <usize>home;
   if (load<u8>(spills) == SPILL_COUNT_MAX) return 0;

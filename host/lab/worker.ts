@@ -32,6 +32,8 @@ const say = (message: Message) => port.postMessage(message);
 const system = await loadSyscalls();
 const engine = await createEngine({
   prepareMemory: (await hugePages()).prepare,
+  // A first touch takes the kernel longer than a thousand packets take the engine.
+  touchTables: true,
   flowCountMax: start.flowCountMax,
   flow6CountMax: start.flow6CountMax,
   networkBytes: start.networkBytes,
