@@ -12,6 +12,7 @@ import {
   DIRECTION_FROM_CLIENT,
   FLOW_FLAG_CLIENT_HIGH,
   FLOW_FLAG_INDEXED,
+  FLOW_FLAG_OPEN,
   FLOW_FLAG_SERVICE_HIGH,
   FLOW_FLAGS,
   FLOW_LAST_SEEN_MS,
@@ -59,6 +60,7 @@ import { clampSegments } from "./network/mtu";
 import { crossedTuple } from "./network/nat64";
 import { serviceFor } from "./network/resolve";
 import { Packet, PROTOCOL_UDP, TCP_ACK, TCP_RST, TCP_SYN } from "./packet";
+import { openStream } from "./pp2/stream";
 import { rewriteFast, storeDeltas } from "./rewrite";
 import { foreseenFor } from "./translate";
 import { zoneCount } from "./zone";
@@ -103,25 +105,30 @@ export function beginFast(descriptor: usize, packet: Packet, port: usize): bool 
   const index = serviceFor(packet, port);
   const from = services + <usize>(index * SERVICE_BYTES);
   const table = flowTable(0);
-  if (!isPlain(from) || !hasRoom(table, from)) return false;
+  if (!isPlain(from, isUdp) || !hasRoom(table, from)) return false;
   if (isSelf(packet) || isUnchangedOrHairpin(packet, tuple)) return false;
   if (findByClientSide(table, packet) != 0 || findOwner(table, tuple) != 0) return false;
   if (sides & PORT_SIDE_SERVICE && findByIndex(table, packet, SIDE_SERVICE) != 0) return false;
   if (hasCrossings && (mayCross(packet) || mayCross(tuple))) return false;
   const record = takePlace(table, packet, tuple);
   if (record == 0) return false;
-  write(record, descriptor, packet, tuple, index);
+  const hasHeader = !isUdp && (load<u32>(from, SERVICE_FLAGS) & SERVICE_FLAG_PP2) != 0;
+  write(record, descriptor, packet, tuple, index, hasHeader);
   note(index, descriptor, isUdp);
   if (!isUdp) clampSegments(packet, from);
   rewriteFast(packet, record, SIDE_CLIENT, DIRECTION_FROM_CLIENT);
   if (sides & PORT_SIDE_ROUTED) routeOut(descriptor, record, SIDE_CLIENT);
+  if (hasHeader) openStream(descriptor, packet, record);
   mark(descriptor, handleOf4(record), SIDE_CLIENT, DIRECTION_FROM_CLIENT);
   return true;
 }
 
-/** Whether flows of the service begin without security groups, capacity, header or a count of their own. */
-function isPlain(from: usize): bool {
-  const flags = load<u32>(from, SERVICE_FLAGS) & (SERVICE_FLAG_PP2 | SERVICE_FLAG_PP2_UDP);
+/**
+ * Whether flows of the service begin without security groups, capacity, a count of their own, or headers in
+ * datagrams.
+ */
+function isPlain(from: usize, isUdp: bool): bool {
+  const flags = load<u32>(from, SERVICE_FLAGS) & (isUdp ? SERVICE_FLAG_PP2_UDP : 0);
   const traits = load<u32>(from, SERVICE_TRAITS) & TRAIT_FAIL_OPEN;
   const capacity = <u32>load<u16>(from, SERVICE_CAPACITY);
   const outbound = load<u32>(from, SERVICE_RULES_OUTBOUND);
@@ -152,7 +159,14 @@ function mayCross(tuple: Packet): bool {
 }
 
 /** Writes what is missing of the record. */
-function write(record: usize, descriptor: usize, packet: Packet, tuple: Packet, index: u32): void {
+function write(
+  record: usize,
+  descriptor: usize,
+  packet: Packet,
+  tuple: Packet,
+  index: u32,
+  hasHeader: bool,
+): void {
   storeSide(record, SIDE_SERVICE, tuple);
   store<u32>(record, load<u32>(descriptor, FRAME_TIME_MS), FLOW_LAST_SEEN_MS);
   storeDeltas(record, 0);
@@ -163,7 +177,9 @@ function write(record: usize, descriptor: usize, packet: Packet, tuple: Packet, 
   const serviceHigh = select<u32>(FLOW_FLAG_SERVICE_HIGH, 0, tuple.swapped != 0);
   const spilled = load<u8>(record, FLOW_FLAGS);
   if (spilled) countUp(counters + COUNTER_FLOWS_SPILLED);
-  const stateAndFlags = state | ((FLOW_FLAG_INDEXED | spilled | clientHigh | serviceHigh) << 8);
+  const open = select<u32>(FLOW_FLAG_OPEN, 0, hasHeader);
+  const flags = FLOW_FLAG_INDEXED | spilled | clientHigh | serviceHigh | open;
+  const stateAndFlags = state | (flags << 8);
   const bytes = <u64>load<u32>(descriptor, FRAME_CAPTURED_BYTES);
   store<u64>(record, bytes | ((<u64>stateAndFlags) << 48), FLOW_OCTETS_CLIENT);
   store<u64>(record, (<u64>index) << 48, FLOW_OCTETS_SERVICE);

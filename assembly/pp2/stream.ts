@@ -135,6 +135,12 @@ export function armHeader(record: usize, packet: Packet): void {
   if (before != flags) setStreamFlags(record, flags, packet.isIpv6);
 }
 
+/** The SYN that begins an open flow, already translated: its number, and what it may not carry. */
+export function openStream(descriptor: usize, packet: Packet, record: usize): void {
+  begin(record, sequenceOf(packet) + 1);
+  cutSyn(descriptor, packet);
+}
+
 /** Notes where the header of a flow will begin that is not let through yet (flow/decision.ts). */
 export function noteOpening(record: usize, packet: Packet): void {
   if (!isOpening(record)) return;
