@@ -8,6 +8,7 @@ import { describe, expect, test } from "vitest";
 import * as abi from "../assembly/abi.ts";
 import { seeded } from "../fixtures/bytes.ts";
 import { eth } from "../fixtures/packets.ts";
+import type { ProxyProtocolOptions } from "../host/engine/api.ts";
 import { createEngine, type Engine } from "../host/engine/engine.ts";
 import type { NetworkTables } from "../host/engine/network.ts";
 import { type Arrival, type Batched, type Setup, send } from "./harness.ts";
@@ -37,9 +38,31 @@ const ofTables =
     }
   };
 
+/** The arrangement with PROXY headers of every service. */
+const withHeaders = (setup: Setup, proxyProtocol: ProxyProtocolOptions): Configure =>
+  ofSetup({
+    ...setup,
+    services: setup.services.map((service) => ({ ...service, proxyProtocol })),
+  });
+
+const HEADERS: Record<string, ProxyProtocolOptions> = {
+  "with PROXY headers": {},
+  "with PROXY headers on the first ACK": { placement: "on_first_ack", padTo: 256 },
+  "with PROXY headers in datagrams, too": { udp: true },
+};
+
 const rules = { all: [{ cidr: "0.0.0.0/0" }] };
 const WORLDS: Record<string, Configure> = {
   ...Object.fromEntries(Object.entries(SETUPS).map(([name, setup]) => [name, ofSetup(setup)])),
+  ...Object.fromEntries(
+    ["targets between two ports", "targets that adopt flows, replayed on one port"].flatMap(
+      (name) =>
+        Object.entries(HEADERS).map(([more, headers]) => [
+          `${name}, ${more}`,
+          withHeaders(SETUPS[name] as Setup, headers),
+        ]),
+    ),
+  ),
   "a load balancer of network tables": ofTables(balanced()),
   "one with an MTU": ofTables(balanced({ mtuBytes: 1300, isMtuTold: true })),
   "one with a security group": ofTables({
@@ -52,7 +75,7 @@ const WORLDS: Record<string, Configure> = {
 async function make(configure: Configure, flowCountMax: number): Promise<Engine> {
   const seed = new Uint8Array(16).fill(3);
   const options = { flowCountMax, flow6CountMax: 64, seed, warmUp: false, networkBytes: 1 << 16 };
-  const engine = await createEngine({ wasm, ...options });
+  const engine = await createEngine({ wasm, proxyProtocol: "udp", ...options });
   configure(engine);
   return engine;
 }
@@ -92,9 +115,10 @@ function arrivalOf(seed: number, timeMs: number): Arrival {
   const from = of([80, 1025, 4096, 5000, 5001, 40_000]);
   const to = of([80, 80, 443, 5000]);
   const flags = of(["S", "S", "S", "SA", "A", "FA", "R"]);
-  const options = of([[], [2, 4, 0x05, 0x78], [1, 2, 4, 0x05, 0x78]]);
-  const tcp = () => ip.tcp(from, to, { flags, options: Uint8Array.from(options) });
-  const frame = of([tcp, tcp, () => ip.udp(from, to)])().payload("x");
+  const options = of([[], [2, 4, 0x05, 0x78], [1, 2, 4, 0x05, 0x78], [1, 1, 34, 2]]);
+  const [seq, ack] = [of([1000, 1001, 1001, 1002]), of([1000, 1001, 1101, 1102, 1257])];
+  const tcp = () => ip.tcp(from, to, { flags, seq, ack, options: Uint8Array.from(options) });
+  const frame = of([tcp, tcp, () => ip.udp(from, to)])().payload(of(["x", "x", ""]));
   return { frame, port: of([0, 0, 1, 1, 9]), timeMs };
 }
 
