@@ -29,28 +29,26 @@ import {
   PORT_SIDE_SERVICE,
   PORT_SIDES,
   SIDE_SERVICE,
+  TALLY_BYTES,
+  TALLY_PACKETS_SHIFT,
   USAGE_BYTES,
   USAGE_OCTETS_CLIENT,
   USAGE_PACKETS_CLIENT,
-  USAGE_POLICED,
   VERDICT_FORWARD,
 } from "./abi";
 import { countBy, countUp } from "./counters";
 import { isIdle, nextState } from "./flow/state";
 import { handleOf4 } from "./flow/table";
-import { counters, ports, usage } from "./memory";
+import { counters, policed, ports, tallies, usage } from "./memory";
 import { Packet, PROTOCOL_UDP } from "./packet";
 import { rewriteStream } from "./pp2/fast";
 import { isFirstAck, streamFlags } from "./pp2/stream";
 import { directionOf, networkDelta, rewriteHead, rewriteSum } from "./rewrite";
 import { isVlan } from "./wire/link";
-import { portOfZone, vlanOfZone } from "./zone";
+import { routeOfZone } from "./zone";
 
 /** Instead of a direction: the packet needs anything more. */
 export const UNDONE: u32 = 2;
-/** Where packets are counted above their octets. */
-export const PACKETS_SHIFT: u64 = 48;
-
 /**
  * An established IPv4 flow of TCP or UDP: returns the packet's direction, or UNDONE. The caller counts
  * the verdict, and the packet for its service.
@@ -91,8 +89,7 @@ const BOTH_SIDES: u32 = PORT_SIDE_CLIENT | PORT_SIDE_SERVICE;
 
 /** True when every packet of the flow is held against a capacity. */
 function isPoliced(record: usize): bool {
-  const used = usage + <usize>load<u16>(record, FLOW_SERVICE) * USAGE_BYTES;
-  return load<u32>(used, USAGE_POLICED) != 0;
+  return load<u8>(policed + <usize>load<u16>(record, FLOW_SERVICE)) != 0;
 }
 
 function isRouted(sides: u32): bool {
@@ -102,10 +99,9 @@ function isRouted(sides: u32): bool {
 /** Sends the frame to the port of the VPC that its flow's other side lies in. */
 export function routeOut(descriptor: usize, record: usize, side: u32): void {
   const zone = load<u32>(record + ((<usize>(side ^ 1)) << 4), KEY_PROTOCOL) >> 8;
-  const port = portOfZone(zone);
-  if (port != PORT_NONE) store<u16>(descriptor, <u16>port, FRAME_PORT_OUT);
-  const vlan = vlanOfZone(zone);
-  if (vlan != 0) retag(descriptor, vlan);
+  const route = routeOfZone(zone);
+  if (<u16>route != <u16>PORT_NONE) store<u16>(descriptor, <u16>route, FRAME_PORT_OUT);
+  if (route > 0xffff) retag(descriptor, route >> 16);
 }
 
 /** Gives a tagged Ethernet frame the VLAN by which the VPC that it leaves to is known. */
@@ -142,11 +138,24 @@ function accountFlow(descriptor: usize, record: usize, direction: u32, nowMs: u3
   store<u32>(record, nowMs, FLOW_LAST_SEEN_MS);
 }
 
-/** Adds the packets of one direction that `finish` has put together: octets, and packets above them. */
-export function countUsages(service: u32, direction: u32, both: u64): void {
+/** Counts a packet of an established flow for its service: one word for its octets and itself. */
+export function tally(service: u32, direction: u32, bytes: u32): void {
+  const cell = tallies + <usize>(service * TALLY_BYTES + (direction << 3));
+  const both = load<u64>(cell) + (ONE_PACKET | bytes);
+  store<u64>(cell, both);
+  if (<i64>both < 0) moveTally(service, direction);
+}
+
+const ONE_PACKET: u64 = (<u64>1) << (<u64>TALLY_PACKETS_SHIFT);
+
+/** Moves what a direction has tallied to the service's usage, before it runs over. */
+function moveTally(service: u32, direction: u32): void {
+  const cell = tallies + <usize>(service * TALLY_BYTES + (direction << 3));
+  const both = load<u64>(cell);
   const used = usage + <usize>(service * USAGE_BYTES + (direction << 3));
-  countBy(used + USAGE_PACKETS_CLIENT, both >> PACKETS_SHIFT);
-  countBy(used + USAGE_OCTETS_CLIENT, both & OCTETS_MASK);
+  countBy(used + USAGE_PACKETS_CLIENT, both >> <u64>TALLY_PACKETS_SHIFT);
+  countBy(used + USAGE_OCTETS_CLIENT, both & (ONE_PACKET - 1));
+  store<u64>(cell, 0);
 }
 
 export function countUsage(service: u32, direction: u32, bytes: u64): void {
