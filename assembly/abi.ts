@@ -10,7 +10,7 @@
  */
 
 /** Bumped on any change of this file; checked by the host at load. */
-export const ABI_VERSION: u32 = 11;
+export const ABI_VERSION: u32 = 13;
 
 // Descriptor: one frame of a batch. The host or the record walk fills the first part, the
 // engine the second. Frames stay where they are and are rewritten in place.
@@ -85,7 +85,8 @@ export const FLOW_CLIENT_SIDE: u32 = 0; //       16  KEY_*: the tuple of the cli
 export const FLOW_SERVICE_SIDE: u32 = 16; //     16  KEY_*: the tuple of the service side
 export const FLOW_LAST_SEEN_MS: u32 = 32; //      4  virtual clock of the last packet
 export const FLOW_NETWORK_DELTA: u32 = 36; //     2  one's complement sum, client to service side, IPv4 header
-export const FLOW_TRANSPORT_DELTA: u32 = 38; //   2  the same for a checksum with pseudo-header and ports
+export const FLOW_TRANSPORT_DELTA: u32 = 38; //   2  the same for a checksum with pseudo-header and ports; what
+//                                                  a PROXY header that is done adds to it is in it (IPv4)
 export const FLOW_FIRST_NUMBER: u32 = 36; //      4  in place of both while a header may yet be caused: ISN + 1
 export const FLOW_PACKETS_CLIENT: u32 = 40; //    4  packets from the client, mod 2^32
 export const FLOW_PACKETS_SERVICE: u32 = 44; //   4  packets from the service, mod 2^32
@@ -375,7 +376,7 @@ export const USAGE_OCTETS_CLIENT: u32 = 16;
 export const USAGE_OCTETS_SERVICE: u32 = 24;
 export const USAGE_FLOWS_CREATED: u32 = 32;
 export const USAGE_FLOWS_ACTIVE: u32 = 40;
-export const USAGE_PP2_SHIFTS: u32 = 56; //       two SHIFT_*, by side: what the header adds to numbers of IPv4 flows
+export const USAGE_PP2_SHIFTS: u32 = 56; //       two u16, by side: one's complement sum of what the header adds (IPv4)
 // The first line is what packets touch; the rest is what flows touch.
 export const USAGE_FLOWS_TCP: u32 = 64; //        created
 export const USAGE_FLOWS_UDP: u32 = 72;
@@ -401,9 +402,6 @@ export const USAGE_BYTES: u32 = 320; //           an odd number of lines: hot on
 // stay in the caches.
 export const TALLY_BYTES: u32 = 16;
 export const TALLY_PACKETS_SHIFT: u32 = 44; //    moved when a direction has 2^19 packets, of up to 32 MiB each
-export const SHIFT_DELTA: u32 = 0; //             2  one's complement, for the checksum
-export const SHIFT_AMOUNT: u32 = 2; //            2  signed
-export const SHIFT_BYTES: u32 = 4;
 // Capacity of a resource, shared by its services. Record 0 is nobody's.
 export const CAPACITY_IS_DROPPING: u32 = 0; //    4  1 = what is over is dropped
 export const CAPACITY_UNITS: u32 = 4; //          4  as they are now

@@ -78,6 +78,7 @@ import {
 import { isExpired, nextState, STATE_REOPEN } from "./flow/state";
 import { FlowTable, findByClientSide, findByIndex, flowTable, handleOf } from "./flow/table";
 import { findFragment, foundDirection, foundSide, rememberFragment } from "./fragment";
+import { beginFast, countFresh } from "./fresh";
 import { parseQuote, rewriteError } from "./icmp";
 import { asksFirst, counters, frames, hasCrossings, ports, services, usage } from "./memory";
 import { hindranceOf, takesError } from "./network/admission";
@@ -101,9 +102,10 @@ import {
   TCP_RST,
   TCP_SYN,
 } from "./packet";
+import { rewriteStream } from "./pp2/fast";
 import { isOtherStream, passStream, streamFlags } from "./pp2/stream";
 import { resetStray } from "./reset";
-import { directionOf, rewriteAddresses, rewritePacket, rewriteWhole } from "./rewrite";
+import { directionOf, rewriteAddresses, rewriteFast, rewritePacket } from "./rewrite";
 import { findCandidates } from "./stages";
 
 /**
@@ -116,11 +118,16 @@ export function processBatch(count: u32): bool {
   if (!areInside(count)) return false;
   clearEmits();
   findCandidates(count);
+  finishBatch(count);
+  return true;
+}
+
+/** All that changes anything: finishes the frames, whose candidates are known, then sweeps. */
+export function finishBatch(count: u32): void {
   finishInTime(count);
   const nowMs = load<u32>(frames + <usize>((count - 1) * FRAME_BYTES), FRAME_TIME_MS);
   sweep(flowTable(0), nowMs, count);
   sweep(flowTable(1), nowMs, count);
-  return true;
 }
 
 /** Finishes the batch; the clock is moved right before each frame that leaves its window. */
@@ -148,7 +155,7 @@ function finish(first: u32, last: u32): void {
     const bytes = load<u32>(descriptor, FRAME_CAPTURED_BYTES); // as it came: it may be cut
     const direction = packet.kind == PACKET_FAST ? finishFast(descriptor, packet, port) : UNDONE;
     if (direction == UNDONE) {
-      finishSlow(descriptor, packet, port);
+      finishOther(descriptor, packet, port);
     } else {
       fastCount++;
       tally(load<u16>(<usize>packet.candidate, FLOW_SERVICE), direction, bytes);
@@ -156,6 +163,14 @@ function finish(first: u32, last: u32): void {
     packet = changetype<Packet>(changetype<usize>(packet) + PACKET_BYTES);
   }
   countBy(counters + COUNTER_VERDICTS + VERDICT_FORWARD * 8, fastCount);
+  countFresh();
+}
+
+/** Everything but packets of established IPv4 flows. */
+function finishOther(descriptor: usize, packet: Packet, port: usize): void {
+  if (packet.kind == PACKET_FAST && beginFast(descriptor, packet, port)) return;
+  countFresh();
+  finishSlow(descriptor, packet, port);
 }
 
 function giveVerdict(descriptor: usize, verdict: u32): void {
@@ -163,7 +178,7 @@ function giveVerdict(descriptor: usize, verdict: u32): void {
   countUp(counters + <usize>(COUNTER_VERDICTS + (verdict << 3)));
 }
 
-/** Everything but packets of established IPv4 flows. */
+/** The long way, which takes everything. */
 function finishSlow(descriptor: usize, packet: Packet, port: usize): void {
   if (packet.kind == PACKET_DECIDED) return giveVerdict(descriptor, packet.verdict);
   if (packet.kind == PACKET_LATER) return finishFragment(descriptor, packet, port);
@@ -282,22 +297,23 @@ function pass(
     rememberFragment(packet, record, handle, side, direction, nowMs);
   }
   if (packet.flags & TCP_SYN) clampSegments(packet, serviceOf(record));
-  const stream = streamFlags(record);
-  if (packet.kind == PACKET_FAST) rewriteWhole(packet, record, side, direction);
-  else rewritePacket(packet, record, side, direction);
   // Before the stream is looked at: a header leaves on the port of the frame that causes it.
   if (load<u8>(port, PORT_SIDES) & PORT_SIDE_ROUTED) routeOut(descriptor, record, side);
-  if (stream != 0) {
-    const verdict = passStream(descriptor, packet, record, side, direction, handle);
-    if (verdict != VERDICT_FORWARD) return giveVerdict(descriptor, verdict);
-  }
-  leave(descriptor, packet, record, side, load<u32>(record, FLOW_PACKETS_CLIENT));
+  const stream = streamFlags(record);
+  let verdict = VERDICT_FORWARD;
+  if (packet.kind != PACKET_FAST) {
+    rewritePacket(packet, record, side, direction);
+    if (stream) verdict = passStream(descriptor, packet, record, side, direction, handle);
+  } else if (stream) verdict = rewriteStream(descriptor, packet, record, side, direction);
+  else rewriteFast(packet, record, side, direction);
+  if (verdict != VERDICT_FORWARD) return giveVerdict(descriptor, verdict);
+  if (hasCrossings) leave(descriptor, packet, record, side, load<u32>(record, FLOW_PACKETS_CLIENT));
   forward(descriptor, handle, side, direction);
 }
 
 /** Lets a packet that crosses between the families have the other one, and counts by how much. */
 function leave(descriptor: usize, packet: Packet, record: usize, side: u32, number: u32): void {
-  if (!hasCrossings || !packet.isIpv6 || !crosses(record)) return;
+  if (!packet.isIpv6 || !crosses(record)) return;
   const used = usage + <usize>load<u16>(record, FLOW_SERVICE) * USAGE_BYTES;
   if (side == SIDE_SERVICE) return countBy(used + USAGE_CROSSED_SERVICE, takeGrown());
   const before = load<u32>(descriptor, FRAME_CAPTURED_BYTES);
@@ -387,7 +403,7 @@ function finishFragment(descriptor: usize, packet: Packet, port: usize): void {
   rewriteAddresses(packet, record, side, direction);
   if (load<u8>(port, PORT_SIDES) & PORT_SIDE_ROUTED) routeOut(descriptor, record, side);
   const handle = handleOf(flowTable(packet.isIpv6), record);
-  leave(descriptor, packet, record, side, 0);
+  if (hasCrossings) leave(descriptor, packet, record, side, 0);
   forward(descriptor, handle, side, direction);
 }
 
@@ -419,6 +435,6 @@ function finishError(descriptor: usize, packet: Packet, port: usize): void {
   rewriteError(packet, record, side, direction, isTranslated);
   countUsage(serviceIndex, direction ^ 1, <u64>load<u32>(descriptor, FRAME_CAPTURED_BYTES));
   if (load<u8>(port, PORT_SIDES) & PORT_SIDE_ROUTED) routeOut(descriptor, record, side);
-  leave(descriptor, packet, record, side, load<u32>(record, FLOW_PACKETS_CLIENT));
+  if (hasCrossings) leave(descriptor, packet, record, side, load<u32>(record, FLOW_PACKETS_CLIENT));
   forward(descriptor, handleOf(table, record), side, direction ^ 1);
 }

@@ -19,14 +19,16 @@ import {
 import { foreseeIndex } from "./flow/lifecycle";
 import { firstBucket, flowTable, secondBucket } from "./flow/table";
 import { frames, image, ports, services, usage } from "./memory";
-import { foreseeService, listenerLine, serviceFor } from "./network/resolve";
+import { foreseeService, listenerLine } from "./network/resolve";
 import { indexOf, Packet } from "./packet";
 import { ringEntry, targetAt } from "./translate";
 
-/** The packet's address, then the line that its next step reads; 0 = none. */
-const LINE: usize = 4;
-const BEGINNING_BYTES: usize = 8;
-const beginnings: usize = memory.data(8 * <i32>BATCH_COUNT_MAX, 64);
+/** The packet, its port, its service (0 = none), and the line that its next step reads (0 = none): addresses. */
+const PORT: usize = 4;
+const SERVICE: usize = 8;
+const LINE: usize = 12;
+const BEGINNING_BYTES: usize = 16;
+const beginnings: usize = memory.data(16 * <i32>BATCH_COUNT_MAX, 64);
 let end: usize = 0;
 
 const LINE_BYTES: usize = 4;
@@ -45,29 +47,30 @@ export function addBeginning(packet: Packet): void {
 /** Foresees all of them; adds up to four lines a packet, still to be touched, at `lines`; returns their end. */
 export function foreseeBeginnings(lines: usize): usize {
   if (end == beginnings) return lines;
+  findPorts();
   if (image != 0) {
     findListeners();
-    touchLines(0);
+    touchLines(LINE, 0);
   }
   findServices();
   if (image != 0) {
-    touchLines(0);
-    touchLines(SERVICE_BYTES / 2);
+    touchLines(SERVICE, 0);
+    touchLines(SERVICE, SERVICE_BYTES / 2);
   }
   findRings();
-  touchLines(0);
+  touchLines(LINE, 0);
   if (image != 0) {
     findTargets();
-    touchLines(0);
+    touchLines(LINE, 0);
   }
   return findIndexes(lines);
 }
 
-/** Loads a byte of every packet's line, and nothing else. */
-function touchLines(offset: usize): void {
+/** Loads a byte at `offset` from every packet's address of the kind `which`, and nothing else. */
+function touchLines(which: usize, offset: usize): void {
   let seen: u32 = 0;
   for (let at = beginnings; at < end; at += BEGINNING_BYTES) {
-    seen += load<u8>(<usize>load<u32>(at, LINE) + offset);
+    seen += load<u8>(<usize>load<u32>(at + which) + offset);
   }
   store<u32>(sink, seen);
 }
@@ -76,42 +79,47 @@ function packetOf(at: usize): Packet {
   return changetype<Packet>(<usize>load<u32>(at));
 }
 
-function portOf(packet: Packet): usize {
-  const descriptor = frames + <usize>(indexOf(packet) * FRAME_BYTES);
-  return ports + <usize>load<u16>(descriptor, FRAME_PORT) * PORT_BYTES;
+function portOf(at: usize): usize {
+  return <usize>load<u32>(at, PORT);
+}
+
+function serviceOf(at: usize): usize {
+  return <usize>load<u32>(at, SERVICE);
+}
+
+function findPorts(): void {
+  for (let at = beginnings; at < end; at += BEGINNING_BYTES) {
+    const descriptor = frames + <usize>(indexOf(packetOf(at)) * FRAME_BYTES);
+    const port = ports + <usize>load<u16>(descriptor, FRAME_PORT) * PORT_BYTES;
+    store<u32>(at, <u32>port, PORT);
+  }
 }
 
 function findListeners(): void {
   for (let at = beginnings; at < end; at += BEGINNING_BYTES) {
-    const packet = packetOf(at);
-    store<u32>(at, <u32>listenerLine(packet, portOf(packet)), LINE);
+    store<u32>(at, <u32>listenerLine(packetOf(at), portOf(at)), LINE);
   }
 }
 
 function findServices(): void {
   for (let at = beginnings; at < end; at += BEGINNING_BYTES) {
-    const packet = packetOf(at);
-    const index = foreseeService(packet, portOf(packet));
+    const index = foreseeService(packetOf(at), portOf(at));
     const isNone = index >= ROUTE_BLACKHOLE;
-    store<u32>(at, isNone ? 0 : <u32>services + index * SERVICE_BYTES, LINE);
+    store<u32>(at, isNone ? 0 : <u32>services + index * SERVICE_BYTES, SERVICE);
   }
 }
 
 function findRings(): void {
   for (let at = beginnings; at < end; at += BEGINNING_BYTES) {
-    const service = <usize>load<u32>(at, LINE);
-    if (service != 0) store<u32>(at, <u32>ringEntry(service, packetOf(at)), LINE);
+    const service = serviceOf(at);
+    store<u32>(at, service == 0 ? 0 : <u32>ringEntry(service, packetOf(at)), LINE);
   }
 }
 
 function findTargets(): void {
   for (let at = beginnings; at < end; at += BEGINNING_BYTES) {
     const entry = <usize>load<u32>(at, LINE);
-    if (entry == 0) continue;
-    const packet = packetOf(at);
-    const index = serviceFor(packet, portOf(packet));
-    const service = services + <usize>(index * SERVICE_BYTES);
-    store<u32>(at, <u32>targetAt(service, packet, entry), LINE);
+    if (entry != 0) store<u32>(at, <u32>targetAt(serviceOf(at), packetOf(at), entry), LINE);
   }
 }
 
@@ -119,16 +127,18 @@ function findTargets(): void {
 function findIndexes(lines: usize): usize {
   let line = lines;
   for (let at = beginnings; at < end; at += BEGINNING_BYTES) {
+    const service = serviceOf(at);
+    if (service == 0) continue;
     const packet = packetOf(at);
-    const port = portOf(packet);
-    const hash = foreseeIndex(packet, port);
+    const hash = foreseeIndex(service, packet, portOf(at));
     if (hash == 0) continue;
     const table = flowTable(packet.isIpv6);
     store<u32>(line, <u32>firstBucket(table, hash));
     store<u32>(line, <u32>secondBucket(table, hash), LINE_BYTES);
     line += 2 * LINE_BYTES;
     if (image == 0) continue;
-    const used = <u32>usage + serviceFor(packet, port) * USAGE_BYTES;
+    const index = <u32>(service - services) / SERVICE_BYTES;
+    const used = <u32>usage + index * USAGE_BYTES;
     store<u32>(line, used);
     store<u32>(line, used + 64, LINE_BYTES);
     line += 2 * LINE_BYTES;

@@ -8,13 +8,13 @@
  * RFC 1624 equation 3 adds to ~HC; the delta of the opposite change is its complement.
  */
 
-/** Folds a sum of 16-bit words to 16 bits, carries wrapped around. */
+/**
+ * Folds a sum of 16-bit words to 16 bits, carries wrapped around: the upper half of a number and itself
+ * with its halves exchanged is the sum of both halves, and the carry of the lower ones.
+ */
 export function fold(sum: u64): u32 {
-  let folded = <u32>(sum >> 32) + 0;
-  let total = (sum & 0xffffffff) + folded;
-  total = (total & 0xffff) + (total >> 16);
-  total = (total & 0xffff) + (total >> 16);
-  return <u32>((total & 0xffff) + (total >> 16));
+  const half = <u32>((sum + rotl<u64>(sum, 32)) >> 32);
+  return (half + rotl<u32>(half, 16)) >> 16;
 }
 
 /** Sum of `bytes` bytes at `start`, unfolded; an odd last byte is padded with zero. */

@@ -37,11 +37,11 @@ import {
   VERDICT_FORWARD,
 } from "./abi";
 import { countBy, countUp } from "./counters";
-import { isIdle, nextState } from "./flow/state";
+import { isIdle, isSteady } from "./flow/state";
 import { handleOf4 } from "./flow/table";
 import { counters, policed, ports, tallies, usage } from "./memory";
 import { Packet, PROTOCOL_UDP } from "./packet";
-import { rewriteStream } from "./pp2/fast";
+import { ends, rewriteShifted, rewriteStream } from "./pp2/fast";
 import { isFirstAck, streamFlags } from "./pp2/stream";
 import { directionOf, networkDelta, rewriteHead, rewriteSum } from "./rewrite";
 import { isVlan } from "./wire/link";
@@ -66,9 +66,9 @@ export function finishFast(descriptor: usize, packet: Packet, port: usize): u32 
   const nowMs = load<u32>(descriptor, FRAME_TIME_MS);
   if (isIdle(record, nowMs)) return UNDONE;
   const direction = directionOf(record, side, packet);
-  const state = <u32>load<u8>(record, FLOW_STATE);
-  if (nextState(state, direction, packet.flags) != state) return UNDONE;
+  if (!isSteady(load<u8>(record, FLOW_STATE), direction, packet.flags)) return UNDONE;
   const stream = streamFlags(record);
+  const used = usage + <usize>load<u16>(record, FLOW_SERVICE) * USAGE_BYTES;
   if (isPoliced(record)) return UNDONE;
   // A datagram that gets a header, or an acknowledgement that may be absorbed by one.
   if (stream >= FLOW_FLAG_OPEN && (packet.protocol == PROTOCOL_UDP || isFirstAck(record))) {
@@ -76,11 +76,15 @@ export function finishFast(descriptor: usize, packet: Packet, port: usize): u32 
   }
   accountFlow(descriptor, record, direction, nowMs);
   if (isRouted(sides)) routeOut(descriptor, record, side);
-  if (stream == 0) {
+  if (stream < FLOW_FLAG_OPEN || ends(packet, record, side, direction)) {
     // As rewriteFast does, which would be a call.
     rewriteHead(packet, record, side, direction, networkDelta(record, side));
-    rewriteSum(packet, record, side);
-  } else rewriteStream(descriptor, packet, record, side, direction);
+    if (stream == 0) rewriteSum(packet, record, side);
+    else rewriteShifted(packet, record, used, side, direction);
+  } else {
+    const verdict = rewriteStream(descriptor, packet, record, side, direction);
+    assert(verdict == VERDICT_FORWARD, "pp2: a packet on the fast path does not leave");
+  }
   mark(descriptor, handleOf4(record), side, direction);
   return direction;
 }

@@ -299,13 +299,23 @@ export function groupCount(): u32 {
   return flowTable(0).groupCount + flowTable(1).groupCount;
 }
 
-/** Forgets every flow that is over at `nowMs`; returns how many. */
-export function expire(nowMs: u32): u32 {
-  const before = flowTable(0).flowCount + flowTable(1).flowCount;
+/**
+ * Forgets every flow that is over at `nowMs` in `count` groups from `first` on, those of IPv4 before
+ * those of IPv6, and those that the clock's step leaves behind; returns how many.
+ */
+export function expire(nowMs: u32, first: u32, count: u32): u32 {
+  const flows = flowTable(0).flowCount + flowTable(1).flowCount;
+  let before: u32 = 0;
   moveClock(nowMs);
-  forgetExpired(flowTable(0), nowMs);
-  forgetExpired(flowTable(1), nowMs);
-  return before - flowTable(0).flowCount - flowTable(1).flowCount;
+  for (let isIpv6: u32 = 0; isIpv6 < 2; isIpv6++) {
+    const table = flowTable(isIpv6);
+    const groups = table.groupCount;
+    const from = first > before ? min<u32>(first - before, groups) : 0;
+    const to = first + count > before ? min<u32>(first + count - before, groups) : 0;
+    before += groups;
+    forgetExpired(table, nowMs, from, to);
+  }
+  return flows - flowTable(0).flowCount - flowTable(1).flowCount;
 }
 
 /** Takes every flow that is over at `nowMs` out of the active ones, as the sweep does in time. */

@@ -44,13 +44,14 @@ import { FlowTable } from "./flow/table";
 import { hashDigest, hashTuple, hashWord } from "./hash";
 import {
   indexOf,
+  PACKET_BYTES,
   Packet,
   PROTOCOL_ICMP,
   PROTOCOL_ICMPV6,
   PROTOCOL_TCP,
   PROTOCOL_UDP,
 } from "./packet";
-import { ICMP_REQUEST, icmpRole, portPairOf, setTuple } from "./wire/transport";
+import { ICMP_REQUEST, icmpRole, portPairOf, setTuple, setTuple4 } from "./wire/transport";
 
 const PORTS_AND_PROTOCOL: u64 = 0x000000ffffffffff;
 const PORT_MIN: u32 = 1024;
@@ -61,17 +62,23 @@ const TARGETS_TRIED_MAX: u32 = 64;
 /** The service-side tuple under construction; its addresses lie in `endpoints`. */
 const outsidePacket: usize = memory.data(64, 64);
 const endpoints: usize = memory.data(32, 64);
+/** The one in use: that, or one that was foreseen. */
+let outsideTuple: usize = outsidePacket;
 
 /** Service-side tuples of IPv4 that were foreseen for packets of the batch, and for which. */
-const foreseenTuples: usize = memory.data(32 * <i32>BATCH_COUNT_MAX, 64);
+const foreseenTuples: usize = memory.data(64 * <i32>BATCH_COUNT_MAX, 64);
 const foreseenMarks: usize = memory.data(<i32>BATCH_COUNT_MAX, 64);
 /** Addresses of ring entries that were looked up for packets of the batch, 0 = none. */
 const entries: usize = memory.data(4 * <i32>BATCH_COUNT_MAX, 64);
-/** Each is a Tuple, then whether it is swapped. */
-const FORESEEN_SWAPPED: usize = 24;
-const FORESEEN_BYTES: usize = 32;
 
+/** The service-side tuple of the flow that begins. */
 export function outside(): Packet {
+  return changetype<Packet>(outsideTuple);
+}
+
+/** The same, for who sets all of it. */
+export function newOutside(): Packet {
+  outsideTuple = outsidePacket;
   return changetype<Packet>(outsidePacket);
 }
 
@@ -128,11 +135,39 @@ export function foresee(service: usize, packet: Packet, protocolZone: u32): u64 
   }
   const count = addressesOf(service, packet);
   if (count != 0) takeAddress(service, packet, firstAddress(packet, count));
-  const tuple = outside();
-  setTuple(tuple, portPair, protocolZone);
-  if (!packet.isIpv6 && (count == 0 || mayKeepPort(service, packet, portPair)))
-    keepForeseen(packet, tuple);
-  return tuple.hash;
+  if (packet.isIpv6) {
+    setTuple(outside(), portPair, protocolZone);
+    return outside().hash;
+  }
+  const mayKeep = count == 0 || mayKeepPort(service, packet, portPair);
+  return foresee4(packet, portPair, protocolZone, mayKeep).hash;
+}
+
+/** Makes the packet's place hold the tuple between `endpoints`; as `isKept`, for `translate` as well. */
+function foresee4(packet: Packet, portPair: u32, protocolZone: u32, isKept: bool): Packet {
+  const index = <usize>indexOf(packet);
+  const tuple = foreseenAt(index);
+  tuple.isIpv6 = 0;
+  const addresses = <u64>load<u32>(endpoints) | ((<u64>load<u32>(endpoints, 16)) << 32);
+  setTuple4(tuple, addresses, portPair, protocolZone);
+  // The key itself holds both addresses.
+  const low = <u32>changetype<usize>(tuple) + offsetof<Packet>("addresses");
+  const swapped = <u32>tuple.swapped;
+  tuple.sourceAddress = low + (swapped << 2);
+  tuple.destinationAddress = low + ((swapped ^ 1) << 2);
+  store<u8>(foreseenMarks + index, u8(isKept));
+  return tuple;
+}
+
+function foreseenAt(index: usize): Packet {
+  return changetype<Packet>(foreseenTuples + index * PACKET_BYTES);
+}
+
+/** The tuple that was foreseen and kept for the packet; its address is 0 when there is none. */
+export function foreseenFor(packet: Packet): Packet {
+  const index = <usize>indexOf(packet);
+  const isKept = load<u8>(foreseenMarks + index) != 0;
+  return changetype<Packet>(isKept ? changetype<usize>(foreseenAt(index)) : 0);
 }
 
 /**
@@ -158,39 +193,17 @@ function foreseenEntry(service: usize, packet: Packet): usize {
   return kept != 0 ? kept : entryOf(service, packet);
 }
 
-function keepForeseen(packet: Packet, tuple: Packet): void {
-  const index = <usize>indexOf(packet);
-  const to = foreseenTuples + index * FORESEEN_BYTES;
-  store<u64>(to, tuple.addresses);
-  store<u64>(to, tuple.rest, 8);
-  store<u64>(to, tuple.hash, 16);
-  store<u8>(to, tuple.swapped, FORESEEN_SWAPPED);
-  store<u8>(foreseenMarks + index, 1);
-}
-
-/** Leaves the tuple that was foreseen for the packet in `outside()`; false when there is none. */
+/** Makes the tuple that was foreseen for the packet the one in use; false when there is none. */
 function takeForeseen(packet: Packet, protocolZone: u32): bool {
-  const index = <usize>indexOf(packet);
-  if (!load<u8>(foreseenMarks + index)) return false;
-  const from = foreseenTuples + index * FORESEEN_BYTES;
-  const rest = load<u64>(from, 8);
-  if (<u32>(rest >> 32) != protocolZone) return false;
-  const tuple = outside();
-  tuple.isIpv6 = 0;
-  tuple.addresses = load<u64>(from);
-  tuple.rest = rest;
-  tuple.hash = load<u64>(from, 16);
-  const swapped = load<u8>(from, FORESEEN_SWAPPED);
-  tuple.swapped = swapped;
-  tuple.sourceAddress = <u32>endpoints + select<u32>(4, 0, swapped != 0);
-  tuple.destinationAddress = <u32>endpoints + select<u32>(0, 4, swapped != 0);
-  store<u64>(endpoints, tuple.addresses);
+  const tuple = foreseenFor(packet);
+  if (changetype<usize>(tuple) == 0 || <u32>(tuple.rest >> 32) != protocolZone) return false;
+  outsideTuple = changetype<usize>(tuple);
   return true;
 }
 
 /** Begins the tuple with the packet's own endpoints. */
 function takeOver(packet: Packet): void {
-  const tuple = outside();
+  const tuple = newOutside();
   tuple.isIpv6 = packet.isIpv6;
   tuple.sourceAddress = <u32>endpoints;
   tuple.destinationAddress = <u32>endpoints + 16;

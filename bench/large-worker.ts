@@ -4,6 +4,7 @@
  */
 import { parentPort, workerData } from "node:worker_threads";
 import type { Counters } from "../host/engine/api.ts";
+import type { EngineExports } from "../host/engine/module.ts";
 import { CompactTraffic } from "./compact-traffic.ts";
 import { sampleOf, timed } from "./measure.ts";
 import type { LargeRow } from "./result.ts";
@@ -14,10 +15,13 @@ export interface LargeTask {
   /** Number of this engine's first flow: no two engines have one in common. */
   base: number;
   family: LargeRow["family"];
+  /** Whether its memory has plain pages in any case. */
+  isPlain?: boolean;
 }
 
 /** What is asked, and what is told. */
 export type LargeOrder =
+  | { what: "touch" }
   | { what: "fill" }
   | { what: "look"; windows: number; packets: number }
   | { what: "verify"; batches: number };
@@ -32,11 +36,11 @@ export interface LargeAnswer {
   tableBytes?: number;
 }
 
-const { flows, base, family } = workerData as LargeTask;
+const { flows, base, family, isPlain = false } = workerData as LargeTask;
 
 /** Traffic over an engine of either kind. */
 interface Subject {
-  readonly engine: { counters(): Counters };
+  readonly engine: { counters(): Counters; exports: Pick<EngineExports, "touchTables"> };
   tableBytes: number;
   fill(done: number, batches: number): void;
   sample(): void;
@@ -52,7 +56,7 @@ async function subjectOf(): Promise<Subject> {
   const isIpv6 = family === "IPv6";
   // Room to spare, as far as 4 GiB go: a table that is nearly full looks long for a free slot.
   const flowsMax = Math.max(flows, Math.min(Math.ceil(flows * 1.2), isIpv6 ? 30e6 : 58e6));
-  const traffic = await Traffic.create({ flows, flowsMax, isIpv6, base });
+  const traffic = await Traffic.create({ flows, flowsMax, isIpv6, base, isPlain });
   const { engine, bench } = traffic;
   const run = (kind: number, first: number, count: number, isProcessed: number) => {
     const { address } = engine.arena;
@@ -102,6 +106,9 @@ function look(windows: number, packets: number): LargeAnswer {
 
 function answer(order: LargeOrder): LargeAnswer {
   switch (order.what) {
+    case "touch":
+      // As `touchTables` of createEngine does, but by the clock.
+      return { ms: timed(() => subject.engine.exports.touchTables()) };
     case "fill":
       return fill();
     case "look":

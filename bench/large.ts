@@ -1,6 +1,7 @@
 /**
  * Hundreds of millions of flows: several engines, each in a thread and a memory of its own, as many
- * at work at once as there are cores. All flows are made through the whole way of a packet, looked
+ * at work at once as there are cores. Their tables are touched, as a table is that is sized for its
+ * use at the start (`touchTables`); then all flows are made through the whole way of a packet, looked
  * up at random in both directions, and a sample of each engine's is compared with what must come
  * out. `flowplane bench --flows 200M`.
  */
@@ -9,13 +10,19 @@ import { Worker } from "node:worker_threads";
 import { FlowplaneError } from "../host/errors.ts";
 import { count } from "../host/report/units.ts";
 import type { LargeAnswer, LargeOrder, LargeTask } from "./large-worker.ts";
-import type { LargeResult, LargeRow } from "./result.ts";
+import type { Goal, LargeResult, LargeRow, PagesCost } from "./result.ts";
+import { PAGES } from "./traffic.ts";
 
 type Family = LargeRow["family"];
 
 /** Flows that one memory of 4 GiB holds, and IPv6 flows to compare them with. */
 const ENGINE_FLOWS_MAX = { IPv4: 52_000_000, "IPv4 compact": 80_000_000 };
 const FLOWS6_MAX = 10_000_000;
+/** In each of the engines that compare pages, and how often they are looked up in turns. */
+const PAGES_FLOWS_MAX = 10_000_000;
+const PAGES_ROUNDS = 3;
+/** Millions. */
+const FLOWS_GOAL = { IPv4: 200, "IPv4 compact": 400 };
 /** Of a flow, table and room for others included; of an engine beside its table. */
 const FLOW_BYTES: Readonly<Record<Family, number>> = { IPv4: 87, IPv6: 165, "IPv4 compact": 44 };
 const ENGINE_BYTES = 80_000_000;
@@ -113,6 +120,7 @@ async function measureRow(
     const { windows, packets, verifyBatches } = effort;
     const name = `${count(flows)} ${family} flows`;
     say(`${name}: set up`);
+    const touch = await inTurns(engines, { what: "touch" }, cores);
     const fill = await inTurns(engines, { what: "fill" }, cores);
     say(`${name}: looked up`);
     const look = await inTurns(engines, { what: "look", windows, packets }, cores);
@@ -131,6 +139,7 @@ async function measureRow(
       tableBytes: sum("tableBytes", fill.answers),
       residentBytes: process.memoryUsage.rss(),
       createMs: most("ms", created),
+      touchSeconds: touch.seconds,
       fillSeconds: fill.seconds,
       flowsPerSecond: active / fill.seconds,
       lookNs: most("min", look.answers),
@@ -143,9 +152,10 @@ async function measureRow(
 }
 
 /** What the first and the second writing of a GiB of fresh memory take, in seconds. */
-function measureTouch(): LargeResult["touch"] {
+function touchOf(prepare?: (memory: WebAssembly.Memory) => void) {
   const pages = 16384;
   const memory = new WebAssembly.Memory({ initial: 1, maximum: 65536 });
+  prepare?.(memory);
   const start = performance.now();
   memory.grow(pages);
   const grown = performance.now();
@@ -159,6 +169,66 @@ function measureTouch(): LargeResult["touch"] {
     firstSecondsPerGib: (first - grown) / 1e3,
     againSecondsPerGib: (second - first) / 1e3,
   };
+}
+
+function measureTouch(): LargeResult["touch"] {
+  const plain = touchOf();
+  return { ...plain, enginesFirstSecondsPerGib: touchOf(PAGES.prepare).firstSecondsPerGib };
+}
+
+/** One engine in plain and one in huge pages, taking turns; undefined where there are no huge ones. */
+async function measurePages(flows: number, effort: Effort): Promise<LargeResult["pages"]> {
+  if (!PAGES.isHuge) return undefined;
+  requireMemory(2 * flows, 2, "IPv4");
+  const kinds = [true, false];
+  const engines = kinds.map((isPlain) => {
+    return new LargeEngine({ flows, base: 0, family: "IPv4", isPlain });
+  });
+  try {
+    const ask = async (order: LargeOrder) => (await inTurns(engines, order, 1)).answers;
+    await Promise.all(engines.map((engine) => engine.answer()));
+    const touched = await ask({ what: "touch" });
+    const filled = await ask({ what: "fill" });
+    const looks: LargeAnswer[][] = [];
+    const { windows, packets } = effort;
+    for (let round = 0; round < PAGES_ROUNDS; round++) {
+      looks.push(await ask({ what: "look", windows, packets }));
+    }
+    const [plain, huge] = kinds.map((_, index): PagesCost => {
+      return {
+        touchSeconds: (touched[index]?.ms as number) / 1e3,
+        fillNs: ((filled[index]?.ms as number) * 1e6) / flows,
+        lookNs: Math.min(...looks.map((answers) => answers[index]?.min as number)),
+      };
+    });
+    return { flows, plain: plain as PagesCost, huge: huge as PagesCost };
+  } finally {
+    await Promise.all(engines.map((engine) => engine.stop()));
+  }
+}
+
+/** What issue and documents promise of this size. */
+function goalsOf(
+  asked: number,
+  { flows, family, flowsPerSecond }: LargeRow,
+  ratio: number,
+): Goal[] {
+  const wanted = FLOWS_GOAL[family as keyof typeof FLOWS_GOAL];
+  const live = {
+    name: `${family} flows that live`,
+    is: "atLeast",
+    goal: wanted,
+    unit: "M",
+  } as const;
+  const named = { is: "atLeast", goal: 4, unit: "M/s", value: flowsPerSecond / 1e6 } as const;
+  const cost = { is: "atMost", goal: 4, unit: "x", value: ratio } as const;
+  return [
+    asked < wanted * 1e6
+      ? { ...live, reason: `--flows ${wanted}M` }
+      : { ...live, value: flows / 1e6, met: flows >= wanted * 1e6 },
+    { ...named, name: "set up, on all cores", met: named.value >= named.goal },
+    { ...cost, name: "cost of a packet over that at 1 M flows", met: cost.value <= cost.goal },
+  ];
 }
 
 /**
@@ -183,12 +253,17 @@ export async function measureLarge(
   const baseline = await measureRow(baselineFlows * cores, family, cores, effort, say);
   const many = await measureRow(flows, family, engines, effort, say);
   const rows = [baseline, many];
+  let pages: LargeResult["pages"];
   if (family === "IPv4") {
     // One engine is enough to compare: what a flow and a packet of IPv6 take.
     const flows6 = Math.min(FLOWS6_MAX, Math.ceil(flows / engines / 2));
     rows.push(await measureRow(flows6, "IPv6", 1, effort, say));
+    say("pages of both kinds");
+    pages = await measurePages(Math.min(PAGES_FLOWS_MAX, Math.ceil(flows / engines)), effort);
   }
   say("first touch of memory");
   const touch = measureTouch();
-  return { rows, lookRatio: many.lookNs / baseline.lookNs, touch };
+  const lookRatio = many.lookNs / baseline.lookNs;
+  const goals = goalsOf(flows, many, lookRatio);
+  return { goals, rows, ...(pages && { pages }), lookRatio, touch };
 }

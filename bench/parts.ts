@@ -10,10 +10,12 @@ import { type Column, table } from "../host/report/table.ts";
 import { count, memorySize, significant } from "../host/report/units.ts";
 import { LARGE_EFFORT, LARGE_SMOKE, measureLarge } from "./large.ts";
 import { LATENCY_EFFORT, LATENCY_SMOKE, measureLatency } from "./latency.ts";
+import { goalRows } from "./report.ts";
 import type {
   Distribution,
   LargeResult,
   LatencyResult,
+  PagesCost,
   PartsResult,
   ScalingResult,
 } from "./result.ts";
@@ -161,13 +163,14 @@ function latencyText({ flows, batches, loads, handed, echoes }: LatencyResult): 
   ];
 }
 
-function largeText({ rows, lookRatio, touch }: LargeResult): string[] {
+function largeText({ goals, rows, pages, lookRatio, touch }: LargeResult): string[] {
   const title = [
     "",
     "engines",
     "flows",
     "tables",
     "resident",
+    "touch s",
     "fill s",
     "M/s",
     "ns/packet",
@@ -179,18 +182,41 @@ function largeText({ rows, lookRatio, touch }: LargeResult): string[] {
     count(row.flows),
     memorySize(row.tableBytes),
     memorySize(row.residentBytes),
+    significant(row.touchSeconds),
     significant(row.fillSeconds),
     significant(row.flowsPerSecond / 1e6),
     significant(row.lookNs),
     count(row.verified),
   ]);
   const [, many] = rows;
-  const memory =
-    `  ${significant(lookRatio)} times the cost of a packet with 1 M flows in each engine. ` +
-    `Making an engine ${significant(many?.createMs ?? 0)} ms;\n  growing by 1 GiB ` +
-    `${significant(touch.growMs)} ms, touching it first ${significant(touch.firstSecondsPerGib)} s, ` +
-    `again ${significant(touch.againSecondsPerGib)} s`;
-  return [
-    `${section("Many flows: random flow and direction, each core", title, lines)}\n${memory}`,
+  const memory = [
+    `${significant(lookRatio)} times the cost of a packet with 1 M flows in each engine. Making an engine ` +
+      `${significant(many?.createMs ?? 0)} ms;`,
+    `growing by 1 GiB ${significant(touch.growMs)} ms, touching it first ` +
+      `${significant(touch.firstSecondsPerGib)} s in plain pages, again ` +
+      `${significant(touch.againSecondsPerGib)} s, first as`,
+    `engines do ${significant(touch.enginesFirstSecondsPerGib)} s`,
   ];
+  const text = section("Many flows: random flow and direction, each core", title, lines);
+  return [
+    section("Goals of many flows", ["", "goal", "here", "met"], goalRows(goals)),
+    [text, ...memory.map((line) => `  ${line}`)].join("\n"),
+    ...(pages ? [pagesText(pages)] : []),
+  ];
+}
+
+function pagesText({ flows, plain, huge }: NonNullable<LargeResult["pages"]>): string {
+  const row = (name: string, { touchSeconds, fillNs, lookNs }: PagesCost) => {
+    return [name, ...[touchSeconds, fillNs, lookNs].map(significant)];
+  };
+  const ratios = {
+    touchSeconds: plain.touchSeconds / huge.touchSeconds,
+    fillNs: plain.fillNs / huge.fillNs,
+    lookNs: plain.lookNs / huge.lookNs,
+  };
+  return section(
+    `Pages: ${count(flows)} IPv4 flows in one engine of each kind, in turns`,
+    ["", "touch s", "fill ns/flow", "ns/packet"],
+    [row("plain", plain), row("huge", huge), row("plain over huge", ratios)],
+  );
 }

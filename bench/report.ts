@@ -51,7 +51,7 @@ function ns(value: number | undefined): string {
   return value >= 100 ? count(value) : value >= 0.1 ? value.toFixed(1) : value.toFixed(3);
 }
 
-function goalRows(goals: readonly Goal[]): string[][] {
+export function goalRows(goals: readonly Goal[]): string[][] {
   const text = (value: number, unit: string) => {
     const figure = unit === "bytes" && value > 1000 ? count(value) : significant(value);
     return unit === "x" ? figure : `${figure} ${unit}`;

@@ -177,8 +177,11 @@ export interface LargeRow {
   tableBytes: number;
   residentBytes: number;
   createMs: number;
+  /** To write to every page of the tables, before the first flow. */
+  touchSeconds: number;
+  /** To make the flows in tables that were touched, the generator included. */
   fillSeconds: number;
-  /** All engines together, page faults and the generator included. */
+  /** All engines together: flows by fillSeconds. */
   flowsPerSecond: number;
   /** A packet of a flow at random, either direction, on each core. */
   lookNs: number;
@@ -187,11 +190,28 @@ export interface LargeRow {
   verified: number;
 }
 
+/** One engine's tables in pages of one kind. */
+export interface PagesCost {
+  touchSeconds: number;
+  /** Of a flow, generator included. */
+  fillNs: number;
+  lookNs: number;
+}
+
 export interface LargeResult {
+  goals: Goal[];
   rows: LargeRow[];
+  /** The same flows in two engines that take turns; absent where there are no huge pages. */
+  pages?: { flows: number; plain: PagesCost; huge: PagesCost };
   /** Cost of a packet with all flows over that with 1 M in each engine. */
   lookRatio: number;
-  touch: { growMs: number; firstSecondsPerGib: number; againSecondsPerGib: number };
+  /** A GiB of fresh memory in plain pages; and in pages as the engines have them. */
+  touch: {
+    growMs: number;
+    firstSecondsPerGib: number;
+    againSecondsPerGib: number;
+    enginesFirstSecondsPerGib: number;
+  };
 }
 
 /** Parts of the benchmark that are asked for by name. */

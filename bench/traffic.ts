@@ -115,6 +115,8 @@ export interface TrafficOptions {
   base?: number;
   /** Default true. */
   warmUp?: boolean;
+  /** Plain pages whatever the system has; default false. */
+  isPlain?: boolean;
 }
 
 /** Generated traffic over one engine. */
@@ -132,10 +134,15 @@ export class Traffic {
 
   static async create(options: TrafficOptions): Promise<Traffic> {
     const room = options.flowsMax ?? Math.max(1024, Math.ceil(options.flows * 1.25));
-    const { isIpv6 = false, warmUp = true } = options;
+    const { isIpv6 = false, warmUp = true, isPlain = false } = options;
     const flowCountMax = isIpv6 ? 1024 : room;
     const flow6CountMax = isIpv6 ? room : 1024;
-    const engine = await benchEngine({ flowCountMax, flow6CountMax, warmUp });
+    const engine = await benchEngine({
+      flowCountMax,
+      flow6CountMax,
+      warmUp,
+      ...(isPlain && { prepareMemory: undefined }),
+    });
     const traffic = new Traffic(engine, options);
     traffic.bench.generatorFamily(isIpv6 ? 1 : 0);
     traffic.bench.generatorSeed(1);

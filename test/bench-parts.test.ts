@@ -82,11 +82,26 @@ describe("a smoke run of the parts", () => {
   });
 
   test("has as many live flows as it was asked for, and has checked a sample", () => {
-    const { rows } = result.large as NonNullable<BenchResult["large"]>;
+    const { goals, rows, pages } = result.large as NonNullable<BenchResult["large"]>;
+    expect(goals.map(({ goal, unit }) => [goal, unit])).toEqual([
+      [200, "M"],
+      [4, "M/s"],
+      [4, "x"],
+    ]);
+    expect(goals[0]).toMatchObject({ reason: "--flows 200M" });
+    for (const { met, value = 0, goal, is } of goals.slice(1)) {
+      expect(met).toBe(is === "atLeast" ? value >= goal : value <= goal);
+    }
+    if (pages) {
+      for (const cost of [pages.plain, pages.huge]) {
+        for (const figure of Object.values(cost)) expect(figure).toBeGreaterThan(0);
+      }
+    }
     expect(rows.map(({ family }) => family)).toEqual(["IPv4", "IPv4", "IPv6"]);
     // A record, its tag and its index cells, and a fifth more room than flows.
     const bytesOf = { IPv4: 71.4 * 1.2, IPv6: 136 * 1.2 };
-    for (const { family, flows, verified, tableBytes } of rows) {
+    for (const { family, flows, verified, tableBytes, touchSeconds } of rows) {
+      expect(touchSeconds).toBeGreaterThan(0);
       expect(flows).toBeGreaterThanOrEqual(25_000);
       expect(verified).toBeGreaterThanOrEqual(512);
       const bytes = bytesOf[family as keyof typeof bytesOf];

@@ -174,6 +174,36 @@ describe("timeouts", () => {
     expect(engine.expire()).toBe(1);
     expect([...engine.flows()].map((flow) => flow.protocol).toSorted()).toEqual(["50", "icmp"]);
   });
+
+  test("expiring() does the same in steps, between which others pass", async () => {
+    const [whole, stepped] = await Promise.all([1, 2].map(() => smallEngine(nat(), 40_000)));
+    if (!whole || !stepped) return expect.unreachable();
+    const ports = Array.from({ length: 500 }, (_, at) => 2000 + at);
+    const from = (port: number, timeMs: number): Arrival => {
+      return { frame: eth().ipv4(CLIENT, SERVER).udp(port, 53), timeMs };
+    };
+    for (const engine of [whole, stepped]) {
+      const again = ports.filter((port) => port % 5 === 0);
+      send(engine, [
+        ...ports.map((port) => from(port, 0)),
+        ...again.map((port) => from(port, 99_000)),
+      ]);
+    }
+    expect(whole.expire(130_000)).toBe(400);
+    const steps = stepped.expiring(130_000);
+    for (let count = 1; ; count++) {
+      const { done, value } = steps.next();
+      if (done) {
+        expect(value).toBe(400);
+        expect(count).toBeGreaterThan(5);
+        break;
+      }
+      send(stepped, [from(10_000 + count, 130_000 + count)]);
+    }
+    const clients = (engine: typeof whole) => [...engine.flows()].map(({ client }) => client.port);
+    const old = clients(stepped).filter((port) => port < 10_000);
+    expect(old.toSorted()).toEqual(clients(whole).toSorted());
+  });
 });
 
 describe("zones", () => {

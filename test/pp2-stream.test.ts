@@ -2,6 +2,7 @@
  * A PROXY header in a TCP stream, case by case: the traps in which other engines were caught by
  * name, and every point of a connection's life. Numbers are relative to both initial ones.
  */
+import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { addressBytes, concat, internetChecksum, pattern, u16, u32 } from "../fixtures/bytes.ts";
 import type { ServiceOptions } from "../host/engine/api.ts";
@@ -70,6 +71,35 @@ describe.each([
       expect(view.getUint16(at)).toBe(CLIENT_PORT);
     }
   });
+});
+
+test("numbers move by the header whatever they are, and checksums with them", async () => {
+  const isFrom = (turn: number, client: boolean) => (client ? turn : -turn);
+  const edges = [0, 0x7fff, 0xffff, 0x7fff_ffff, 0xffff_ffff];
+  const number = fc.oneof(
+    fc.nat(0xffff_ffff),
+    fc
+      .tuple(fc.nat(0xffff), fc.constantFrom(...edges), fc.integer({ min: -1100, max: 1100 }))
+      .map(([high, edge, by]) => (high * 0x10000 + edge + by) >>> 0),
+  );
+  for (const padTo of [100, 255, 256, 511, 1023]) {
+    const { client, server, handshake } = await scene({ proxyProtocol: { padTo } });
+    handshake();
+    client(1, 1, ACK | PSH, data);
+    server(1, 1 + padTo, ACK);
+    fc.assert(
+      fc.property(number, fc.boolean(), fc.boolean(), (absolute, isClient, isStamped) => {
+        const relative = (absolute - CLIENT_ISN) | 0;
+        const options = isStamped ? { timestamps: [1, 2] as [number, number] } : {};
+        const [out] = isClient
+          ? client(relative, 1, ACK, { options })
+          : server(1, relative, ACK, { options });
+        const moved = isClient ? out?.segment.seq : out?.segment.ack;
+        expect(moved).toBe((relative + isFrom(padTo, isClient)) | 0);
+      }),
+      { numRuns: 2000 },
+    );
+  }
 });
 
 /** "Fragmentation needed" or "packet too big" from a router behind the engine. */

@@ -50,7 +50,7 @@ import { moveClock } from "../clock";
 import { PACKET_DECIDED, PACKET_LATER, Packet, packetAt, TCP_SYN } from "../packet";
 import { firstOf, noteOpening, resumeDone, resumeStream, streamFlags } from "../pp2/stream";
 import { addressOf } from "../rewrite";
-import { outside } from "../translate";
+import { newOutside } from "../translate";
 import { setTuple } from "../wire/transport";
 import { ZONE_NONE, zoneInner, zoneOf, zoneVpcAndOuter } from "../zone";
 import { forget } from "./expiry";
@@ -186,7 +186,7 @@ export function adoptFlow(nowMs: u32): u32 {
   moveClock(nowMs);
   const flags = load<u8>(decision, DECIDED_FLAGS);
   const packet = changetype<Packet>(adopted);
-  const tuple = outside();
+  const tuple = newOutside();
   const isClientHigh = (flags & <u8>FLOW_FLAG_CLIENT_HIGH) != 0;
   const isServiceHigh = (flags & <u8>FLOW_FLAG_SERVICE_HIGH) != 0;
   if (!readSide(decision + DECIDED_CLIENT_SIDE, packet, isClientHigh)) return 0;

@@ -36,15 +36,7 @@ import { PROTOCOL_TCP, PROTOCOL_UDP } from "../packet";
 import { addressOf, portsOf } from "../rewrite";
 import { forgetExhausted } from "./port";
 import { inRange, isExpired, isForgettable } from "./state";
-import {
-  FlowTable,
-  GROUP_SLOTS,
-  groupTags,
-  isLive,
-  recordAt,
-  releaseSlot,
-  tagMatches,
-} from "./table";
+import { FlowTable, GROUP_SLOTS, groupTags, recordAt, releaseSlot, tagMatches } from "./table";
 
 const SWEEP_ROUND_MS: u32 = 10000;
 const SWEEP_SLOTS_PER_PACKET: u32 = 2;
@@ -137,7 +129,7 @@ export function ageFlows(table: FlowTable, nowMs: u32, isBack: bool): void {
 }
 
 /** Three quarters full. */
-function isCrowded(table: FlowTable): bool {
+export function isCrowded(table: FlowTable): bool {
   return table.flowCount > table.flowCountMax - (table.flowCountMax >> 2);
 }
 
@@ -194,15 +186,19 @@ function forgetIn(table: FlowTable, nowMs: u32, count: u32): void {
   table.roomCursor = group;
 }
 
-/** Forgets every flow that is over at `nowMs`, whatever holds its tuple. */
-export function forgetExpired(table: FlowTable, nowMs: u32): void {
+/**
+ * Forgets every flow that is over at `nowMs`, whatever holds its tuple, in groups from `first` up to
+ * `end`.
+ */
+export function forgetExpired(table: FlowTable, nowMs: u32, first: u32, end: u32): void {
   const before = table.flowCount;
-  const slotCount = table.groupCount * GROUP_SLOTS;
-  for (let slot: u32 = 0; slot < slotCount; slot++) {
-    if (!isLive(table, slot)) continue;
-    const record = recordAt(table, slot);
-    if (!isExpired(record, nowMs)) continue;
-    forget(table, record);
+  for (let group = first; group < end; group++) {
+    let live = ~tagMatches(groupTags(table, group), 0) & 0xffff;
+    while (live) {
+      const record = recordAt(table, group * GROUP_SLOTS + ctz(live));
+      live &= live - 1;
+      if (isExpired(record, nowMs)) forget(table, record);
+    }
   }
   if (table.flowCount < before) forgetExhausted();
 }

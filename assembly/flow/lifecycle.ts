@@ -75,10 +75,10 @@ import {
   VERDICT_DROP_ZONE_FULL,
   VERDICT_FORWARD,
 } from "../abi";
-import { countUp } from "../counters";
+import { countBy, countUp } from "../counters";
 import { counters, ports, services, usage } from "../memory";
 import { admits, admitsOut, hindranceOf } from "../network/admission";
-import { foreseeService, refusalOf, serviceFor, serviceOwning } from "../network/resolve";
+import { refusalOf, serviceFor, serviceOwning } from "../network/resolve";
 import { Packet, PROTOCOL_TCP, PROTOCOL_UDP, TCP_ACK, TCP_RST, TCP_SYN } from "../packet";
 import { armHeader } from "../pp2/stream";
 import { storeDeltas } from "../rewrite";
@@ -139,20 +139,17 @@ export function begin(table: FlowTable, packet: Packet, port: usize, nowMs: u32)
   if (load<u32>(service, SERVICE_TRAITS) & TRAIT_FAIL_OPEN) {
     countUp(usage + <usize>(serviceIndex * USAGE_BYTES + USAGE_FAIL_OPEN));
   }
-  start(record, packet, DIRECTION_FROM_CLIENT, nowMs);
   armHeader(record, packet);
+  start(record, packet, DIRECTION_FROM_CLIENT, nowMs);
   countBeginning(record, packet);
   return record;
 }
 
 /**
- * Hash under which the flow that `packet` may begin will be indexed, as far as that can be foreseen;
- * 0 when it may not begin one.
+ * Hash under which the flow of `service` that `packet` may begin will be indexed, as far as that can
+ * be foreseen; 0 when it may not begin one.
  */
-export function foreseeIndex(packet: Packet, port: usize): u64 {
-  const serviceIndex = foreseeService(packet, port);
-  if (serviceIndex >= ROUTE_BLACKHOLE) return 0;
-  const service = services + <usize>(serviceIndex * SERVICE_BYTES);
+export function foreseeIndex(service: usize, packet: Packet, port: usize): u64 {
   if (!mayBegin(service, packet)) return 0;
   const peer = ports + <usize>(<u32>load<u16>(port, PORT_PEER) * PORT_BYTES);
   const zone = zoneBehind(service, port, peer, <u32>(packet.rest >> 40));
@@ -184,7 +181,7 @@ function zoneBehind(service: usize, port: usize, peer: usize, zone: u32): u32 {
 }
 
 /** True when source and destination are one endpoint. */
-function isSelf(packet: Packet): bool {
+export function isSelf(packet: Packet): bool {
   const portPair = <u32>packet.rest;
   const bytes: usize = packet.isIpv6 ? 16 : 4;
   if ((portPair & 0xffff) != portPair >> 16) return false;
@@ -247,6 +244,22 @@ export function countBeginning(record: usize, packet: Packet): void {
   countCreated(record, packet);
 }
 
+/** Counts flows that have begun the fast way (fresh.ts). */
+export function countBegun(service: u32, tcp: u64, udp: u64): void {
+  const used = usage + <usize>(service * USAGE_BYTES);
+  countBy(used + USAGE_FLOWS_ACTIVE, tcp + udp);
+  countBy(used + USAGE_FLOWS_CREATED, tcp + udp);
+  countBy(used + USAGE_ACTIVE_TCP, tcp);
+  countBy(used + USAGE_ACTIVE_UDP, udp);
+  countBy(used + USAGE_FLOWS_TCP, tcp);
+  countBy(used + USAGE_FLOWS_UDP, udp);
+  countBy(counters + COUNTER_FLOWS_CREATED, tcp + udp);
+  countBy(counters + COUNTER_FLOWS_TCP, tcp);
+  countBy(counters + COUNTER_FLOWS_UDP, udp);
+  countBy(counters + COUNTER_FLOWS_ACTIVE, tcp + udp);
+  raiseActiveMax();
+}
+
 function countActive(record: usize): void {
   const used = usage + <usize>load<u16>(record, FLOW_SERVICE) * USAGE_BYTES;
   countUp(used + USAGE_FLOWS_ACTIVE);
@@ -254,6 +267,10 @@ function countActive(record: usize): void {
   if (protocol == PROTOCOL_TCP) countUp(used + USAGE_ACTIVE_TCP);
   else if (protocol == PROTOCOL_UDP) countUp(used + USAGE_ACTIVE_UDP);
   countUp(counters + COUNTER_FLOWS_ACTIVE);
+  raiseActiveMax();
+}
+
+function raiseActiveMax(): void {
   const active = load<u64>(counters, COUNTER_FLOWS_ACTIVE);
   if (active > load<u64>(counters, COUNTER_FLOWS_ACTIVE_MAX)) {
     store<u64>(counters, active, COUNTER_FLOWS_ACTIVE_MAX);

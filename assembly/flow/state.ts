@@ -54,6 +54,8 @@ import {
 export const STATE_REOPEN: u32 = 0xff;
 
 const transitions: usize = memory.data(512, 64);
+/** 1 where a packet neither changes the state nor asks for a closer look. */
+const steadiness: usize = memory.data(512, 64);
 /** Idle timeouts in ms by state, and after how long idle a flow may be forgotten altogether. */
 const timeouts: usize = memory.data(64, 64);
 const holds: usize = memory.data(64, 64);
@@ -68,10 +70,11 @@ export function prepareStates(): void {
   const idleMin = image == 0 ? 0 : load<u32>(image, IMAGE_IDLE_MS_MIN);
   for (let state: u32 = 0; state < FLOW_STATE_COUNT; state++) {
     for (let column: u32 = 0; column < 32; column++) {
-      store<u8>(
-        transitions + <usize>((state << 5) | column),
-        next(state, column >> 4, column & 15),
-      );
+      const after = next(state, column >> 4, column & 15);
+      const at = <usize>((state << 5) | column);
+      store<u8>(transitions + at, after);
+      const isPlain = state > FLOW_STATE_CLOSING || (column & (TCP_SYN | TCP_ACK)) == TCP_ACK;
+      store<u8>(steadiness + at, u8(isPlain && after == <u8>state));
     }
     const isTimed = state < FLOW_TIMEOUT_COUNT;
     const configured = isTimed ? load<u32>(config + <usize>(CONFIG_TIMEOUTS_MS + (state << 2))) : 0;
@@ -82,8 +85,8 @@ export function prepareStates(): void {
     store<u32>(holds + at, isTimed ? max<u32>(timeout, hold) : hold);
     store<u32>(holdsMin + at, isTimed ? max<u32>(shortest, hold) : hold);
     // A flow that has not been answered always asks further: so its answer takes the long way, too.
-    const isPlain = isTimed && state != FLOW_STATE_HALF_OPEN;
-    store<u32>(timeoutsMin + at, isPlain ? shortest : ALWAYS);
+    const isAnswered = isTimed && state != FLOW_STATE_HALF_OPEN;
+    store<u32>(timeoutsMin + at, isAnswered ? shortest : ALWAYS);
   }
 }
 
@@ -123,6 +126,14 @@ function next(state: u32, direction: u32, flags: u32): u8 {
 /** State after a packet, or STATE_REOPEN. */
 export function nextState(state: u32, direction: u32, flags: u32): u32 {
   return load<u8>(transitions + <usize>((state << 5) | (direction << 4) | flags));
+}
+
+/**
+ * True when the packet changes nothing about the flow's state, and, of TCP, is neither a SYN nor without
+ * ACK, as all segments of a connection that goes on are.
+ */
+export function isSteady(state: u32, direction: u32, flags: u32): bool {
+  return load<u8>(steadiness + <usize>((state << 5) | (direction << 4) | flags)) != 0;
 }
 
 /** State of a flow that begins with this packet: its client's, or the service's if adopted. */

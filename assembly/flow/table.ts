@@ -326,6 +326,24 @@ export function takeSlot(table: FlowTable, hash: u64): usize {
   return record;
 }
 
+/**
+ * Takes a slot for a flow, and an index cell under its service-side tuple. Returns the record with
+ * its client side and FLOW_FLAGS set, all else undefined; 0, with nothing changed, when either is not
+ * to be had. The caller has checked flowCount < flowCountMax.
+ */
+export function takePlace(table: FlowTable, packet: Packet, tuple: Packet): usize {
+  const cursor = table.spillCursor;
+  const record = takeSlot(table, packet.hash);
+  if (record != 0) {
+    storeSide(record, SIDE_CLIENT, packet);
+    if (addToIndex(table, tuple.hash, slotOf(table, record))) return record;
+    table.unindexedCount++;
+    releaseSlot(table, record);
+  }
+  table.spillCursor = cursor;
+  return 0;
+}
+
 function takeSpilledSlot(table: FlowTable, hash: u64, home: u32): usize {
   const spills = table.spills + <usize>home;
   if (load<u8>(spills) == SPILL_COUNT_MAX) return 0;

@@ -85,35 +85,59 @@ export function crc32cOfChange(start: usize, bytes: u32, zeros: u32): u32 {
   return sum;
 }
 
-/** Three words that `zeros` bytes follow, as a map: the first few distances get tables, others do without. */
-const triples: usize = memory.data(4 * 1536, 64);
-const triplesAt: usize = memory.data(16, 16);
-const TRIPLE_BYTES: usize = 1536;
-const triple: usize = memory.data(12, 4);
+/** For each byte of a tuple and each of its values, what it adds; the first few distances get tables. */
+const tuples: usize = memory.data(4 * 12288, 64);
+const tuplesAt: usize = memory.data(16, 16);
+const TUPLE_TABLES_BYTES: usize = 12288;
+const word: usize = memory.data(12, 4);
 
-/** `crc32cOfChange` of 12 bytes, which are IPv4 addresses and ports; `zeros` is not 0. */
-export function crc32cOfTuple(at: usize, zeros: u32): u32 {
+/** `crc32cOfChange` of addresses and ports of IPv4, as loaded; `zeros` is not 0. */
+export function crc32cOfTuple(source: u32, destination: u32, ports: u32, zeros: u32): u32 {
   const place = <usize>(zeros & 3);
-  const owner = triplesAt + (place << 2);
-  const table = triples + place * TRIPLE_BYTES;
-  if (load<u32>(owner) == 0) {
-    makeTriple(table, zeros);
-    store<u32>(owner, zeros);
+  const owner = tuplesAt + (place << 2);
+  const table = tuples + place * TUPLE_TABLES_BYTES;
+  if (load<u32>(owner) != zeros && !makeTuple(table, owner, zeros)) {
+    store<u32>(word, source);
+    store<u32>(word, destination, 4);
+    store<u32>(word, ports, 8);
+    return crc32cOfChange(word, 12, zeros);
   }
-  if (load<u32>(owner) != zeros) return crc32cOfChange(at, 12, zeros);
+  const ofSource = ofWord(table, source);
+  const ofDestination = ofWord(table + 4 * TABLE_BYTES, destination);
+  return ofSource ^ ofDestination ^ ofWord(table + 8 * TABLE_BYTES, ports);
+}
+
+function ofWord(table: usize, word: u32): u32 {
   return (
-    mapped(table, load<u32>(at)) ^
-    mapped(table + POWER_BYTES, load<u32>(at, 4)) ^
-    mapped(table + 2 * POWER_BYTES, load<u32>(at, 8))
+    load<u32>(table + ((<usize>(word & 0xff)) << 2)) ^
+    load<u32>(table + ((<usize>((word >> 8) & 0xff)) << 2), TABLE_BYTES) ^
+    load<u32>(table + ((<usize>((word >> 16) & 0xff)) << 2), 2 * TABLE_BYTES) ^
+    load<u32>(table + ((<usize>(word >> 24)) << 2), 3 * TABLE_BYTES)
   );
 }
 
-function makeTriple(table: usize, zeros: u32): void {
-  for (let index: u32 = 0; index < 384; index++) {
-    memory.fill(triple, 0, 12);
-    store<u32>(triple + <usize>((index >> 7) << 2), (index & 15) << (((index >> 4) & 7) << 2));
-    store<u32>(table + <usize>(index << 2), crc32cOfChange(triple, 12, zeros));
+/** Makes the tables for `zeros`, each value from one with a bit less; false when another has the place. */
+function makeTuple(tables: usize, owner: usize, zeros: u32): bool {
+  if (load<u32>(owner) != 0) return false;
+  for (let byte: u32 = 0; byte < 12; byte++) {
+    const table = tables + <usize>byte * TABLE_BYTES;
+    for (let value: u32 = 1; value < 256; value++) {
+      const least = value & (0 - value);
+      if (value == least) {
+        memory.fill(word, 0, 12);
+        store<u8>(word + <usize>byte, <u8>value);
+        store<u32>(table + ((<usize>value) << 2), crc32cOfChange(word, 12, zeros));
+      } else {
+        const others = load<u32>(table + ((<usize>(value ^ least)) << 2));
+        store<u32>(
+          table + ((<usize>value) << 2),
+          others ^ load<u32>(table + ((<usize>least) << 2)),
+        );
+      }
+    }
   }
+  store<u32>(owner, zeros);
+  return true;
 }
 
 /** Takes `bytes` bytes at `start` into a remainder. */

@@ -1,73 +1,106 @@
 /**
- * IPv4 segments of flows whose header is acknowledged, which nearly all segments of such flows are:
- * what rewriteFast does for any flow, and one number moved by H. Being of TCP pays for most of it.
+ * IPv4 segments of flows whose header is acknowledged, which nearly all segments of such flows are: what
+ * becomes of any packet, and one number moved by H.
  *
- * Nothing here branches on the direction, which has no pattern. What H adds to a number and to the
- * checksum stands by side in the line in which the service counts.
+ * Nothing here branches on the direction, which has no pattern, and no number is brought into the
+ * machine's byte order. A sum in one's complement is right in any (RFC 1071 section 2(B)), and it is that
+ * of the integers unless it carries. So H is added to the low half of the number like a word of a checksum,
+ * and what carries is looked at again: it has turned the half's highest bit over. The packet's own checksum
+ * costs nothing more, for the delta that the flow keeps has H in it.
  */
 import {
   DIRECTION_FROM_SERVICE,
-  FLOW_FLAG_HEADER,
-  FLOW_SERVICE,
-  SHIFT_BYTES,
-  SIDE_SERVICE,
-  USAGE_BYTES,
+  FLOW_FLAG_OPEN,
+  SIDE_CLIENT,
   USAGE_PP2_SHIFTS,
   VERDICT_FORWARD,
 } from "../abi";
 import { updated } from "../checksum";
 import { handleOf4 } from "../flow/table";
-import { usage } from "../memory";
-import { Packet, TCP_ACK, TCP_SYN } from "../packet";
-import { networkDelta, rewriteHead, rewriteWhole, transportDelta } from "../rewrite";
-import { TCP_BYTES_MIN, TCP_DATA_OFFSET, TCP_SEQUENCE } from "../wire/segment";
+import { asksFirst } from "../memory";
+import { Packet, PROTOCOL_TCP, TCP_ACK, TCP_SYN } from "../packet";
+import { rewriteWhole, transportDelta } from "../rewrite";
+import {
+  headerBytesOf,
+  loadBe32,
+  TCP_BYTES_MIN,
+  TCP_DATA_OFFSET,
+  TCP_SEQUENCE,
+} from "../wire/segment";
 import { TCP_CHECKSUM } from "../wire/transport";
 import { mapSacks, TIMESTAMPS_ALONE } from "./options";
-import { acknowledge, passStream, streamFlags } from "./stream";
+import { headerBytesFor, serviceOf } from "./segment";
+import { acknowledge, isFirstAck, passStream, streamFlags } from "./stream";
 
 /** Data offset of a header with 12 bytes of options; none shorter has room for a SACK block. */
 const OFFSET_OF_12: u32 = 0x80;
+/** The highest bit of a number's low half, as it is loaded. */
+const HALF_HIGH_BIT: u32 = 0x80;
 /** What a number that wraps adds to the sum of its words: 2^32 is 1, of which the bytes are swapped. */
 const WRAP_DELTA: u32 = 0x0100;
 
-/** Rewrites a whole IPv4 packet of a flow with flags, of TCP, and passes its stream. */
+/** Rewrites a whole IPv4 packet of a flow with flags, and passes its stream. Returns a VERDICT_*. */
 export function rewriteStream(
   descriptor: usize,
   packet: Packet,
   record: usize,
   side: u32,
   direction: u32,
-): void {
-  if ((packet.flags & (TCP_ACK | TCP_SYN)) == TCP_ACK) {
-    if (streamFlags(record) == FLOW_FLAG_HEADER) {
-      return rewriteShifted(packet, record, side, direction);
-    }
-    const isFromTarget = side == SIDE_SERVICE && direction == DIRECTION_FROM_SERVICE;
-    if (isFromTarget && !hasSacks(<usize>packet.transport) && acknowledge(packet, record)) {
-      return rewriteShifted(packet, record, side, direction);
-    }
-  }
+): u32 {
   rewriteWhole(packet, record, side, direction);
-  const verdict = passStream(descriptor, packet, record, side, direction, handleOf4(record));
-  assert(verdict == VERDICT_FORWARD, "pp2: a packet on the fast path does not leave");
+  if (isQuiet(packet, record, direction)) return VERDICT_FORWARD;
+  return passStream(descriptor, packet, record, side, direction, handleOf4(record));
 }
 
-function rewriteShifted(packet: Packet, record: usize, side: u32, direction: u32): void {
-  rewriteHead(packet, record, side, direction, networkDelta(record, side));
+/**
+ * Whether nothing is to be done about a segment of a flow whose header has not been caused: none from the
+ * target, and no ACK alone, unless it is to cause the header.
+ */
+function isQuiet(packet: Packet, record: usize, direction: u32): bool {
+  if (packet.protocol != PROTOCOL_TCP || streamFlags(record) != FLOW_FLAG_OPEN) return false;
+  if (packet.flags & TCP_SYN || asksFirst) return false;
+  if (direction == DIRECTION_FROM_SERVICE) return true;
+  const isAlone = packet.flags == TCP_ACK && packet.transportBytes == headerBytesOf(packet);
+  return isAlone && !isFirstAck(record);
+}
+
+/**
+ * Whether this segment, with ACK and without SYN, acknowledges the whole header of its flow, which is done
+ * then. SACK blocks need a closer look: they may name the header.
+ */
+export function ends(packet: Packet, record: usize, side: u32, direction: u32): bool {
+  const isFromTarget = (side & direction) != 0;
+  return isFromTarget && !hasSacks(<usize>packet.transport) && acknowledge(packet, record);
+}
+
+/**
+ * Checksum and number of a segment with ACK and without SYN, of a flow whose header is acknowledged. Its
+ * service counts in `used`.
+ */
+export function rewriteShifted(
+  packet: Packet,
+  record: usize,
+  used: usize,
+  side: u32,
+  direction: u32,
+): void {
   const segment = <usize>packet.transport;
-  const used = usage + <usize>load<u16>(record, FLOW_SERVICE) * USAGE_BYTES;
-  const shift = load<i32>(used + <usize>(side * SHIFT_BYTES), USAGE_PP2_SHIFTS);
-  const at = segment + TCP_SEQUENCE + <usize>(direction << 2);
-  const number = <u64>bswap<u32>(load<u32>(at)) + <u64>(<i64>(shift >> 16));
-  store<u32>(at, bswap<u32>(<u32>number));
-  const delta = transportDelta(record, side) + (<u32>shift & 0xffff);
-  const sum = (~(<u32>load<u16>(segment, TCP_CHECKSUM)) & 0xffff) + delta;
-  const once = (sum & 0xffff) + (sum >> 16);
-  store<u16>(segment, <u16>~(once + (once >> 16)), TCP_CHECKSUM);
-  if (number >> 32) settleWrap(segment, side);
+  const checksum = <u32>load<u16>(segment, TCP_CHECKSUM);
+  store<u16>(segment, <u16>updated(checksum, transportDelta(record, side)), TCP_CHECKSUM);
+  const half = segment + <usize>(direction << 2);
+  const before = <u32>load<u16>(half, TCP_SEQUENCE + 2);
+  const sum = before + <u32>load<u16>(used + <usize>(side << 1), USAGE_PP2_SHIFTS);
+  const after = (sum & 0xffff) + (sum >> 16);
+  store<u16>(half, <u16>after, TCP_SEQUENCE + 2);
+  if ((before ^ after) & HALF_HIGH_BIT) settleCarry(half, before, segment, record, side);
   if (hasSacks(segment) && direction == DIRECTION_FROM_SERVICE) {
-    mapSacks(packet, <u32>(shift >> 16), 0, false);
+    mapSacks(packet, amountOf(record, side), 0, false);
   }
+}
+
+function amountOf(record: usize, side: u32): u32 {
+  const bytes = headerBytesFor(serviceOf(record), 0);
+  return side == SIDE_CLIENT ? bytes : 0 - bytes;
 }
 
 /** Whether there may be SACK blocks: neither timestamps alone, as nearly always, nor too few bytes. */
@@ -77,7 +110,12 @@ function hasSacks(segment: usize): bool {
   return others != 0 && offset >= OFFSET_OF_12;
 }
 
-function settleWrap(segment: usize, side: u32): void {
-  const delta = side ? WRAP_DELTA : WRAP_DELTA ^ 0xffff;
+/** Adds once more, with all bits, to a number that may have carried; `before` was its low half. */
+function settleCarry(half: usize, before: u32, segment: usize, record: usize, side: u32): void {
+  store<u16>(half, <u16>before, TCP_SEQUENCE + 2);
+  const number = <u64>loadBe32(half + TCP_SEQUENCE) + <u64>(<i64>(<i32>amountOf(record, side)));
+  store<u32>(half, bswap<u32>(<u32>number), TCP_SEQUENCE);
+  if (number >> 32 == 0) return;
+  const delta = side == SIDE_CLIENT ? WRAP_DELTA ^ 0xffff : WRAP_DELTA;
   store<u16>(segment, <u16>updated(load<u16>(segment, TCP_CHECKSUM), delta), TCP_CHECKSUM);
 }

@@ -14,8 +14,12 @@
 import {
   DIRECTION_FROM_CLIENT,
   EMIT_PP2,
+  FLOW_CLIENT_SIDE,
+  FLOW_FLAG_CLIENT_HIGH,
+  FLOW_FLAGS,
   FLOW_SERVICE,
   FRAME_PORT_OUT,
+  KEY_LOW_PORT_BE,
   SERVICE_BYTES,
   SERVICE_PP2_BYTES,
   SERVICE_PP2_BYTES6,
@@ -53,6 +57,8 @@ const DO_NOT_FRAGMENT: u32 = 0x0040;
 const ID_REPEATED: u32 = 0x0080;
 const FLAGS_PSH_ACK: u32 = 0x18;
 const TLV_HEAD_BYTES: u32 = 3;
+/** Addresses and ports of IPv4. */
+const TUPLE_BYTES: u32 = 12;
 
 /** Low nibble of the family byte. */
 export const TRANSPORT_STREAM: u8 = 1;
@@ -67,34 +73,56 @@ export function headerBytesFor(service: usize, isIpv6: u32): u32 {
   return load<u16>(service + <usize>(isIpv6 ? SERVICE_PP2_BYTES6 : SERVICE_PP2_BYTES));
 }
 
-/** What differs from the template, from the family byte's word to the ports. */
-const change: usize = memory.data(40, 16);
-const CHANGE_AT: u32 = 12;
-const CHANGED_FAMILY: usize = 1;
-const CHANGED_ADDRESSES: usize = 4;
-
 /**
  * Writes the header of a flow at `at`, and up to 15 bytes behind it; `transport` is 1 for streams, 2
  * for datagrams. Returns the sum of its words, unfolded. CRC and sum are the template's and what the
  * tuple adds to them, for both are linear.
  */
 export function writeHeader(at: usize, record: usize, isIpv6: u8, transport: u8): u64 {
+  if (isIpv6 || transport != TRANSPORT_STREAM) return writeAny(at, record, isIpv6, transport);
+  const service = serviceOf(record);
+  const bytes = load<u16>(service, SERVICE_PP2_BYTES);
+  const template = <usize>load<u32>(service, SERVICE_PP2_TEMPLATE);
+  const isHigh = <u32>load<u8>(record, FLOW_FLAGS) & FLOW_FLAG_CLIENT_HIGH;
+  const addresses = load<u64>(record, FLOW_CLIENT_SIDE);
+  const portPair = load<u32>(record, FLOW_CLIENT_SIDE + KEY_LOW_PORT_BE);
+  const ends = select<u64>(rotl<u64>(addresses, 32), addresses, isHigh);
+  const ports = select<u32>(rotl<u32>(portPair, 16), portPair, isHigh);
+  const source = <u32>ends;
+  const destination = <u32>(ends >> 32);
+  const crcAt = <usize>(HEADER_BYTES_MIN + TUPLE_BYTES + TLV_HEAD_BYTES);
+  const zeros = bytes - HEADER_BYTES_MIN - TUPLE_BYTES;
+  const remainder = crc32cOfTuple(source, destination, ports, zeros);
+  const crc = load<u32>(template + crcAt) ^ bswap<u32>(remainder);
+  copyLines(at, template, bytes);
+  store<u64>(at, ends, HEADER_BYTES_MIN);
+  store<u32>(at, ports, HEADER_BYTES_MIN + 8);
+  store<u32>(at + crcAt, crc);
+  // The CRC stands on an odd byte.
+  const tuple = <u64>source + <u64>destination + <u64>ports;
+  return <u64>load<u16>(service, SERVICE_PP2_SUM) + tuple + ((<u64>crc) << 8);
+}
+
+/** What differs from the template, from the family byte's word to the ports. */
+const change: usize = memory.data(40, 16);
+const CHANGE_AT: u32 = 12;
+const CHANGED_FAMILY: usize = 1;
+const CHANGED_ADDRESSES: usize = 4;
+
+/** The same for either family and transport. */
+function writeAny(at: usize, record: usize, isIpv6: u8, transport: u8): u64 {
   const service = serviceOf(record);
   const bytes = headerBytesFor(service, isIpv6);
   const templateAt = isIpv6 ? SERVICE_PP2_TEMPLATE6 : SERVICE_PP2_TEMPLATE;
   const template = <usize>load<u32>(service + <usize>templateAt);
-  const tupleBytes: u32 = isIpv6 ? 36 : 12;
+  const tupleBytes: u32 = isIpv6 ? 36 : TUPLE_BYTES;
   // The template is a stream's.
   const familyChange = transport ^ TRANSPORT_STREAM;
   store<u8>(change, familyChange, CHANGED_FAMILY);
   storeTuple(change + CHANGED_ADDRESSES, record, isIpv6);
   const changeBytes = <u32>CHANGED_ADDRESSES + tupleBytes;
-  const zeros = bytes - CHANGE_AT - changeBytes;
+  const remainder = crc32cOfChange(change, changeBytes, bytes - CHANGE_AT - changeBytes);
   const crcAt = <usize>(HEADER_BYTES_MIN + tupleBytes + TLV_HEAD_BYTES);
-  const isUsual = i32(!isIpv6) & i32(familyChange == 0);
-  const remainder = isUsual
-    ? crc32cOfTuple(change + CHANGED_ADDRESSES, zeros)
-    : crc32cOfChange(change, changeBytes, zeros);
   const crc = load<u32>(template + crcAt) ^ bswap<u32>(remainder);
   copyLines(at, template, bytes);
   store<u8>(at + <usize>FAMILY, load<u8>(template + <usize>FAMILY) ^ familyChange);

@@ -46,7 +46,7 @@ export interface EngineOptions {
    * Called once with the engine's memory, before it grows to its size: the place to ask for huge
    * pages (`hugePages` of "flowplane/node").
    */
-  prepareMemory?: (memory: WebAssembly.Memory) => void;
+  prepareMemory?: ((memory: WebAssembly.Memory) => void) | undefined;
   /**
    * Touches the flow tables now, whatever their size, so that packets never wait for the system to
    * find a page; default false: tables of up to 32 MiB are, larger ones come page by page with the flows.

@@ -113,9 +113,10 @@ export function decidedAfter(
     if (next === 0 && !isIpv6) next = engine.exports.flowAfter(abi.HANDLE_IPV6) >>> 0;
     if (next === 0) return { flows, last: 0 };
     last = next;
-    const state = engine.flow(next)?.state;
+    const state = engine.bytes[(engine.exports.flowRecord(next) >>> 0) + abi.FLOW_STATE];
+    if (state === abi.FLOW_STATE_PROPOSED || state === abi.FLOW_STATE_TERMINATED) continue;
     const decision = readDecision(engine, next);
-    if (!decision || state === "proposed" || state === "terminated") continue;
+    if (!decision) continue;
     flows.push({ handle: next, decision });
   }
   return { flows, last };

@@ -36,7 +36,7 @@ import { warmUp } from "./warmup.ts";
 
 export { EMIT_NAMES, VERDICT_NAMES };
 
-/** Groups of 16 slots that one step of `terminating` looks at. */
+/** Groups of 16 slots that one step of `terminating` or `expiring` looks at. */
 const STEP_GROUPS = 512;
 
 const SIDES = { client: 1, service: 2, both: 3 } as const;
@@ -341,11 +341,7 @@ export class Engine {
    * @throws TypeError or RangeError naming what there is not
    */
   terminate(flows: TerminatedFlows): number {
-    const steps = this.terminating(flows);
-    for (;;) {
-      const { done, value } = steps.next();
-      if (done) return value;
-    }
+    return lastOf(this.terminating(flows));
   }
 
   /** The same in steps of less than a millisecond, between which batches may pass. */
@@ -444,11 +440,32 @@ export class Engine {
 
   /**
    * Forgets every flow that is over at `nowMs` of the host's clock (a whole number), by default at
-   * the time of the last packet; returns how many.
+   * the time of the last packet; returns how many. Looks at every slot of the flow tables: `expiring`
+   * does so in steps.
    */
   expire(nowMs?: number): number {
+    return lastOf(this.expiring(nowMs));
+  }
+
+  /** The same in steps of less than a millisecond, between which batches may pass. */
+  *expiring(nowMs?: number): Generator<void, number, void> {
+    const groups = this.#run(() => this.exports.groupCount() >>> 0);
     const word = nowMs === undefined ? this.#lastMs : this.clock.at(nowMs);
-    return this.#run(() => (word === undefined ? 0 : this.exports.expire(word) >>> 0));
+    if (word === undefined) return 0;
+    let over = 0;
+    for (let first = 0; first < groups; first += STEP_GROUPS) {
+      if (first > 0) yield;
+      over += this.#run(() => this.exports.expire(word, first, STEP_GROUPS) >>> 0);
+    }
+    return over;
+  }
+}
+
+/** What steps return, taken one after the other. */
+function lastOf<Value>(steps: Generator<void, Value, void>): Value {
+  for (;;) {
+    const { done, value } = steps.next();
+    if (done) return value;
   }
 }
 

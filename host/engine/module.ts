@@ -43,7 +43,7 @@ export interface EngineExports extends WalkExports, Record<string, unknown> {
   emitCount(): number;
   flowAfter(handle: number): number;
   flowRecord(handle: number): number;
-  expire(nowMs: number): number;
+  expire(nowMs: number, first: number, count: number): number;
   /** Ends flows by service (0xffff = any) and target (no bytes = any) in some groups of slots. */
   terminate(
     service: number,

@@ -33,23 +33,12 @@ export function headerFields(
 }
 
 /**
- * Writes the SHIFT_* of a service's usage, for headers of `bytes` of IPv4: up for what arrives on the
- * client side, else down.
+ * Writes into a service's usage how numbers move by a header of `bytes` of IPv4: up for what arrives on
+ * the client side, else down.
  */
 export function putShifts(view: DataView, usage: number, bytes: number): void {
-  const delta = ((bytes & 0xff) << 8) | (bytes >> 8);
-  const shifts =
-    bytes === 0
-      ? []
-      : [
-          [bytes, delta],
-          [-bytes, delta ^ 0xffff],
-        ];
-  for (const [side, [amount = 0, sum = 0]] of shifts.entries()) {
-    const at = usage + abi.USAGE_PP2_SHIFTS + side * abi.SHIFT_BYTES;
-    view.setInt16(at + abi.SHIFT_AMOUNT, amount, true);
-    view.setUint16(at + abi.SHIFT_DELTA, sum, true);
-  }
+  view.setUint16(usage + abi.USAGE_PP2_SHIFTS, bytes);
+  view.setUint16(usage + abi.USAGE_PP2_SHIFTS + 2, ~bytes);
 }
 
 /** One's complement sum of a template's words as a little-endian machine loads them (RFC 1071). */

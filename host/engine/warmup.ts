@@ -82,6 +82,6 @@ export function warmUp(
       }
       engine.process(BATCH);
     }
-    exports.expire(FOREVER_MS);
+    exports.expire(FOREVER_MS, 0, exports.groupCount());
   }
 }

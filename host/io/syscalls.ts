@@ -121,15 +121,11 @@ function bind(koffi: Koffi): Syscalls {
   const write = libc.func("int64_t write(int fd, uintptr_t address, size_t bytes)");
   const poll = libc.func("int poll(void *set, unsigned long count, int timeoutMs)");
   const usleep = libc.func("int usleep(unsigned int micros)");
-  const prctl = libc.func("int prctl(int option, unsigned long argument)");
-  const setScheduler = libc.func("int sched_setscheduler(int thread, int policy, void *priority)");
-  const getScheduler = libc.func("int sched_getscheduler(int thread)");
   const eventfd = libc.func("int eventfd(unsigned int value, int flags)");
   const setns = libc.func("int setns(int fd, int kind)");
   const madvise = libc.func("int madvise(uintptr_t address, size_t bytes, int advice)");
   const syscall = libc.func("int64_t syscall(int64_t n, int64_t a, uintptr_t b, int64_t c)");
   const result = (value: number) => (value < 0 ? -koffi.errno() : value);
-  const policyOf = () => getScheduler(0) & ~SCHED_RESET_ON_FORK;
   const addressOf = (view: Uint8Array) => koffi.address(view);
   const bpf = (command: number, attributes: Uint8Array) => {
     const number = BPF_NUMBERS[process.arch];
@@ -143,13 +139,7 @@ function bind(koffi: Koffi): Syscalls {
       result((typeof argument === "number" ? ioctlNumber : ioctl)(fd, request, argument)),
     poll: (set, timeoutMs) => result(poll(set, set.length >> 1, timeoutMs)),
     usleep: (micros) => result(usleep(micros)),
-    setTimerSlack: (nanos) => result(prctl(PR_SET_TIMERSLACK, nanos)),
-    setRealTime() {
-      if (policyOf() !== SCHED_OTHER) return -EPERM;
-      const priority = Int32Array.of(REAL_TIME_PRIORITY_MIN);
-      return result(setScheduler(0, SCHED_RR | SCHED_RESET_ON_FORK, priority));
-    },
-    isRealTime: () => [SCHED_FIFO, SCHED_RR].includes(policyOf()),
+    ...bindScheduling(libc, result),
     eventfd: () => result(eventfd(0, EFD_NONBLOCK | O_CLOEXEC)),
     setns: (fd, kind) => result(setns(fd, kind)),
     loadProgram: (type, instructions) =>
@@ -181,6 +171,25 @@ function bind(koffi: Koffi): Syscalls {
         },
       };
     },
+  };
+}
+
+function bindScheduling(
+  libc: ReturnType<Koffi["load"]>,
+  result: (value: number) => number,
+): Pick<Syscalls, "setTimerSlack" | "setRealTime" | "isRealTime"> {
+  const prctl = libc.func("int prctl(int option, unsigned long argument)");
+  const setScheduler = libc.func("int sched_setscheduler(int thread, int policy, void *priority)");
+  const getScheduler = libc.func("int sched_getscheduler(int thread)");
+  const policyOf = () => getScheduler(0) & ~SCHED_RESET_ON_FORK;
+  return {
+    setTimerSlack: (nanos) => result(prctl(PR_SET_TIMERSLACK, nanos)),
+    setRealTime() {
+      if (policyOf() !== SCHED_OTHER) return -EPERM;
+      const priority = Int32Array.of(REAL_TIME_PRIORITY_MIN);
+      return result(setScheduler(0, SCHED_RR | SCHED_RESET_ON_FORK, priority));
+    },
+    isRealTime: () => [SCHED_FIFO, SCHED_RR].includes(policyOf()),
   };
 }
 

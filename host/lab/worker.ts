@@ -1,7 +1,7 @@
 /** The thread of one worker of the data plane: makes its engine and runs the loop. */
 import { performance } from "node:perf_hooks";
 import { type MessagePort, receiveMessageOnPort, workerData } from "node:worker_threads";
-import type { TerminatedFlows } from "../engine/api.ts";
+import type { Flow, TerminatedFlows } from "../engine/api.ts";
 import { decidedAfter, type SideName } from "../engine/decision.ts";
 import { createEngine, type Engine } from "../engine/engine.ts";
 import type { PackedTables } from "../engine/packer.ts";
@@ -17,8 +17,9 @@ import { CAPTURE_BYTES, CaptureTap } from "./tap.ts";
 const SCRATCH_BYTES = 64;
 /** How much later than asked for the kernel may end a rest; its default is 50 us. */
 const TIMER_SLACK_NANOS = 1;
-/** Flows that are looked at in one step when all of them are told. */
+/** Flows that are looked at in one step when all of them are told, and that are read in one. */
 const PART_FLOWS = 256;
+const STEP_FLOWS = 16;
 const SIDES = {
   client: ["client"],
   service: ["service"],
@@ -31,6 +32,8 @@ const say = (message: Message) => port.postMessage(message);
 const system = await loadSyscalls();
 const engine = await createEngine({
   prepareMemory: (await hugePages()).prepare,
+  // A first touch takes the kernel longer than a thousand packets take the engine.
+  touchTables: true,
   flowCountMax: start.flowCountMax,
   flow6CountMax: start.flow6CountMax,
   networkBytes: start.networkBytes,
@@ -72,10 +75,11 @@ const tap =
 loop.tap = tap;
 const asking = askingOf(start.undecidedMax);
 const api = workerApi(engine, transit, loop);
+const walks = walksOf(engine);
 /** What an eventfd is written with: one, as eight bytes. */
 const COUNT = new Uint8Array(new BigUint64Array([1n]).buffer);
 const self = system.window(COUNT);
-let load: Load | undefined;
+let walk: Walk | undefined;
 start.services.forEach((options, service) => {
   engine.setService(service, options);
 });
@@ -104,37 +108,51 @@ function askingOf(undecidedMax: number | undefined): Asking | undefined {
   });
 }
 
-/** Tables on their way into the engine, or a search for flows, and the request that it came with. */
-interface Load {
+/** What looks through a table or fills one, and the request that it came with. */
+interface Walk {
   id: number;
   steps: Generator<void, unknown, void>;
 }
 
+/** Requests that take longer than packets may wait. */
+function walksOf(of: Engine) {
+  return {
+    loadTables: (packed: PackedTables) => of.loadTables(packed),
+    terminate: (flows: TerminatedFlows) => of.terminating(flows),
+    *counters() {
+      yield* of.expiring(Math.floor(clock()));
+      return of.counters();
+    },
+    *flows(most: number) {
+      yield* of.expiring(Math.floor(clock()));
+      const flows: Flow[] = [];
+      for (const flow of of.flows().take(most)) {
+        flows.push(flow);
+        if (flows.length % STEP_FLOWS === 0) yield;
+      }
+      return { flows, total: of.counters().flows.active };
+    },
+  };
+}
+
 /**
- * Takes requests in order. Tables are loaded and flows are ended step by step, one for each round of the
- * loop, so that packets never wait longer than a step takes; what comes behind waits until that is done.
+ * Takes requests in order. Walks are taken step by step, one for each round of the loop, so that
+ * packets never wait longer than a step takes; what comes behind waits until that is done.
  */
 function answerAll(): void {
   for (;;) {
-    if (load !== undefined && !hasLoaded(load)) return;
+    if (walk !== undefined && !isThrough(walk)) return;
     const received = receiveMessageOnPort(port);
     if (received === undefined) return;
     const { id, method, words } = received.message as Request;
-    if (method === "loadTables" || method === "terminate") {
-      const [word] = words;
-      const steps =
-        method === "terminate"
-          ? engine.terminating(word as TerminatedFlows)
-          : engine.loadTables(word as PackedTables);
-      load = { id, steps };
-      continue;
-    }
-    answer(id, () => (api[method] as (...words: unknown[]) => unknown)(...words));
+    const ask = { ...api, ...walks }[method] as (...words: unknown[]) => unknown;
+    if (method in walks) walk = { id, steps: ask(...words) as Walk["steps"] };
+    else answer(id, () => ask(...words));
   }
 }
 
 /** Takes one step; if there are more, the next round takes the next. */
-function hasLoaded({ id, steps }: Load): boolean {
+function isThrough({ id, steps }: Walk): boolean {
   try {
     const { done, value } = steps.next();
     if (!done) {
@@ -145,7 +163,7 @@ function hasLoaded({ id, steps }: Load): boolean {
   } catch (error) {
     say({ id, error: (error as Error).message });
   }
-  load = undefined;
+  walk = undefined;
   return true;
 }
 
@@ -161,24 +179,15 @@ function workerApi(
   of: Engine,
   through: Transit,
   inside: Loop,
-): Omit<ThreadApi, "loadTables" | "terminate"> {
+): Omit<ThreadApi, keyof typeof walks> {
   return {
     setService: (service, options) => of.setService(service, options),
     setPort: (number, options) => of.setPort(number, options),
     placeAddress: (number, address, device) => through.placeAddress(number, address, device),
-    counters() {
-      of.expire(Math.floor(clock()));
-      return of.counters();
-    },
     devices: () => inside.counts,
     usage: (service) => of.usage(service),
     usages: (services) => services.map((service) => of.usage(service)),
     living: (services) => services.filter((service) => of.hasFlows(service)),
-    flows(most) {
-      of.expire(Math.floor(clock()));
-      const total = of.counters().flows.active;
-      return { flows: [...of.flows().take(most)], total };
-    },
     cpu() {
       // Node.js before 23.9 knows only the whole process.
       const { user, system: inKernel } = (process.threadCpuUsage ?? process.cpuUsage)();
