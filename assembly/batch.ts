@@ -158,7 +158,7 @@ function finish(first: u32, last: u32): void {
       finishOther(descriptor, packet, port);
     } else {
       fastCount++;
-      tally(load<u16>(<usize>packet.candidate, FLOW_SERVICE), direction, bytes);
+      tally(load<u16>(<usize>packet.candidate, FLOW_SERVICE), direction, 1, bytes);
     }
     packet = changetype<Packet>(changetype<usize>(packet) + PACKET_BYTES);
   }

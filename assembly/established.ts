@@ -142,15 +142,15 @@ function accountFlow(descriptor: usize, record: usize, direction: u32, nowMs: u3
   store<u32>(record, nowMs, FLOW_LAST_SEEN_MS);
 }
 
-/** Counts a packet of an established flow for its service: one word for its octets and itself. */
-export function tally(service: u32, direction: u32, bytes: u32): void {
+/** Counts packets of one direction for their service: one word for them and their octets. */
+export function tally(service: u32, direction: u32, count: u32, octets: u64): void {
   const cell = tallies + <usize>(service * TALLY_BYTES + (direction << 3));
-  const both = load<u64>(cell) + (ONE_PACKET | bytes);
+  const both = load<u64>(cell) + ((<u64>count) << (<u64>TALLY_PACKETS_SHIFT)) + octets;
   store<u64>(cell, both);
   if (<i64>both < 0) moveTally(service, direction);
 }
 
-const ONE_PACKET: u64 = (<u64>1) << (<u64>TALLY_PACKETS_SHIFT);
+const TALLY_OCTETS_MASK: u64 = ((<u64>1) << (<u64>TALLY_PACKETS_SHIFT)) - 1;
 
 /** Moves what a direction has tallied to the service's usage, before it runs over. */
 function moveTally(service: u32, direction: u32): void {
@@ -158,7 +158,7 @@ function moveTally(service: u32, direction: u32): void {
   const both = load<u64>(cell);
   const used = usage + <usize>(service * USAGE_BYTES + (direction << 3));
   countBy(used + USAGE_PACKETS_CLIENT, both >> <u64>TALLY_PACKETS_SHIFT);
-  countBy(used + USAGE_OCTETS_CLIENT, both & (ONE_PACKET - 1));
+  countBy(used + USAGE_OCTETS_CLIENT, both & TALLY_OCTETS_MASK);
   store<u64>(cell, 0);
 }
 
