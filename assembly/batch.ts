@@ -335,13 +335,13 @@ function pass(
   } else if (stream) verdict = rewriteStream(descriptor, packet, record, side, direction);
   else rewriteFast(packet, record, side, direction);
   if (verdict != VERDICT_FORWARD) return giveVerdict(descriptor, verdict);
-  leave(descriptor, packet, record, side, load<u32>(record, FLOW_PACKETS_CLIENT));
+  if (hasCrossings) leave(descriptor, packet, record, side, load<u32>(record, FLOW_PACKETS_CLIENT));
   forward(descriptor, handle, side, direction);
 }
 
 /** Lets a packet that crosses between the families have the other one, and counts by how much. */
 function leave(descriptor: usize, packet: Packet, record: usize, side: u32, number: u32): void {
-  if (!hasCrossings || !packet.isIpv6 || !crosses(record)) return;
+  if (!packet.isIpv6 || !crosses(record)) return;
   const used = usage + <usize>load<u16>(record, FLOW_SERVICE) * USAGE_BYTES;
   if (side == SIDE_SERVICE) return countBy(used + USAGE_CROSSED_SERVICE, takeGrown());
   const before = load<u32>(descriptor, FRAME_CAPTURED_BYTES);
@@ -431,7 +431,7 @@ function finishFragment(descriptor: usize, packet: Packet, port: usize): void {
   rewriteAddresses(packet, record, side, direction);
   if (load<u8>(port, PORT_SIDES) & PORT_SIDE_ROUTED) routeOut(descriptor, record, side);
   const handle = handleOf(flowTable(packet.isIpv6), record);
-  leave(descriptor, packet, record, side, 0);
+  if (hasCrossings) leave(descriptor, packet, record, side, 0);
   forward(descriptor, handle, side, direction);
 }
 
@@ -463,6 +463,6 @@ function finishError(descriptor: usize, packet: Packet, port: usize): void {
   rewriteError(packet, record, side, direction, isTranslated);
   countUsage(serviceIndex, direction ^ 1, <u64>load<u32>(descriptor, FRAME_CAPTURED_BYTES));
   if (load<u8>(port, PORT_SIDES) & PORT_SIDE_ROUTED) routeOut(descriptor, record, side);
-  leave(descriptor, packet, record, side, load<u32>(record, FLOW_PACKETS_CLIENT));
+  if (hasCrossings) leave(descriptor, packet, record, side, load<u32>(record, FLOW_PACKETS_CLIENT));
   forward(descriptor, handleOf(table, record), side, direction ^ 1);
 }

@@ -71,6 +71,7 @@ export function findCandidates(count: u32): void {
   clearForeseen(count);
   clearAnswers(count);
   clearBeginnings();
+  startSpills();
   parseAll(count);
   touch(homes + LOOKUP_LINE, homesEnd, LOOKUP_BYTES);
   touch(indexed + LOOKUP_LINE, indexedEnd, LOOKUP_BYTES);
@@ -188,7 +189,10 @@ function addLines(line: usize, record: usize, isIpv6: u32): usize {
   return line + 2 * LINE_BYTES;
 }
 
-/** Lists a packet that probably begins a flow, and adds the line of a free slot for it. */
+/**
+ * Lists a packet that probably begins a flow, and adds the line of a free slot for it; where a flow of IPv4
+ * spills, also those of the index.
+ */
 function addBeginning(
   linesAt: usize,
   table: FlowTable,
@@ -196,11 +200,36 @@ function addBeginning(
   tags: usize,
   slot: u32,
 ): usize {
-  let line = linesAt;
-  const free = tagMatches(tags, 0);
-  if (free) line = addLines(line, recordAt(table, slot + ctz(free)), packet.isIpv6);
   listBeginning(packet);
-  return line;
+  const free = tagMatches(tags, 0);
+  if (free) return addLines(linesAt, recordAt(table, slot + ctz(free)), packet.isIpv6);
+  if (table.isIpv6) return linesAt;
+  store<u32>(linesAt, <u32>firstBucket(table, packet.hash));
+  store<u32>(linesAt, <u32>secondBucket(table, packet.hash), LINE_BYTES);
+  store<u32>(linesAt, <u32>recordAt(table, nextSpill(table)), 2 * LINE_BYTES);
+  return linesAt + 3 * LINE_BYTES;
+}
+
+/** Where flows of IPv4 that spill are foreseen to go: the group, and the slots that are left in it. */
+let spillGroup: u32 = 0;
+let spillFree: u32 = 0;
+const SPILL_STEPS: u32 = 8;
+
+function startSpills(): void {
+  const table = flowTable(0);
+  spillGroup = (table.spillCursor == 0 ? table.groupCount : table.spillCursor) - 1;
+  spillFree = 0;
+}
+
+/** The slot that the next flow which spills will probably take. */
+function nextSpill(table: FlowTable): u32 {
+  for (let step: u32 = 0; step < SPILL_STEPS && spillFree == 0; step++) {
+    spillGroup = spillGroup + 1 < table.groupCount ? spillGroup + 1 : 0;
+    spillFree = tagMatches(groupTags(table, spillGroup), 0);
+  }
+  const slot = (spillGroup << 4) + (spillFree ? ctz(spillFree) : 0);
+  spillFree &= spillFree - 1;
+  return slot;
 }
 
 /**
