@@ -41,7 +41,7 @@ import { isIdle, isSteady } from "./flow/state";
 import { handleOf4 } from "./flow/table";
 import { counters, policed, ports, tallies, usage } from "./memory";
 import { Packet, PROTOCOL_UDP } from "./packet";
-import { ends, rewriteShifted, rewriteStream } from "./pp2/fast";
+import { rewriteShifted, rewriteStream } from "./pp2/fast";
 import { isFirstAck, streamFlags } from "./pp2/stream";
 import { directionOf, networkDelta, rewriteHead, rewriteSum } from "./rewrite";
 import { isVlan } from "./wire/link";
@@ -76,7 +76,7 @@ export function finishFast(descriptor: usize, packet: Packet, port: usize): u32 
   }
   accountFlow(descriptor, record, direction, nowMs);
   if (isRouted(sides)) routeOut(descriptor, record, side);
-  if (stream < FLOW_FLAG_OPEN || ends(packet, record, side, direction)) {
+  if (stream < FLOW_FLAG_OPEN) {
     // As rewriteFast does, which would be a call.
     rewriteHead(packet, record, side, direction, networkDelta(record, side));
     if (stream == 0) rewriteSum(packet, record, side);

@@ -97,7 +97,7 @@ export function addToDelta(record: usize, bytes: u32): void {
 }
 
 /** Whether the kept deltas are those of the tuples alone. */
-function keepsDeltas(record: usize, isIpv6: u32): bool {
+export function keepsDeltas(record: usize, isIpv6: u32): bool {
   const flags = <u32>load<u8>(record, FLOW_FLAGS);
   if (flags & FLOW_FLAG_OPEN) return load<u8>(record, KEY_PROTOCOL) != PROTOCOL_TCP;
   return (flags & FLOW_FLAG_HEADER) == 0 || isIpv6 != 0;
@@ -116,7 +116,7 @@ function sumDeltas(record: usize, side: u32, isIpv6: u32): u32 {
   );
 }
 
-function sumDeltas4(record: usize, side: u32): u32 {
+export function sumDeltas4(record: usize, side: u32): u32 {
   const before = load<u64>(record + ((<usize>side) << 4));
   const after = load<u64>(record + ((<usize>(side ^ 1)) << 4));
   const sumBefore = (before & 0xffffffff) + (before >> 32);
@@ -175,15 +175,6 @@ export function rewriteHead(
   store<u32>(packet.transport, select<u32>(rotl<u32>(portPair, 16), portPair, isHigh));
   const network = <u32>load<u16>(ip, IPV4_CHECKSUM);
   store<u16>(ip, <u16>updated(network, delta), IPV4_CHECKSUM);
-}
-
-/** Whole IPv4 packets of any flow. */
-export function rewriteWhole(packet: Packet, record: usize, side: u32, direction: u32): void {
-  if (keepsDeltas(record, 0)) return rewriteFast(packet, record, side, direction);
-  const deltas = sumDeltas4(record, side);
-  rewriteHead(packet, record, side, direction, deltas & 0xffff);
-  const checksum = <usize>packet.transport + TCP_CHECKSUM;
-  store<u16>(checksum, <u16>updated(load<u16>(checksum), deltas >> 16));
 }
 
 /** Any packet that its own tuple names. */

@@ -19,7 +19,7 @@ import { updated } from "../checksum";
 import { handleOf4 } from "../flow/table";
 import { asksFirst } from "../memory";
 import { Packet, PROTOCOL_TCP, TCP_ACK, TCP_SYN } from "../packet";
-import { rewriteWhole, transportDelta } from "../rewrite";
+import { keepsDeltas, rewriteFast, rewriteHead, sumDeltas4, transportDelta } from "../rewrite";
 import {
   headerBytesOf,
   loadBe32,
@@ -47,7 +47,19 @@ export function rewriteStream(
   side: u32,
   direction: u32,
 ): u32 {
-  rewriteWhole(packet, record, side, direction);
+  if (ends(packet, record, side, direction)) {
+    const half = <usize>packet.transport + <usize>(direction << 2);
+    rewriteFast(packet, record, side, direction);
+    addWhole(half, load<u16>(half, TCP_SEQUENCE + 2), <usize>packet.transport, record, side);
+    return VERDICT_FORWARD;
+  }
+  if (keepsDeltas(record, 0)) rewriteFast(packet, record, side, direction);
+  else {
+    const deltas = sumDeltas4(record, side);
+    const checksum = <usize>packet.transport + TCP_CHECKSUM;
+    rewriteHead(packet, record, side, direction, deltas & 0xffff);
+    store<u16>(checksum, <u16>updated(load<u16>(checksum), deltas >> 16));
+  }
   if (isQuiet(packet, record, direction)) return VERDICT_FORWARD;
   return passStream(descriptor, packet, record, side, direction, handleOf4(record));
 }
@@ -65,12 +77,13 @@ function isQuiet(packet: Packet, record: usize, direction: u32): bool {
 }
 
 /**
- * Whether this segment, with ACK and without SYN, acknowledges the whole header of its flow, which is done
- * then. SACK blocks need a closer look: they may name the header.
+ * Whether this segment acknowledges the whole header of its flow, which is done then. SACK blocks need a
+ * closer look: they may name the header.
  */
-export function ends(packet: Packet, record: usize, side: u32, direction: u32): bool {
+function ends(packet: Packet, record: usize, side: u32, direction: u32): bool {
   const isFromTarget = (side & direction) != 0;
-  return isFromTarget && !hasSacks(<usize>packet.transport) && acknowledge(packet, record);
+  if (!isFromTarget || (packet.flags & (TCP_ACK | TCP_SYN)) != TCP_ACK) return false;
+  return !hasSacks(<usize>packet.transport) && acknowledge(packet, record);
 }
 
 /**
@@ -92,7 +105,7 @@ export function rewriteShifted(
   const sum = before + <u32>load<u16>(used + <usize>(side << 1), USAGE_PP2_SHIFTS);
   const after = (sum & 0xffff) + (sum >> 16);
   store<u16>(half, <u16>after, TCP_SEQUENCE + 2);
-  if ((before ^ after) & HALF_HIGH_BIT) settleCarry(half, before, segment, record, side);
+  if ((before ^ after) & HALF_HIGH_BIT) addWhole(half, before, segment, record, side);
   if (hasSacks(segment) && direction == DIRECTION_FROM_SERVICE) {
     mapSacks(packet, amountOf(record, side), 0, false);
   }
@@ -110,8 +123,11 @@ function hasSacks(segment: usize): bool {
   return others != 0 && offset >= OFFSET_OF_12;
 }
 
-/** Adds once more, with all bits, to a number that may have carried; `before` was its low half. */
-function settleCarry(half: usize, before: u32, segment: usize, record: usize, side: u32): void {
+/**
+ * Adds H to all bits of a number whose low half was `before`. The checksum, which says so already, follows
+ * only when the number wraps.
+ */
+function addWhole(half: usize, before: u32, segment: usize, record: usize, side: u32): void {
   store<u16>(half, <u16>before, TCP_SEQUENCE + 2);
   const number = <u64>loadBe32(half + TCP_SEQUENCE) + <u64>(<i64>(<i32>amountOf(record, side)));
   store<u32>(half, bswap<u32>(<u32>number), TCP_SEQUENCE);
