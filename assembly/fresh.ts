@@ -7,11 +7,13 @@
  * record is written once, in order, with its first packet in it.
  */
 import {
+  COUNTER_FLOWS_SPILLED,
   COUNTER_VERDICTS,
   DIRECTION_FROM_CLIENT,
   FLOW_FLAG_CLIENT_HIGH,
   FLOW_FLAG_INDEXED,
   FLOW_FLAG_SERVICE_HIGH,
+  FLOW_FLAGS,
   FLOW_LAST_SEEN_MS,
   FLOW_OCTETS_CLIENT,
   FLOW_OCTETS_SERVICE,
@@ -38,8 +40,8 @@ import {
   TRAIT_FAIL_OPEN,
   VERDICT_FORWARD,
 } from "./abi";
-import { countBy } from "./counters";
-import { countUsages, mark, PACKETS_SHIFT, routeOut } from "./established";
+import { countBy, countUp } from "./counters";
+import { mark, routeOut, tally } from "./established";
 import { isCrowded } from "./flow/expiry";
 import { countBegun, isSelf } from "./flow/lifecycle";
 import {
@@ -50,7 +52,7 @@ import {
   flowTable,
   handleOf4,
   storeSide,
-  takeHomeSlot,
+  takePlace,
 } from "./flow/table";
 import { asksFirst, counters, hasCrossings, services } from "./memory";
 import { clampSegments } from "./network/mtu";
@@ -75,7 +77,7 @@ export function countFresh(): void {
   const count = tcpCount + udpCount;
   if (count == 0) return;
   countBegun(service, tcpCount, udpCount);
-  countUsages(service, DIRECTION_FROM_CLIENT, octets | ((<u64>count) << PACKETS_SHIFT));
+  tally(service, DIRECTION_FROM_CLIENT, count, octets);
   countBy(counters + COUNTER_VERDICTS + VERDICT_FORWARD * 8, count);
   tcpCount = 0;
   udpCount = 0;
@@ -106,7 +108,7 @@ export function beginFast(descriptor: usize, packet: Packet, port: usize): bool 
   if (findByClientSide(table, packet) != 0 || findOwner(table, tuple) != 0) return false;
   if (sides & PORT_SIDE_SERVICE && findByIndex(table, packet, SIDE_SERVICE) != 0) return false;
   if (hasCrossings && (mayCross(packet) || mayCross(tuple))) return false;
-  const record = takeHomeSlot(table, packet.hash, tuple.hash);
+  const record = takePlace(table, packet, tuple);
   if (record == 0) return false;
   write(record, descriptor, packet, tuple, index);
   note(index, descriptor, isUdp);
@@ -149,9 +151,8 @@ function mayCross(tuple: Packet): bool {
   return crossed != 0 && findOwner(table, changetype<Packet>(crossed)) != 0;
 }
 
-/** Writes the whole record. */
+/** Writes what is missing of the record. */
 function write(record: usize, descriptor: usize, packet: Packet, tuple: Packet, index: u32): void {
-  storeSide(record, SIDE_CLIENT, packet);
   storeSide(record, SIDE_SERVICE, tuple);
   store<u32>(record, load<u32>(descriptor, FRAME_TIME_MS), FLOW_LAST_SEEN_MS);
   storeDeltas(record, 0);
@@ -160,7 +161,9 @@ function write(record: usize, descriptor: usize, packet: Packet, tuple: Packet, 
   const state = select<u32>(FLOW_STATE_UDP, FLOW_STATE_HALF_OPEN, isUdp);
   const clientHigh = select<u32>(FLOW_FLAG_CLIENT_HIGH, 0, packet.swapped != 0);
   const serviceHigh = select<u32>(FLOW_FLAG_SERVICE_HIGH, 0, tuple.swapped != 0);
-  const stateAndFlags = state | ((FLOW_FLAG_INDEXED | clientHigh | serviceHigh) << 8);
+  const spilled = load<u8>(record, FLOW_FLAGS);
+  if (spilled) countUp(counters + COUNTER_FLOWS_SPILLED);
+  const stateAndFlags = state | ((FLOW_FLAG_INDEXED | spilled | clientHigh | serviceHigh) << 8);
   const bytes = <u64>load<u32>(descriptor, FRAME_CAPTURED_BYTES);
   store<u64>(record, bytes | ((<u64>stateAndFlags) << 48), FLOW_OCTETS_CLIENT);
   store<u64>(record, (<u64>index) << 48, FLOW_OCTETS_SERVICE);

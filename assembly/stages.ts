@@ -8,7 +8,6 @@
  */
 import {
   BATCH_COUNT_MAX,
-  FLOW_SERVICE,
   FRAME_BYTES,
   FRAME_PORT,
   PORT_BYTES,
@@ -16,7 +15,6 @@ import {
   PORT_FLAGS,
   PORT_SIDE_CLIENT,
   PORT_SIDES,
-  USAGE_BYTES,
 } from "./abi";
 import { clearBeginnings, foreseeBeginnings, addBeginning as listBeginning } from "./beginnings";
 import {
@@ -33,7 +31,7 @@ import {
   tagOf,
 } from "./flow/table";
 import { parseQuote } from "./icmp";
-import { frames, image, ports, usage } from "./memory";
+import { frames, ports } from "./memory";
 import { clearAnswers } from "./network/resolve";
 import {
   PACKET_BYTES,
@@ -71,6 +69,7 @@ export function findCandidates(count: u32): void {
   clearForeseen(count);
   clearAnswers(count);
   clearBeginnings();
+  startSpills();
   parseAll(count);
   touch(homes + LOOKUP_LINE, homesEnd, LOOKUP_BYTES);
   touch(indexed + LOOKUP_LINE, indexedEnd, LOOKUP_BYTES);
@@ -82,19 +81,6 @@ export function findCandidates(count: u32): void {
   linesEnd = probeIndex(linesEnd, true);
   assert(linesEnd <= lines + LINES_BYTES, "stages: more lines were listed than there is room for");
   touch(lines, linesEnd, LINE_BYTES);
-  if (image != 0) touchUsage(count);
-}
-
-/** With many services, the lines in which they count: the records that name them are there now. */
-function touchUsage(count: u32): void {
-  let seen: u32 = 0;
-  for (let index: u32 = 0; index < count; index++) {
-    const packet = packetAt(index);
-    if (packet.kind == PACKET_DECIDED || packet.candidate == 0) continue;
-    const service = <usize>load<u16>(packet.candidate, FLOW_SERVICE);
-    seen += load<u8>(usage + service * USAGE_BYTES);
-  }
-  store<u32>(sink, seen);
 }
 
 /** Loads a byte of each line that the u32 at every `stride` bytes points to, and nothing else. */
@@ -188,7 +174,10 @@ function addLines(line: usize, record: usize, isIpv6: u32): usize {
   return line + 2 * LINE_BYTES;
 }
 
-/** Lists a packet that probably begins a flow, and adds the line of a free slot for it. */
+/**
+ * Lists a packet that probably begins a flow, and adds the line of a free slot for it; where a flow of IPv4
+ * spills, also those of the index.
+ */
 function addBeginning(
   linesAt: usize,
   table: FlowTable,
@@ -196,11 +185,36 @@ function addBeginning(
   tags: usize,
   slot: u32,
 ): usize {
-  let line = linesAt;
-  const free = tagMatches(tags, 0);
-  if (free) line = addLines(line, recordAt(table, slot + ctz(free)), packet.isIpv6);
   listBeginning(packet);
-  return line;
+  const free = tagMatches(tags, 0);
+  if (free) return addLines(linesAt, recordAt(table, slot + ctz(free)), packet.isIpv6);
+  if (table.isIpv6) return linesAt;
+  store<u32>(linesAt, <u32>firstBucket(table, packet.hash));
+  store<u32>(linesAt, <u32>secondBucket(table, packet.hash), LINE_BYTES);
+  store<u32>(linesAt, <u32>recordAt(table, nextSpill(table)), 2 * LINE_BYTES);
+  return linesAt + 3 * LINE_BYTES;
+}
+
+/** Where flows of IPv4 that spill are foreseen to go: the group, and the slots that are left in it. */
+let spillGroup: u32 = 0;
+let spillFree: u32 = 0;
+const SPILL_STEPS: u32 = 8;
+
+function startSpills(): void {
+  const table = flowTable(0);
+  spillGroup = (table.spillCursor == 0 ? table.groupCount : table.spillCursor) - 1;
+  spillFree = 0;
+}
+
+/** The slot that the next flow which spills will probably take. */
+function nextSpill(table: FlowTable): u32 {
+  for (let step: u32 = 0; step < SPILL_STEPS && spillFree == 0; step++) {
+    spillGroup = spillGroup + 1 < table.groupCount ? spillGroup + 1 : 0;
+    spillFree = tagMatches(groupTags(table, spillGroup), 0);
+  }
+  const slot = (spillGroup << 4) + (spillFree ? ctz(spillFree) : 0);
+  spillFree &= spillFree - 1;
+  return slot;
 }
 
 /**

@@ -5,7 +5,9 @@
 import { expect, test } from "vitest";
 import { eth } from "../fixtures/packets.ts";
 import { createEngine, type Engine } from "../host/engine/engine.ts";
+import type { NetworkTables } from "../host/engine/network.ts";
 import { send } from "./harness.ts";
+import { networkEngine } from "./network.ts";
 
 const SEED = new Uint8Array(16).fill(9);
 const GROUP_SLOTS = 16;
@@ -138,4 +140,42 @@ test("churn of forty times the capacity never fills a table whose flows time out
   expect(flows.created - flows.expired).toBe(flows.active);
   engine.expire();
   expect([...engine.flows()]).toHaveLength(engine.counters().flows.active);
+});
+
+test("a batch may list as many cache lines for each of its packets as one packet can list", async () => {
+  const tables: NetworkTables = {
+    vpcs: [{ vpc: 1, port: 1, routeTables: [[{ to: "2001:db8::/32", service: "local" }]] }],
+    services: [{ id: "local", kind: "route", vpc: 1 }],
+  };
+  const arrival = (index: number, timeMs: number) => ({
+    frame: eth().ipv6("2001:db8::1", "2001:db8::2").udp(5000, index).payload("?"),
+    port: 1,
+    timeMs,
+  });
+  const groups = new Map<number, number[]>();
+  const scout = await networkEngine(tables, 64);
+  for (let index = 1; index <= 200; index++) {
+    const timeMs = index * 200_000;
+    const [{ flow } = { flow: 0 }] = send(scout, [arrival(index, timeMs)]);
+    const group = groupOf(flow & 0x7fffffff);
+    groups.set(group, [...(groups.get(group) ?? []), index]);
+    scout.expire(timeMs + 150_000);
+  }
+  const [aimed = []] = [...groups.values()].sort((a, b) => b.length - a.length);
+  const engine = await networkEngine(tables, 64);
+  send(
+    engine,
+    aimed.slice(0, GROUP_SLOTS).map((index) => arrival(index, 0)),
+  );
+  const spilling = aimed[GROUP_SLOTS] as number;
+  const [spilled] = send(engine, [arrival(spilling, 100_000)]);
+  expect(engine.counters().flows.spilled).toBe(1);
+  // The flows of its group are gone, it lives on: a free slot and both lines of the record, which has
+  // two cells of one tag in one bucket, for it leaves as it came. Index and service join them.
+  expect(engine.expire(130_000)).toBe(GROUP_SLOTS);
+  const batch = Array.from({ length: 256 }, () => arrival(spilling, 130_000));
+  const departures = send(engine, batch, 256);
+  expect(
+    departures.every(({ verdict, flow }) => verdict === "forward" && flow === spilled?.flow),
+  ).toBe(true);
 });

@@ -327,21 +327,21 @@ export function takeSlot(table: FlowTable, hash: u64): usize {
 }
 
 /**
- * Takes a slot of the home group for a flow with this client-side hash, and an index cell for it under
- * its service-side hash. Returns the record, all undefined; 0, with nothing changed, when either is
- * not to be had. The caller has checked flowCount < flowCountMax.
+ * Takes a slot for a flow, and an index cell under its service-side tuple. Returns the record with
+ * its client side and FLOW_FLAGS set, all else undefined; 0, with nothing changed, when either is not
+ * to be had. The caller has checked flowCount < flowCountMax.
  */
-export function takeHomeSlot(table: FlowTable, clientHash: u64, serviceHash: u64): usize {
-  const group = homeGroup(table, clientHash);
-  const tags = groupTags(table, group);
-  const free = tagMatches(tags, 0);
-  if (free == 0) return 0;
-  const position = ctz(free);
-  const slot = (group << 4) + position;
-  if (!addToIndex(table, serviceHash, slot)) return 0;
-  store<u8>(tags + <usize>position, tagOf(clientHash));
-  table.flowCount++;
-  return recordAt(table, slot);
+export function takePlace(table: FlowTable, packet: Packet, tuple: Packet): usize {
+  const cursor = table.spillCursor;
+  const record = takeSlot(table, packet.hash);
+  if (record != 0) {
+    storeSide(record, SIDE_CLIENT, packet);
+    if (addToIndex(table, tuple.hash, slotOf(table, record))) return record;
+    table.unindexedCount++;
+    releaseSlot(table, record);
+  }
+  table.spillCursor = cursor;
+  return 0;
 }
 
 function takeSpilledSlot(table: FlowTable, hash: u64, home: u32): usize {

@@ -45,7 +45,11 @@ const SHRINK_WINDOWS: u32 = 60;
 /** Whether a frame of the service may pass at `nowMs`; counts it against the service's capacity. */
 export function hasCapacity(service: usize, descriptor: usize, nowMs: u32): bool {
   const number = <u32>load<u16>(service, SERVICE_CAPACITY);
-  if (number == 0) return true;
+  return number == 0 || takesFrom(number, descriptor, nowMs);
+}
+
+/** The same of a capacity. */
+function takesFrom(number: u32, descriptor: usize, nowMs: u32): bool {
   const capacity = capacities + <usize>(number * CAPACITY_BYTES);
   const octets = <i64>load<u32>(descriptor, FRAME_WIRE_BYTES);
   closeWindows(capacity, number, nowMs);
