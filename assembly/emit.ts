@@ -14,15 +14,11 @@ import {
   EMIT_PER_FRAME_MAX,
   FRAME_ADDRESS,
   FRAME_BYTES,
-  FRAME_CAPTURED_BYTES,
-  FRAME_FLOW,
   FRAME_PORT,
-  FRAME_PORT_OUT,
   FRAME_RECORD,
   FRAME_SIDE,
   FRAME_TIME_MS,
   FRAME_VERDICT,
-  FRAME_WIRE_BYTES,
   LINK_ETHERNET,
   PORT_BYTES,
   PORT_LINK,
@@ -75,22 +71,21 @@ export function emit(
 ): void {
   assert(bytes <= EMIT_BYTES_MAX, "emit: a frame is longer than its slot");
   const descriptor = emits + <usize>(count * FRAME_BYTES);
-  store<u32>(descriptor, <u32>emitSlot(), FRAME_ADDRESS);
-  store<u32>(descriptor, bytes, FRAME_CAPTURED_BYTES);
-  store<u32>(descriptor, load<u32>(cause, FRAME_TIME_MS), FRAME_TIME_MS);
-  store<u16>(descriptor, load<u16>(cause, FRAME_PORT), FRAME_PORT);
-  store<u16>(descriptor, <u16>portOut, FRAME_PORT_OUT);
-  store<u32>(
-    descriptor,
-    kind | (u32(isAfter) << ((FRAME_SIDE - FRAME_VERDICT) << 3)),
-    FRAME_VERDICT,
-  );
-  store<u32>(descriptor, handle, FRAME_FLOW);
-  store<u32>(descriptor, <u32>(cause - frames) / FRAME_BYTES, FRAME_RECORD);
-  store<u32>(descriptor, bytes, FRAME_WIRE_BYTES);
+  const ports = <u32>load<u16>(cause, FRAME_PORT) | (portOut << 16);
+  const verdictAndSide = kind | (u32(isAfter) << ((FRAME_SIDE - FRAME_VERDICT) << 3));
+  const index = <u32>(cause - frames) / FRAME_BYTES;
+  storePair(descriptor + FRAME_ADDRESS, <u32>emitSlot(), bytes);
+  storePair(descriptor + FRAME_TIME_MS, load<u32>(cause, FRAME_TIME_MS), ports);
+  storePair(descriptor + FRAME_VERDICT, verdictAndSide, handle);
+  storePair(descriptor + FRAME_RECORD, index, bytes);
   assert(isInOrder(descriptor), "emit: frames were listed out of the order in which they leave");
   count++;
   countUp(counters + <usize>(COUNTER_EMITTED + (kind << 3)));
+}
+
+/** Stores two fields that stand side by side. */
+function storePair(at: usize, first: u32, second: u32): void {
+  store<u64>(at, <u64>first | ((<u64>second) << 32));
 }
 
 /** Twice the place of the cause, and one more for what leaves after it. */

@@ -6,12 +6,10 @@
  * that the capture has cut off are left out.
  */
 import {
-  FLOW_CLIENT_SIDE,
   FLOW_FLAG_HEADER,
   FLOW_FLAG_OPEN,
   FLOW_FLAGS,
   FLOW_NETWORK_DELTA,
-  FLOW_SERVICE_SIDE,
   FLOW_TRANSPORT_DELTA,
   FLOW6_CLIENT_LOW,
   FLOW6_SERVICE_LOW,
@@ -70,8 +68,8 @@ function towards(side: u32, delta: u32): u32 {
 
 /** Both deltas for a packet of any flow that arrived on `side`: network | transport << 16. */
 function deltasOf(record: usize, side: u32, isIpv6: u32): u32 {
-  const isKept = keepsDeltas(record, isIpv6);
-  const deltas = isKept ? load<u32>(record, FLOW_NETWORK_DELTA) : sumDeltas(record, isIpv6);
+  if (!keepsDeltas(record, isIpv6)) return sumDeltas(record, side, isIpv6);
+  const deltas = load<u32>(record, FLOW_NETWORK_DELTA);
   return towards(side, deltas & 0xffff) | (towards(side, deltas >> 16) << 16);
 }
 
@@ -86,7 +84,7 @@ export function isOpening(record: usize): bool {
 
 /** Keeps what follows from both tuples in the record. */
 export function storeDeltas(record: usize, isIpv6: u32): void {
-  store<u32>(record, sumDeltas(record, isIpv6), FLOW_NETWORK_DELTA);
+  store<u32>(record, sumDeltas(record, SIDE_CLIENT, isIpv6), FLOW_NETWORK_DELTA);
 }
 
 /**
@@ -105,23 +103,32 @@ function keepsDeltas(record: usize, isIpv6: u32): bool {
   return (flags & FLOW_FLAG_HEADER) == 0 || isIpv6 != 0;
 }
 
-/** Deltas from the client to the service side: network | transport << 16. */
-function sumDeltas(record: usize, isIpv6: u32): u32 {
-  const before = sumSide(record, SIDE_CLIENT, isIpv6);
-  const after = sumSide(record, SIDE_SERVICE, isIpv6);
-  const beforePorts = before + <u64>load<u32>(record, FLOW_CLIENT_SIDE + KEY_LOW_PORT_BE);
-  const afterPorts = after + <u64>load<u32>(record, FLOW_SERVICE_SIDE + KEY_LOW_PORT_BE);
-  return deltaOf(before, after) | (deltaOf(beforePorts, afterPorts) << 16);
+/** Deltas for a packet that arrived on `side`, from both tuples: network | transport << 16. */
+function sumDeltas(record: usize, side: u32, isIpv6: u32): u32 {
+  if (!isIpv6) return sumDeltas4(record, side);
+  const low = record + FLOW6_CLIENT_LOW + ((<usize>side) << 5);
+  const out = record + FLOW6_CLIENT_LOW + ((<usize>(side ^ 1)) << 5);
+  return bothDeltas(
+    record,
+    side,
+    sumOf16(low) + sumOf16(low + 16),
+    sumOf16(out) + sumOf16(out + 16),
+  );
 }
 
-/** Sum of both addresses of a side, unfolded. */
-function sumSide(record: usize, side: u32, isIpv6: u32): u64 {
-  if (isIpv6) {
-    const low = record + (side == SIDE_CLIENT ? FLOW6_CLIENT_LOW : FLOW6_SERVICE_LOW);
-    return sumOf16(low) + sumOf16(low + 16);
-  }
-  const addresses = load<u64>(record + ((<usize>side) << 4));
-  return (addresses & 0xffffffff) + (addresses >> 32);
+function sumDeltas4(record: usize, side: u32): u32 {
+  const before = load<u64>(record + ((<usize>side) << 4));
+  const after = load<u64>(record + ((<usize>(side ^ 1)) << 4));
+  const sumBefore = (before & 0xffffffff) + (before >> 32);
+  return bothDeltas(record, side, sumBefore, (after & 0xffffffff) + (after >> 32));
+}
+
+/** Both deltas of a change of addresses that sum to `before` to those that sum to `after`. */
+function bothDeltas(record: usize, side: u32, before: u64, after: u64): u32 {
+  const beforePorts = <u64>load<u32>(record + ((<usize>side) << 4), KEY_LOW_PORT_BE);
+  const afterPorts = <u64>load<u32>(record + ((<usize>(side ^ 1)) << 4), KEY_LOW_PORT_BE);
+  const transport = deltaOf(before + beforePorts, after + afterPorts);
+  return deltaOf(before, after) | (transport << 16);
 }
 
 /** Source and destination ports of the outgoing side: source | destination << 16. */
@@ -173,7 +180,7 @@ export function rewriteHead(
 /** Whole IPv4 packets of any flow. */
 export function rewriteWhole(packet: Packet, record: usize, side: u32, direction: u32): void {
   if (keepsDeltas(record, 0)) return rewriteFast(packet, record, side, direction);
-  const deltas = deltasOf(record, side, 0);
+  const deltas = sumDeltas4(record, side);
   rewriteHead(packet, record, side, direction, deltas & 0xffff);
   const checksum = <usize>packet.transport + TCP_CHECKSUM;
   store<u16>(checksum, <u16>updated(load<u16>(checksum), deltas >> 16));

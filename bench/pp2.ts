@@ -4,6 +4,7 @@
  * package and compiler are there, which reads TLVs but checks no CRC32C.
  *
  *     node bench/pp2.ts
+ *     node bench/pp2.ts --smoke     a few calls of each; a part of `npm test`
  */
 import fs from "node:fs";
 import os from "node:os";
@@ -16,6 +17,7 @@ import { alternate, sampleOf } from "./measure.ts";
 import { GoTwin } from "./twin-go.ts";
 
 const ROUNDS = 60;
+const SMOKE_ROUNDS = 1;
 const CALLS = 5000;
 const OPTIONS: HeaderOptions = {
   source: { address: "172.31.7.113", port: 51442 },
@@ -78,7 +80,8 @@ if (import.meta.main) {
   try {
     const go = GoTwin.compile(folder);
     if (typeof go === "string") missing = `${go}\n`;
-    figures = await measureHeaders(ROUNDS, typeof go === "string" ? undefined : go);
+    const rounds = process.argv.includes("--smoke") ? SMOKE_ROUNDS : ROUNDS;
+    figures = await measureHeaders(rounds, typeof go === "string" ? undefined : go);
   } finally {
     fs.rmSync(folder, { recursive: true, force: true });
   }

@@ -42,7 +42,7 @@ function expected(all: readonly Batch[], busyPollMs: number): Pause[] {
       (ended !== undefined && isEnough(ended.batches, open.fromMs - ended.fromMs)) ||
       isEnough(open.batches, 1);
     if (busyPollMs > 0 || !isDense) return "look";
-    return batch.frames < 16 ? "rest" : "sleep";
+    return batch.frames < 8 ? "rest" : "sleep";
   });
 }
 

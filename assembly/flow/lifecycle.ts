@@ -139,8 +139,8 @@ export function begin(table: FlowTable, packet: Packet, port: usize, nowMs: u32)
   if (load<u32>(service, SERVICE_TRAITS) & TRAIT_FAIL_OPEN) {
     countUp(usage + <usize>(serviceIndex * USAGE_BYTES + USAGE_FAIL_OPEN));
   }
-  start(record, packet, DIRECTION_FROM_CLIENT, nowMs);
   armHeader(record, packet);
+  start(record, packet, DIRECTION_FROM_CLIENT, nowMs);
   countBeginning(record, packet);
   return record;
 }

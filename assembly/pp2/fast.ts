@@ -8,16 +8,29 @@
  * and what carries is looked at again: it has turned the half's highest bit over. The packet's own checksum
  * costs nothing more, for the delta that the flow keeps has H in it.
  */
-import { DIRECTION_FROM_SERVICE, SIDE_CLIENT, USAGE_PP2_SHIFTS } from "../abi";
+import {
+  DIRECTION_FROM_SERVICE,
+  FLOW_FLAG_OPEN,
+  SIDE_CLIENT,
+  USAGE_PP2_SHIFTS,
+  VERDICT_FORWARD,
+} from "../abi";
 import { updated } from "../checksum";
 import { handleOf4 } from "../flow/table";
-import { Packet } from "../packet";
+import { asksFirst } from "../memory";
+import { Packet, PROTOCOL_TCP, TCP_ACK, TCP_SYN } from "../packet";
 import { rewriteWhole, transportDelta } from "../rewrite";
-import { loadBe32, TCP_BYTES_MIN, TCP_DATA_OFFSET, TCP_SEQUENCE } from "../wire/segment";
+import {
+  headerBytesOf,
+  loadBe32,
+  TCP_BYTES_MIN,
+  TCP_DATA_OFFSET,
+  TCP_SEQUENCE,
+} from "../wire/segment";
 import { TCP_CHECKSUM } from "../wire/transport";
 import { mapSacks, TIMESTAMPS_ALONE } from "./options";
 import { headerBytesFor, serviceOf } from "./segment";
-import { acknowledge, passStream } from "./stream";
+import { acknowledge, isFirstAck, passStream, streamFlags } from "./stream";
 
 /** Data offset of a header with 12 bytes of options; none shorter has room for a SACK block. */
 const OFFSET_OF_12: u32 = 0x80;
@@ -35,7 +48,20 @@ export function rewriteStream(
   direction: u32,
 ): u32 {
   rewriteWhole(packet, record, side, direction);
+  if (isQuiet(packet, record, direction)) return VERDICT_FORWARD;
   return passStream(descriptor, packet, record, side, direction, handleOf4(record));
+}
+
+/**
+ * Whether nothing is to be done about a segment of a flow whose header has not been caused: none from the
+ * target, and no ACK alone, unless it is to cause the header.
+ */
+function isQuiet(packet: Packet, record: usize, direction: u32): bool {
+  if (packet.protocol != PROTOCOL_TCP || streamFlags(record) != FLOW_FLAG_OPEN) return false;
+  if (packet.flags & TCP_SYN || asksFirst) return false;
+  if (direction == DIRECTION_FROM_SERVICE) return true;
+  const isAlone = packet.flags == TCP_ACK && packet.transportBytes == headerBytesOf(packet);
+  return isAlone && !isFirstAck(record);
 }
 
 /**

@@ -20,6 +20,8 @@ const OPTION_EXPERIMENT: u8 = 254;
 const FAST_OPEN_EXPERIMENT: u16 = 0x89f9;
 export const TIMESTAMPS_BYTES: u32 = 10;
 const SACK_BLOCK_BYTES: u32 = 8;
+/** Where the options of a segment end at most. */
+const OPTIONS_END_MAX: usize = 60;
 /** NOP, NOP, timestamps of 10 bytes and nothing else, as nearly all segments have it. */
 export const TIMESTAMPS_ALONE: u32 = 0x0a080101;
 
@@ -130,8 +132,24 @@ export function behindHeader(value: u32, limit: u32, headerBytes: u32): u32 {
   return value - limit < headerBytes ? limit : value - headerBytes;
 }
 
+/**
+ * Whether any of the 40 bytes behind a TCP header, where all options are, may be the kind of one of Fast
+ * Open. Hardly a SYN has one, so most are not walked through.
+ */
+function mayHaveFastOpen(segment: usize): bool {
+  const kind = i8x16.splat(OPTION_FAST_OPEN);
+  const experiment = i8x16.splat(OPTION_EXPERIMENT);
+  let found = i8x16.splat(0);
+  for (let at: usize = TCP_BYTES_MIN; at < OPTIONS_END_MAX; at += 16) {
+    const bytes = v128.load(segment + min<usize>(at, OPTIONS_END_MAX - 16));
+    found = v128.or(found, v128.or(i8x16.eq(bytes, kind), i8x16.eq(bytes, experiment)));
+  }
+  return v128.any_true(found);
+}
+
 /** Turns requests and cookies of TCP Fast Open into NOPs; true when there were any. */
 export function removeFastOpen(packet: Packet): bool {
+  if (!mayHaveFastOpen(<usize>packet.transport)) return false;
   const end = optionsEnd(packet);
   const first = <usize>(packet.transport + TCP_BYTES_MIN);
   let at = first;

@@ -179,7 +179,6 @@ export function passStream(
   direction: u32,
   handle: u32,
 ): u32 {
-  const state = <u32>load<u8>(record, FLOW_STATE);
   const fromClient = direction == DIRECTION_FROM_CLIENT;
   if (packet.protocol == PROTOCOL_UDP) {
     if (!fromClient || side != SIDE_CLIENT) return VERDICT_FORWARD;
@@ -189,9 +188,9 @@ export function passStream(
   if (asksFirst) noticeHeader(packet, record, direction);
   const flags = streamFlags(record);
   if (packet.flags & TCP_SYN) {
-    if (flags & FLOW_FLAG_OPEN) passSyn(descriptor, packet, record, side, direction, state);
+    if (flags & FLOW_FLAG_OPEN) passSyn(descriptor, packet, record, side, direction);
   } else if (flags == FLOW_FLAG_HEADER) shiftSegment(packet, record, side, direction);
-  else if (fromClient) return passOpening(descriptor, packet, record, side, state, handle);
+  else if (fromClient) return passOpening(descriptor, packet, record, side, flags, handle);
   else if (flags & FLOW_FLAG_HEADER) passAnswer(packet, record, side);
   return VERDICT_FORWARD;
 }
@@ -228,13 +227,12 @@ function passSyn(
   record: usize,
   side: u32,
   direction: u32,
-  state: u32,
 ): void {
   if (packet.flags & TCP_RST) return;
   const isSilent = (streamFlags(record) & FLOW_FLAG_HEADER) == 0;
   if (direction == DIRECTION_FROM_CLIENT) {
     // Another SYN of a client that has given up the first; later ones are strays.
-    if (isSilent && state == FLOW_STATE_HALF_OPEN) {
+    if (isSilent && <u32>load<u8>(record, FLOW_STATE) == FLOW_STATE_HALF_OPEN) {
       begin(record, loadBe32(<usize>packet.transport + TCP_SEQUENCE) + 1);
     }
     if (side == SIDE_CLIENT) cutSyn(descriptor, packet);
@@ -249,25 +247,25 @@ function passOpening(
   packet: Packet,
   record: usize,
   side: u32,
-  state: u32,
+  flags: u32,
   handle: u32,
 ): u32 {
-  const first = firstOf(record);
+  const first = load<u32>(record, FLOW_FIRST_NUMBER);
   const sequence = loadBe32(<usize>packet.transport + TCP_SEQUENCE);
   const taken = payloadBytesOf(packet) + u32((packet.flags & TCP_FIN) != 0);
   const end = sequence + taken;
   // Of a flow that was taken over the client may have sent nothing yet: the target knows of no header.
   const isUnsent = sequence == first && end == sequence;
   if (isUnsent && !isFirstAck(record)) return VERDICT_FORWARD;
-  if (side == SIDE_CLIENT && causesHeader(packet, record, state, sequence, end)) {
-    if (streamFlags(record) & FLOW_FLAG_HEADER) countUp(counters + COUNTER_PP2_REPEATED);
-    setStreamFlags(record, STREAM_FLAGS, packet.isIpv6);
+  const isSent = (flags & FLOW_FLAG_HEADER) != 0;
+  const isCause = side == SIDE_CLIENT && causesHeader(packet, record, isSent, sequence, end);
+  if (isCause) {
+    if (isSent) countUp(counters + COUNTER_PP2_REPEATED);
+    else setStreamFlags(record, STREAM_FLAGS, packet.isIpv6);
     emitHeader(descriptor, packet, record, first, handle);
     if (end == sequence && (packet.flags & TCP_RST) == 0) return VERDICT_ABSORB_HEADER;
   }
-  if (streamFlags(record) & FLOW_FLAG_HEADER) {
-    shiftSegment(packet, record, side, DIRECTION_FROM_CLIENT);
-  }
+  if (isCause || isSent) shiftSegment(packet, record, side, DIRECTION_FROM_CLIENT);
   return VERDICT_FORWARD;
 }
 
@@ -277,16 +275,17 @@ export function isFirstAck(record: usize): bool {
 }
 
 /** Whether the header goes before this segment, for the first time or again. */
-function causesHeader(packet: Packet, record: usize, state: u32, sequence: u32, end: u32): bool {
+function causesHeader(packet: Packet, record: usize, isSent: bool, sequence: u32, end: u32): bool {
   if ((packet.flags & TCP_ACK) == 0) return false;
   const service = load<u32>(serviceOf(record), SERVICE_FLAGS);
-  const isEarly = isFirstAck(record);
-  const first = firstOf(record);
+  const isEarly = (service & SERVICE_FLAG_PP2_FIRST_ACK) != 0;
+  const first = load<u32>(record, FLOW_FIRST_NUMBER);
   const isReset = (packet.flags & TCP_RST) != 0;
   const takesSpace = end != sequence && isBeyond(end, first);
-  if ((streamFlags(record) & FLOW_FLAG_HEADER) == 0) {
+  if (!isSent) {
     // Before the SYN-ACK only strays come, unless the capture has one direction alone.
-    if (state == FLOW_STATE_HALF_OPEN && (service & SERVICE_FLAG_ADOPT) == 0) return false;
+    const isHalfOpen = <u32>load<u8>(record, FLOW_STATE) == FLOW_STATE_HALF_OPEN;
+    if (isHalfOpen && (service & SERVICE_FLAG_ADOPT) == 0) return false;
     return !isReset && (isEarly || takesSpace);
   }
   // A reset must be the very next byte to the target, or it is challenged.
@@ -302,7 +301,7 @@ export function acknowledge(packet: Packet, record: usize): bool {
   if (streamFlags(record) != STREAM_FLAGS) return false;
   const number = loadBe32(<usize>packet.transport + TCP_ACKNOWLEDGEMENT);
   const bytes = headerBytesFor(serviceOf(record), packet.isIpv6);
-  const first = firstOf(record);
+  const first = load<u32>(record, FLOW_FIRST_NUMBER);
   if (!isBeyond(number, first) || number - first < bytes) return false;
   setStreamFlags(record, FLOW_FLAG_HEADER, packet.isIpv6);
   return true;

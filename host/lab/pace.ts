@@ -12,7 +12,7 @@
 export const SPARSE_FRAMES = 32;
 export const SPARSE_BYTES = 128 << 10;
 /** A batch of as many frames needs no rest to become larger. */
-const FULL_FRAMES = 16;
+const FULL_FRAMES = 8;
 
 /** What to do before the next look: sleep until there is something, look at once, or rest. */
 export type Pause = "sleep" | "look" | "rest";
