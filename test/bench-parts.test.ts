@@ -80,7 +80,7 @@ describe("a smoke run of the parts", () => {
     expect(curves).toHaveLength(3);
     expect(goals).toHaveLength(3);
     for (const [index, { value, met, goal, is }] of goals.entries()) {
-      const { workers = 1, speedup } = curves[index]?.points.at(-1) ?? {};
+      const { workers = 1, speedup = 0 } = curves[index]?.points.at(-1) ?? {};
       expect([goal, is]).toEqual([0.9 * workers, "atLeast"]);
       expect(value).toBe(workers > 1 ? speedup : undefined);
       expect(met).toBe(workers > 1 ? speedup >= goal : undefined);
