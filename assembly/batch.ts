@@ -15,7 +15,6 @@ import {
   BATCH_COUNT_MAX,
   COUNTER_VERDICTS,
   DIRECTION_FROM_CLIENT,
-  DIRECTION_FROM_SERVICE,
   FLOW_PACKETS_CLIENT,
   FLOW_SERVICE,
   FLOW_STATE,
@@ -62,16 +61,7 @@ import {
 import { areInside, endOfWindow, leavesWindow } from "./admit";
 import { countBy, countUp } from "./counters";
 import { clearEmits } from "./emit";
-import {
-  account,
-  countUsage,
-  countUsages,
-  finishFast,
-  forward,
-  PACKETS_SHIFT,
-  routeOut,
-  UNDONE,
-} from "./established";
+import { account, countUsage, finishFast, forward, routeOut, tally, UNDONE } from "./established";
 import { findInOtherZones } from "./flow/asymmetric";
 import { propose } from "./flow/decision";
 import { forget, forgetIfGone, sweep } from "./flow/expiry";
@@ -150,15 +140,9 @@ function finishInTime(count: u32): void {
   } while (first < count);
 }
 
-/**
- * Finishes the frames of the batch from `first` to before `last`. What packets of established flows
- * count for their service is put together as long as it is the same, each direction in a word.
- */
+/** Finishes the frames of the batch from `first` to before `last`. */
 function finish(first: u32, last: u32): void {
   let fastCount: u64 = 0;
-  let service: u32 = 0;
-  let fromClient: u64 = 0;
-  let fromService: u64 = 0;
   let packet = packetAt(first);
   const end = frames + <usize>(last * FRAME_BYTES);
   for (
@@ -174,22 +158,10 @@ function finish(first: u32, last: u32): void {
       finishOther(descriptor, packet, port);
     } else {
       fastCount++;
-      const own = <u32>load<u16>(<usize>packet.candidate, FLOW_SERVICE);
-      if (own != service) {
-        countUsages(service, DIRECTION_FROM_CLIENT, fromClient);
-        countUsages(service, DIRECTION_FROM_SERVICE, fromService);
-        service = own;
-        fromClient = 0;
-        fromService = 0;
-      }
-      const one = <u64>bytes | ((<u64>1) << PACKETS_SHIFT);
-      fromClient += select<u64>(0, one, direction);
-      fromService += select<u64>(one, 0, direction);
+      tally(load<u16>(<usize>packet.candidate, FLOW_SERVICE), direction, 1, bytes);
     }
     packet = changetype<Packet>(changetype<usize>(packet) + PACKET_BYTES);
   }
-  countUsages(service, DIRECTION_FROM_CLIENT, fromClient);
-  countUsages(service, DIRECTION_FROM_SERVICE, fromService);
   countBy(counters + COUNTER_VERDICTS + VERDICT_FORWARD * 8, fastCount);
   countFresh();
 }

@@ -29,28 +29,26 @@ import {
   PORT_SIDE_SERVICE,
   PORT_SIDES,
   SIDE_SERVICE,
+  TALLY_BYTES,
+  TALLY_PACKETS_SHIFT,
   USAGE_BYTES,
   USAGE_OCTETS_CLIENT,
   USAGE_PACKETS_CLIENT,
-  USAGE_POLICED,
   VERDICT_FORWARD,
 } from "./abi";
 import { countBy, countUp } from "./counters";
 import { isIdle, isSteady } from "./flow/state";
 import { handleOf4 } from "./flow/table";
-import { counters, ports, usage } from "./memory";
+import { counters, policed, ports, tallies, usage } from "./memory";
 import { Packet, PROTOCOL_UDP } from "./packet";
 import { ends, rewriteShifted, rewriteStream } from "./pp2/fast";
 import { isFirstAck, streamFlags } from "./pp2/stream";
 import { directionOf, networkDelta, rewriteHead, rewriteSum } from "./rewrite";
 import { isVlan } from "./wire/link";
-import { portOfZone, vlanOfZone } from "./zone";
+import { routeOfZone } from "./zone";
 
 /** Instead of a direction: the packet needs anything more. */
 export const UNDONE: u32 = 2;
-/** Where packets are counted above their octets. */
-export const PACKETS_SHIFT: u64 = 48;
-
 /**
  * An established IPv4 flow of TCP or UDP: returns the packet's direction, or UNDONE. The caller counts
  * the verdict, and the packet for its service.
@@ -71,7 +69,7 @@ export function finishFast(descriptor: usize, packet: Packet, port: usize): u32 
   if (!isSteady(load<u8>(record, FLOW_STATE), direction, packet.flags)) return UNDONE;
   const stream = streamFlags(record);
   const used = usage + <usize>load<u16>(record, FLOW_SERVICE) * USAGE_BYTES;
-  if (isPoliced(used)) return UNDONE;
+  if (isPoliced(record)) return UNDONE;
   // A datagram that gets a header, or an acknowledgement that may be absorbed by one.
   if (stream >= FLOW_FLAG_OPEN && (packet.protocol == PROTOCOL_UDP || isFirstAck(record))) {
     return UNDONE;
@@ -93,9 +91,9 @@ export function finishFast(descriptor: usize, packet: Packet, port: usize): u32 
 
 const BOTH_SIDES: u32 = PORT_SIDE_CLIENT | PORT_SIDE_SERVICE;
 
-/** True when every packet of the service that counts there is held against a capacity. */
-function isPoliced(used: usize): bool {
-  return load<u32>(used, USAGE_POLICED) != 0;
+/** True when every packet of the flow is held against a capacity. */
+function isPoliced(record: usize): bool {
+  return load<u8>(policed + <usize>load<u16>(record, FLOW_SERVICE)) != 0;
 }
 
 function isRouted(sides: u32): bool {
@@ -105,10 +103,9 @@ function isRouted(sides: u32): bool {
 /** Sends the frame to the port of the VPC that its flow's other side lies in. */
 export function routeOut(descriptor: usize, record: usize, side: u32): void {
   const zone = load<u32>(record + ((<usize>(side ^ 1)) << 4), KEY_PROTOCOL) >> 8;
-  const port = portOfZone(zone);
-  if (port != PORT_NONE) store<u16>(descriptor, <u16>port, FRAME_PORT_OUT);
-  const vlan = vlanOfZone(zone);
-  if (vlan != 0) retag(descriptor, vlan);
+  const route = routeOfZone(zone);
+  if (<u16>route != <u16>PORT_NONE) store<u16>(descriptor, <u16>route, FRAME_PORT_OUT);
+  if (route > 0xffff) retag(descriptor, route >> 16);
 }
 
 /** Gives a tagged Ethernet frame the VLAN by which the VPC that it leaves to is known. */
@@ -145,11 +142,24 @@ function accountFlow(descriptor: usize, record: usize, direction: u32, nowMs: u3
   store<u32>(record, nowMs, FLOW_LAST_SEEN_MS);
 }
 
-/** Adds the packets of one direction that `finish` has put together: octets, and packets above them. */
-export function countUsages(service: u32, direction: u32, both: u64): void {
+/** Counts packets of one direction for their service: one word for them and their octets. */
+export function tally(service: u32, direction: u32, count: u32, octets: u64): void {
+  const cell = tallies + <usize>(service * TALLY_BYTES + (direction << 3));
+  const both = load<u64>(cell) + ((<u64>count) << (<u64>TALLY_PACKETS_SHIFT)) + octets;
+  store<u64>(cell, both);
+  if (<i64>both < 0) moveTally(service, direction);
+}
+
+const TALLY_OCTETS_MASK: u64 = ((<u64>1) << (<u64>TALLY_PACKETS_SHIFT)) - 1;
+
+/** Moves what a direction has tallied to the service's usage, before it runs over. */
+function moveTally(service: u32, direction: u32): void {
+  const cell = tallies + <usize>(service * TALLY_BYTES + (direction << 3));
+  const both = load<u64>(cell);
   const used = usage + <usize>(service * USAGE_BYTES + (direction << 3));
-  countBy(used + USAGE_PACKETS_CLIENT, both >> PACKETS_SHIFT);
-  countBy(used + USAGE_OCTETS_CLIENT, both & OCTETS_MASK);
+  countBy(used + USAGE_PACKETS_CLIENT, both >> <u64>TALLY_PACKETS_SHIFT);
+  countBy(used + USAGE_OCTETS_CLIENT, both & TALLY_OCTETS_MASK);
+  store<u64>(cell, 0);
 }
 
 export function countUsage(service: u32, direction: u32, bytes: u64): void {

@@ -41,7 +41,7 @@ import {
   VERDICT_FORWARD,
 } from "./abi";
 import { countBy, countUp } from "./counters";
-import { countUsages, mark, PACKETS_SHIFT, routeOut } from "./established";
+import { mark, routeOut, tally } from "./established";
 import { isCrowded } from "./flow/expiry";
 import { countBegun, isSelf } from "./flow/lifecycle";
 import {
@@ -77,7 +77,7 @@ export function countFresh(): void {
   const count = tcpCount + udpCount;
   if (count == 0) return;
   countBegun(service, tcpCount, udpCount);
-  countUsages(service, DIRECTION_FROM_CLIENT, octets | ((<u64>count) << PACKETS_SHIFT));
+  tally(service, DIRECTION_FROM_CLIENT, count, octets);
   countBy(counters + COUNTER_VERDICTS + VERDICT_FORWARD * 8, count);
   tcpCount = 0;
   udpCount = 0;

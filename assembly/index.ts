@@ -28,9 +28,11 @@ import {
   LAYOUT_FLOW6_TABLE_BYTES,
   LAYOUT_FRAMES,
   LAYOUT_NETWORK,
+  LAYOUT_POLICED,
   LAYOUT_PORTS,
   LAYOUT_SERVICES,
   LAYOUT_TABLES,
+  LAYOUT_TALLIES,
   LAYOUT_TOTAL_BYTES,
   LAYOUT_USAGE,
   PORT_BYTES,
@@ -38,6 +40,7 @@ import {
   SERVICE_BYTES,
   SERVICE_COUNT_MAX,
   SERVICE_NONE,
+  TALLY_BYTES,
   USAGE_BYTES,
 } from "./abi";
 import { resetSelection } from "./capture/select";
@@ -62,9 +65,11 @@ import {
   frames,
   layout,
   ownServices,
+  policed,
   ports,
   reserve,
   setImage,
+  tallies,
   totalBytes,
   usage,
 } from "./memory";
@@ -141,6 +146,8 @@ export function create(): u32 {
   store<u32>(layout, <u32>ports, LAYOUT_PORTS);
   store<u32>(layout, <u32>ownServices, LAYOUT_SERVICES);
   store<u32>(layout, <u32>usage, LAYOUT_USAGE);
+  store<u32>(layout, <u32>tallies, LAYOUT_TALLIES);
+  store<u32>(layout, <u32>policed, LAYOUT_POLICED);
   store<u32>(layout, <u32>counters, LAYOUT_COUNTERS);
   store<u32>(layout, <u32>capacities, LAYOUT_CAPACITIES);
   store<u32>(layout, <u32>capacityChanges, LAYOUT_CAPACITY_CHANGES);
@@ -193,6 +200,8 @@ function wipe(): void {
   store<u32>(capacityChanges, 0);
   memory.fill(ownServices, 0, SERVICE_BYTES * SERVICE_COUNT_MAX);
   memory.fill(usage, 0, USAGE_BYTES * SERVICE_COUNT_MAX);
+  memory.fill(tallies, 0, TALLY_BYTES * SERVICE_COUNT_MAX);
+  memory.fill(policed, 0, SERVICE_COUNT_MAX);
 }
 
 /** Handle of the first flow after `handle` (0 or HANDLE_IPV6 to begin), 0 at the end of its table. */

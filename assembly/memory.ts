@@ -22,6 +22,7 @@ import {
   PORT_COUNT_MAX,
   SERVICE_BYTES,
   SERVICE_COUNT_MAX,
+  TALLY_BYTES,
   USAGE_BYTES,
 } from "./abi";
 
@@ -37,6 +38,8 @@ export const recordNumbers: usize = memory.data(<i32>(4 * BATCH_COUNT_MAX), 64);
 export const ports: usize = memory.data(<i32>(PORT_BYTES * PORT_COUNT_MAX), 64);
 export const ownServices: usize = memory.data(<i32>(SERVICE_BYTES * SERVICE_COUNT_MAX), 64);
 export const usage: usize = memory.data(<i32>(USAGE_BYTES * SERVICE_COUNT_MAX), 64);
+export const tallies: usize = memory.data(<i32>(TALLY_BYTES * SERVICE_COUNT_MAX), 64);
+export const policed: usize = memory.data(<i32>SERVICE_COUNT_MAX, 64);
 
 export const capacities: usize = memory.data(<i32>(CAPACITY_BYTES * CAPACITY_COUNT_MAX), 64);
 export const capacityChanges: usize = memory.data(

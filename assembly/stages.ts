@@ -8,7 +8,6 @@
  */
 import {
   BATCH_COUNT_MAX,
-  FLOW_SERVICE,
   FRAME_BYTES,
   FRAME_PORT,
   PORT_BYTES,
@@ -16,7 +15,6 @@ import {
   PORT_FLAGS,
   PORT_SIDE_CLIENT,
   PORT_SIDES,
-  USAGE_BYTES,
 } from "./abi";
 import { clearBeginnings, foreseeBeginnings, addBeginning as listBeginning } from "./beginnings";
 import {
@@ -33,7 +31,7 @@ import {
   tagOf,
 } from "./flow/table";
 import { parseQuote } from "./icmp";
-import { frames, image, ports, usage } from "./memory";
+import { frames, ports } from "./memory";
 import { clearAnswers } from "./network/resolve";
 import {
   PACKET_BYTES,
@@ -83,19 +81,6 @@ export function findCandidates(count: u32): void {
   linesEnd = probeIndex(linesEnd, true);
   assert(linesEnd <= lines + LINES_BYTES, "stages: more lines were listed than there is room for");
   touch(lines, linesEnd, LINE_BYTES);
-  if (image != 0) touchUsage(count);
-}
-
-/** With many services, the lines in which they count: the records that name them are there now. */
-function touchUsage(count: u32): void {
-  let seen: u32 = 0;
-  for (let index: u32 = 0; index < count; index++) {
-    const packet = packetAt(index);
-    if (packet.kind == PACKET_DECIDED || packet.candidate == 0) continue;
-    const service = <usize>load<u16>(packet.candidate, FLOW_SERVICE);
-    seen += load<u8>(usage + service * USAGE_BYTES);
-  }
-  store<u32>(sink, seen);
 }
 
 /** Loads a byte of each line that the u32 at every `stride` bytes points to, and nothing else. */

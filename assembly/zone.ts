@@ -18,10 +18,11 @@ export const ZONE_NONE: u32 = 0xffffffff;
 
 let slots: usize = 0;
 let names: usize = 0;
-/** Port on which frames leave to each zone, PORT_NONE = where they came in. */
-let zonePorts: usize = 0;
-/** VLAN by which a zone is known where one cable carries several VPCs, 0 = none. */
-let zoneVlans: usize = 0;
+/**
+ * How frames leave to each zone, four bytes: the port, PORT_NONE = where they came in; above it the VLAN
+ * by which the zone is known where one cable carries several VPCs, 0 = none.
+ */
+let zoneRoutes: usize = 0;
 let count: u32 = 0;
 /** Entries of the map that are no zones of their own. */
 let joined: u32 = 0;
@@ -29,8 +30,7 @@ let joined: u32 = 0;
 export function reserveZones(): void {
   slots = reserve(<u64>SLOT_COUNT * 8);
   names = reserve(<u64>ZONE_COUNT_MAX * 8);
-  zonePorts = reserve(<u64>ZONE_COUNT_MAX * 2);
-  zoneVlans = reserve(<u64>ZONE_COUNT_MAX * 2);
+  zoneRoutes = reserve(<u64>ZONE_COUNT_MAX * 4);
   count = 0;
   joined = 0;
 }
@@ -48,7 +48,7 @@ export function zoneOf(vpc: u32, outer: u32, inner: u32): u32 {
   if (count >= ZONE_COUNT_MAX - 1) return ZONE_NONE;
   store<u64>(slots + ((<usize>slot) << 3), key | ((<u64>(count + 1)) << 48));
   store<u64>(names + ((<usize>count) << 3), key);
-  store<u16>(zonePorts + ((<usize>count) << 1), <u16>portOfVpc(vpc));
+  store<u16>(zoneRoutes + ((<usize>count) << 2), <u16>portOfVpc(vpc));
   return count++;
 }
 
@@ -70,25 +70,23 @@ export function joinZone(vpc: u32, outer: u32, zone: u32): bool {
   joined++;
   assert(joined + count < SLOT_COUNT, "zones: more tags have joined than the map holds");
   store<u64>(slots + ((<usize>slot) << 3), key | ((<u64>(zone + 1)) << 48));
-  store<u16>(zoneVlans + ((<usize>zone) << 1), <u16>outer);
+  store<u16>(zoneRoutes + ((<usize>zone) << 2), <u16>outer, 2);
   return true;
 }
 
-/** VLAN tag that tagged frames bound for a zone carry, 0 = the one they have. */
-export function vlanOfZone(zone: u32): u32 {
-  return load<u16>(zoneVlans + ((<usize>zone) << 1));
-}
-
-/** Port on which frames leave to a zone, or PORT_NONE. */
-export function portOfZone(zone: u32): u32 {
-  return load<u16>(zonePorts + ((<usize>zone) << 1));
+/**
+ * How frames leave to a zone: the port or PORT_NONE in the low half, above it the VLAN tag that tagged
+ * frames carry then, 0 = the one they have.
+ */
+export function routeOfZone(zone: u32): u32 {
+  return load<u32>(zoneRoutes + ((<usize>zone) << 2));
 }
 
 /** Takes the ports of all zones from the network image in use. */
 export function nameZonePorts(): void {
   for (let zone: u32 = 0; zone < count; zone++) {
     const port = portOfVpc(zoneVpcAndOuter(zone) & 0xffff);
-    store<u16>(zonePorts + ((<usize>zone) << 1), <u16>port);
+    store<u16>(zoneRoutes + ((<usize>zone) << 2), <u16>port);
   }
 }
 

@@ -1,8 +1,9 @@
 /**
  * What network tables cost: the same packets through an engine with one plain service, and through
  * one with the largest tables (bench/network-tables.ts). Half of the flows go to listeners, half through
- * endpoints into the other VPC. The engines take turns in short windows, and a ratio is the median over
- * pairs of neighbouring windows, so that what disturbs the machine for longer disturbs both.
+ * endpoints into the other VPC. The engines take turns in short windows; the time of a window is that of
+ * its middle batch, and a ratio the median over pairs of neighbouring windows, so that a disturbed
+ * machine disturbs both or neither.
  *
  * Then what a full reload costs when the largest tables, half of them, or next to nothing is in the
  * room for the largest: packing, which another thread does, and loading, with the longest time that it
@@ -21,10 +22,14 @@ import { IN, LISTENERS, networkTables, ROOM } from "./network-tables.ts";
 import type { Packing } from "./network-worker.ts";
 import { benchModule } from "./traffic.ts";
 
-const ROUNDS = 6;
+const ROUNDS = 8;
+/** Pairs of windows of established flows in a round. */
+const WINDOWS = 8;
 const RELOADS = 15;
-/** Flows, or packets, of one window. */
-const WINDOW = 8192;
+/** Packets of one window; the tables' own lines are in the caches again after a small part of it. */
+const WINDOW = 65_536;
+/** Flows of one window. */
+const NEW_WINDOW = 32_768;
 const ESTABLISHED_MAX = 1.15;
 const NEW_MAX = 2;
 /** Times of reloads that count as the same. */
@@ -60,11 +65,11 @@ export async function measureNetwork(rounds = ROUNDS): Promise<Record<Kind, Pair
   };
   for (let round = 0; round < rounds; round++) {
     for (const flows of [plain, network]) flows.forget();
-    for (let first = 0; first < FLOWS; first += WINDOW) {
-      pairs.new.push(pair((flows) => flows.create(first, WINDOW)));
+    for (let first = 0; first < FLOWS; first += NEW_WINDOW) {
+      pairs.new.push(pair((flows) => flows.create(first, NEW_WINDOW)));
     }
     for (const flows of [plain, network]) flows.answer();
-    for (let window = 0; window < (3 * FLOWS) / WINDOW; window++) {
+    for (let window = 0; window < WINDOWS; window++) {
       const order = randomOrder(WINDOW, round * 1000 + window);
       pairs.established.push(pair((flows) => flows.established(order)));
     }

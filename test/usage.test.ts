@@ -60,4 +60,28 @@ describe("packets and bytes of services", () => {
       expect(engine.usage(service)).toMatchObject(count);
     }
   });
+
+  test("go on when a word of both is full", async () => {
+    const engine = await smallEngine(SETUP);
+    const frame = eth().ipv4("10.0.0.1", SERVER).udp(2000, 53).payload(new Uint8Array(18)).bytes();
+    const { bytes, descriptors, arena } = engine;
+    const count = 256;
+    // Half a million packets, and some more.
+    const rounds = (1 << 11) + 50;
+    for (let round = 0; round < rounds; round++) {
+      for (let index = 0; index < count; index++) {
+        const address = arena.address + index * 64;
+        bytes.set(frame, address);
+        descriptors.set([address, frame.length, 1000, 0, 0, 0, 0, frame.length], index * 8);
+      }
+      engine.process(count);
+    }
+    const packets = rounds * count;
+    expect(packets).toBeGreaterThan(1 << 19);
+    expect(engine.usage(0)).toMatchObject({
+      packetsFromClient: packets,
+      bytesFromClient: packets * frame.length,
+      packetsFromService: 0,
+    });
+  });
 });

@@ -140,7 +140,8 @@ export class CompactEngine {
 
   /** What has passed through the gateway. */
   usage(): Usage {
-    return readUsage(this.#view, this.#layout(abi.LAYOUT_USAGE));
+    const tally = this.#layout(abi.LAYOUT_TALLIES);
+    return readUsage(this.#view, this.#layout(abi.LAYOUT_USAGE), tally);
   }
 
   /** All live flows, each as a copy. */

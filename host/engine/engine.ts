@@ -131,6 +131,8 @@ export class Engine {
       bytes: this.bytes,
       view: this.#view,
       usage,
+      tallies: this.#layout(abi.LAYOUT_TALLIES),
+      policed: this.#layout(abi.LAYOUT_POLICED),
       capacities: this.#layout(abi.LAYOUT_CAPACITIES),
       capacityChanges: this.#layout(abi.LAYOUT_CAPACITY_CHANGES),
       region: this.networkRegion,
@@ -375,7 +377,9 @@ export class Engine {
   /** What has passed through a service. */
   usage(service: number): Usage {
     wholeNumber("service", service, 0, abi.SERVICE_COUNT_MAX - 1);
-    return readUsage(this.#view, this.#layout(abi.LAYOUT_USAGE) + service * abi.USAGE_BYTES);
+    const usage = this.#layout(abi.LAYOUT_USAGE) + service * abi.USAGE_BYTES;
+    const tally = this.#layout(abi.LAYOUT_TALLIES) + service * abi.TALLY_BYTES;
+    return readUsage(this.#view, usage, tally);
   }
 
   /** All live flows, IPv4 first, each as a copy. */

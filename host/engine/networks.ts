@@ -20,8 +20,10 @@ export interface NetworkMemory {
   exports: EngineExports;
   bytes: Uint8Array<ArrayBuffer>;
   view: DataView<ArrayBuffer>;
-  /** Address of the usage blocks. */
+  /** Addresses of the usage blocks, of what is tallied for them, and of who is policed. */
   usage: number;
+  tallies: number;
+  policed: number;
   /** Address of the capacities, and of the list of their changes. */
   capacities: number;
   capacityChanges: number;
@@ -75,12 +77,14 @@ export class Networks {
   }
 
   #prepare(packed: PackedTables, first: number, end: number): void {
-    const { exports, bytes, view, usage } = this.#memory;
+    const { exports, bytes, view, usage, tallies } = this.#memory;
     const { vpcs, fresh, policed, headers } = packed;
     for (const vpc of vpcs.subarray(first, end)) exports.zoneOf(vpc, 0, 0);
     for (const number of fresh.subarray(first, end)) {
       const block = usage + number * abi.USAGE_BYTES;
       bytes.fill(0, block, block + abi.USAGE_BYTES);
+      const tally = tallies + number * abi.TALLY_BYTES;
+      bytes.fill(0, tally, tally + abi.TALLY_BYTES);
     }
     for (const word of headers.subarray(first, end)) {
       putShifts(view, usage + (word & 0xffff) * abi.USAGE_BYTES, word >>> 16);
@@ -90,10 +94,8 @@ export class Networks {
 
   /** Who is marked is only asked further, so marks may be early but never late. */
   #mark(services: Uint16Array, isPoliced: number): void {
-    const { view, usage } = this.#memory;
-    for (const number of services) {
-      view.setUint32(usage + number * abi.USAGE_BYTES + abi.USAGE_POLICED, isPoliced, true);
-    }
+    const { bytes, policed } = this.#memory;
+    for (const number of services) bytes[policed + number] = isPoliced;
   }
 
   /** Whether flows of a service live; there are never as many as the low word cannot hold. */

@@ -109,21 +109,31 @@ export function readCounters(view: DataView, base: number): Counters {
   return { verdicts, flows, emitted, proxyProtocol, unreachable };
 }
 
-/** The usage block at `base`, copied. */
-export function readUsage(view: DataView, base: number): Usage {
+const TALLY_SHIFT = BigInt(abi.TALLY_PACKETS_SHIFT);
+const TALLY_MASK = (1n << TALLY_SHIFT) - 1n;
+
+/** The usage block at `base`, copied, with what the service has tallied since at `tally`. */
+export function readUsage(view: DataView, base: number, tally: number): Usage {
   const read = (field: number) => Number(view.getBigUint64(base + field, true));
+  const tallies = [0, 8].map((lane) => view.getBigUint64(tally + lane, true));
+  const [packetsFromClient = 0, packetsFromService = 0] = tallies.map((both, lane) => {
+    return read(abi.USAGE_PACKETS_CLIENT + lane * 8) + Number(both >> TALLY_SHIFT);
+  });
+  const [bytesFromClient = 0, bytesToClient = 0] = tallies.map((both, lane) => {
+    return read(abi.USAGE_OCTETS_CLIENT + lane * 8) + Number(both & TALLY_MASK);
+  });
   const blocked = (field: number): Blocked => ({
     tcp: read(field),
     udp: read(field + 8),
     other: read(field + 16),
   });
   return {
-    packetsFromClient: read(abi.USAGE_PACKETS_CLIENT),
-    packetsFromService: read(abi.USAGE_PACKETS_SERVICE),
-    bytesFromClient: read(abi.USAGE_OCTETS_CLIENT),
-    bytesFromService: read(abi.USAGE_OCTETS_SERVICE) - read(abi.USAGE_CROSSED_SERVICE),
-    bytesToService: read(abi.USAGE_OCTETS_CLIENT) - read(abi.USAGE_CROSSED_CLIENT),
-    bytesToClient: read(abi.USAGE_OCTETS_SERVICE),
+    packetsFromClient,
+    packetsFromService,
+    bytesFromClient,
+    bytesFromService: bytesToClient - read(abi.USAGE_CROSSED_SERVICE),
+    bytesToService: bytesFromClient - read(abi.USAGE_CROSSED_CLIENT),
+    bytesToClient,
     flowsCreated: read(abi.USAGE_FLOWS_CREATED),
     flowsActive: read(abi.USAGE_FLOWS_ACTIVE),
     portsExhausted: read(abi.USAGE_PORTS_EXHAUSTED),
