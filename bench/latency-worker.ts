@@ -14,7 +14,7 @@ export interface LatencyTask {
 }
 
 export type LatencyOrder =
-  /** As fast as it goes, in full batches. */
+  /** As fast as it goes, in full batches; after each, a loop that does nothing for as long. */
   | { what: "batches"; batch: number; batches: number }
   /** Packets that arrive at `packetsPerMs`, in batches of what is there, at most `batch`. */
   | { what: "load"; batch: number; packetsPerMs: number; ms: number }
@@ -26,6 +26,8 @@ export type LatencyOrder =
 export interface LatencyAnswer {
   /** Of whole batches, or of packets from arrival to the end of their batch. */
   distribution?: Distribution;
+  /** Of the loops that do nothing for as long as a batch takes: the machine's own tail. */
+  machine?: Distribution;
   packetsPerMs?: number;
   /** Ends of batches and packets decided by then, for `handed`; instants of performance.timeOrigin. */
   ends?: Float64Array;
@@ -57,6 +59,15 @@ export function distributionOf(histogram: RecordableHistogram): Distribution {
   };
 }
 
+/** The first `total` of times in ms. */
+function histogramOf(times: Float64Array, total: number): RecordableHistogram {
+  const histogram = createHistogram();
+  for (let index = 0; index < total; index++) {
+    histogram.record(Math.max(1, Math.round((times[index] as number) * NS_PER_MS)));
+  }
+  return histogram;
+}
+
 /** Collections of garbage in this thread since it began. */
 let collections = 0;
 
@@ -67,6 +78,8 @@ class Server {
   /** Ends of batches (or how long they took), and their packets. */
   readonly #ends = new Float64Array(BATCHES_MAX);
   readonly #counts = new Uint32Array(BATCHES_MAX);
+  /** How long the loops that do nothing took. */
+  readonly #idle = new Float64Array(BATCHES_MAX);
 
   constructor(shared: SharedArrayBuffer, traffic: Traffic) {
     this.#words = new Int32Array(shared);
@@ -92,22 +105,34 @@ class Server {
   }
 
   #batches(batch: number, total: number): LatencyAnswer {
-    for (let index = 0; index < WARM_BATCHES; index++) this.#step(batch);
-    for (let index = 0; index < total; index++) {
-      this.#traffic.generate(batch);
-      const start = performance.now();
-      this.#traffic.engine.process(batch);
-      this.#ends[index] = performance.now() - start;
-    }
-    const histogram = createHistogram();
+    for (let index = 0; index < WARM_BATCHES; index++) this.#timeBatch(batch, index);
+    const usualMs = this.#ends.slice(0, WARM_BATCHES).sort()[WARM_BATCHES >> 1] as number;
     let ms = 0;
     for (let index = 0; index < total; index++) {
-      const took = this.#ends[index] as number;
-      histogram.record(Math.max(1, Math.round(took * NS_PER_MS)));
-      ms += took;
+      ms += this.#timeBatch(batch, index);
+      this.#timeNothing(usualMs, index);
     }
     const packetsPerMs = (batch * total) / ms;
-    return { distribution: distributionOf(histogram), packetsPerMs, collections };
+    const distribution = distributionOf(histogramOf(this.#ends, total));
+    const machine = distributionOf(histogramOf(this.#idle, total));
+    return { distribution, machine, packetsPerMs, collections };
+  }
+
+  #timeBatch(batch: number, index: number): number {
+    this.#traffic.generate(batch);
+    const start = performance.now();
+    this.#traffic.engine.process(batch);
+    const ms = performance.now() - start;
+    this.#ends[index] = ms;
+    return ms;
+  }
+
+  /** A loop that looks at the clock until `ms` are over: whatever it takes longer is the machine's. */
+  #timeNothing(ms: number, index: number): void {
+    const start = performance.now();
+    let end = start;
+    while (end - start < ms) end = performance.now();
+    this.#idle[index] = end - start;
   }
 
   /** Takes what has arrived until all have; returns how many batches that were. */

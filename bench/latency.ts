@@ -15,7 +15,7 @@ import {
   PING,
   PONG,
 } from "./latency-worker.ts";
-import type { LatencyResult, LoadRow } from "./result.ts";
+import type { Goal, LatencyResult, LoadRow } from "./result.ts";
 
 interface Effort {
   flows: number;
@@ -87,8 +87,9 @@ export async function measureLatency(
     for (const batch of effort.batchSizes) {
       say(`latency, batches of ${batch}`);
       const whole = await measured.ask({ what: "batches", batch, batches: effort.batches });
-      const { distribution, packetsPerMs = 0, collections } = whole;
-      if (distribution) batches.push({ batch, ...distribution, collections });
+      const { distribution, machine, packetsPerMs = 0, collections } = whole;
+      if (!distribution || !machine) throw new Error("bench: batches without a distribution");
+      batches.push({ batch, ...distribution, machine, collections });
       for (const load of effort.loads) {
         loads.push(await loadRow(measured, batch, load, packetsPerMs, effort));
       }
@@ -110,10 +111,46 @@ export async function measureLatency(
       const distribution = await echo(measured, isSleeping, rounds);
       echoes.push({ how: isSleeping ? "sleeping" : "spinning", ...distribution });
     }
-    return { flows: effort.flows, batches, loads, handed, echoes };
+    const goals = latencyGoals({ batches, echoes });
+    return { flows: effort.flows, goals, batches, loads, handed, echoes };
   } finally {
     await measured.stop();
   }
+}
+
+const GOAL_BATCH = 64;
+const TAIL_US = 20;
+
+/**
+ * What is promised of latency. A core is quiet where a loop that does nothing keeps the goal for the tail
+ * itself; on any other the tail of batches says nothing about the engine.
+ */
+export function latencyGoals({
+  batches,
+  echoes,
+}: Pick<LatencyResult, "batches" | "echoes">): Goal[] {
+  const row = batches.find(({ batch }) => batch === GOAL_BATCH);
+  const name = `batch of ${GOAL_BATCH}`;
+  const isQuiet = (row?.machine?.p999 ?? 0) <= TAIL_US;
+  const tail = { name: `${name}, p99.9`, goal: TAIL_US, is: "atMost", unit: " µs" } as const;
+  const reason = `no quiet core: ${(row?.machine?.p999 ?? 0).toFixed(0)} µs doing nothing`;
+  const echoGoal = (how: "spinning" | "sleeping", goal: number) => {
+    const value = echoes.find((echo) => echo.how === how)?.p50;
+    return atMost(`a word there and back, ${how}, p50`, goal, value, " µs");
+  };
+  const collections = batches.reduce((sum, batch) => sum + batch.collections, 0);
+  return [
+    atMost(`${name}, p50`, 3, row?.p50, " µs"),
+    isQuiet ? atMost(tail.name, tail.goal, row?.p999, tail.unit) : { ...tail, reason },
+    echoGoal("spinning", 1),
+    echoGoal("sleeping", 100),
+    atMost("collections of garbage in all batches", 0, collections, ""),
+  ];
+}
+
+function atMost(name: string, goal: number, value: number | undefined, unit: string): Goal {
+  if (value === undefined) return { name, goal, is: "atMost", unit, reason: "not in this run" };
+  return { name, goal, is: "atMost", unit, value, met: value <= goal };
 }
 
 /** Systems take a core away from threads that never rest: those of real-time priority for 50 ms. */

@@ -129,14 +129,21 @@ function times({ p50, p99, p999, max }: Distribution): string[] {
   return [p50, p99, p999, max].map((value) => significant(value));
 }
 
-function latencyText({ flows, batches, loads, handed, echoes }: LatencyResult): string[] {
+function latencyText(latency: LatencyResult): string[] {
+  const { flows, goals = [], batches, loads, handed, echoes } = latency;
   const heads = ["p50", "p99", "p99.9", "max"];
   const how = `${count(flows)} flows, microseconds`;
   return [
+    section("Goals of latency", ["", "goal", "here", "met"], goalRows(goals)),
     section(
       `Latency of a batch, back to back, ${how}`,
-      ["batch", ...heads, "collections"],
-      batches.map((row) => [count(row.batch), ...times(row), count(row.collections)]),
+      ["batch", ...heads, "collections", "doing nothing: p50", "p99.9", "max"],
+      batches.map((row) => [
+        count(row.batch),
+        ...times(row),
+        count(row.collections),
+        ...(row.machine ? times(row.machine).filter((_, index) => index !== 1) : []),
+      ]),
     ),
     section(
       `Latency of a packet that arrives by the clock (open loop), ${how}`,

@@ -140,8 +140,10 @@ export interface LoadRow extends Distribution {
 
 export interface LatencyResult {
   flows: number;
-  /** Whole batches, back to back. */
-  batches: (Distribution & { batch: number; collections: number })[];
+  /** Absent in records of earlier versions, as is `machine` below. */
+  goals?: Goal[];
+  /** Whole batches, back to back; in turns with them, a loop that does nothing for as long. */
+  batches: (Distribution & { batch: number; collections: number; machine?: Distribution })[];
   loads: LoadRow[];
   /** At a share of the peak, packets being told of by another thread. */
   handed: (Distribution & { how: "spinning" | "sleeping"; load: number })[];

@@ -64,6 +64,11 @@ describe("a smoke run of the parts", () => {
     expect(echoes.map(({ how }) => how)).toEqual(["spinning", "sleeping"]);
     expect(handed.map(({ how }) => how)).toEqual(["spinning", "sleeping"]);
     for (const row of [...batches, ...loads, ...handed, ...echoes]) expectOrdered(row);
+    // A loop that does nothing goes on for as long as a batch takes, in as many turns.
+    for (const { machine, count } of batches) {
+      expectOrdered(machine as NonNullable<typeof machine>);
+      expect(machine?.count).toBe(count);
+    }
     // Every packet has its latency, also those that had to wait.
     for (const { count, load, peakMpps } of loads) {
       expect(count).toBe(Math.floor(peakMpps * 1e3 * load * 20));
