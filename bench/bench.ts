@@ -61,7 +61,7 @@ const CANONICAL: Plan = {
   capacity: [[M, M / 4]],
   pieceMs: 200,
   heapPackets: 10 * M,
-  processes: 5,
+  processes: 11,
   fileBytes: 200 * M,
   fileRounds: 5,
   largeBytes: 0,

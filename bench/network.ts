@@ -6,7 +6,7 @@
  * machine disturbs both or neither.
  *
  * Then what a full reload costs when the largest tables, half of them, or next to nothing is in the
- * room for the largest: packing, which another thread does, and loading, with the longest time that it
+ * room for the largest: packing, in CPU time of another thread, and loading, with the longest time that it
  * keeps a batch waiting.
  *
  *     node bench/network.ts
@@ -160,7 +160,7 @@ function printReloads(times: Awaited<ReturnType<typeof measureReloads>>): void {
     const met = isSame && stall <= STALL_MS_MAX;
     return [name, ...values, middle.toFixed(2), met ? "yes" : "no"];
   });
-  print(["reload of", "pack ms", "load ms", "longest step ms", "ratio", "met"], rows);
+  print(["reload of", "pack CPU ms", "load ms", "longest step ms", "ratio", "met"], rows);
   process.stdout.write(
     `goal: the same time within ${RELOAD_MAX} whatever is in the room, and no step above ${STALL_MS_MAX} ms\n`,
   );

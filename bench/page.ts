@@ -174,8 +174,9 @@ function latencyCharts({ latency }: PageResult): LineChart[] {
 function tablesOf({ goals, files, scaling, large, compact, machine }: PageResult): string[] {
   const tables: string[] = [];
   const number = (value: number | undefined) => (value === undefined ? "-" : significant(value));
-  if (goals) {
-    const rows = goals.map(({ name, is, goal, unit, value, met }) => [
+  const all = [...(goals ?? []), ...(large?.goals ?? []), ...(compact?.goals ?? [])];
+  if (all.length > 0) {
+    const rows = all.map(({ name, is, goal, unit, value, met }) => [
       name,
       `${is === "atMost" ? "≤" : "≥"} ${significant(goal)} ${unit}`,
       number(value),

@@ -86,7 +86,7 @@ function section(title: string, titles: string[], rows: string[][]): string {
   return [title, ...table(columns, rows).map((line) => `  ${line}`)].join("\n");
 }
 
-function scalingText({ cores, curves }: ScalingResult): string[] {
+function scalingText({ cores, goals = [], curves }: ScalingResult): string[] {
   const points = curves.flatMap(({ name, points }) =>
     points.map(({ workers, mpps, gbps, speedup }, index) => [
       index === 0 ? name : "",
@@ -108,6 +108,7 @@ function scalingText({ cores, curves }: ScalingResult): string[] {
     ]),
   );
   return [
+    section("Goals of workers", ["", "goal", "here", "met"], goalRows(goals)),
     section(
       `Scaling on ${cores} cores: medians of rounds in turns`,
       ["", "workers", "Mpps", "Gbit/s", "speed-up"],

@@ -167,6 +167,8 @@ export interface ScalingCurve {
 }
 
 export interface ScalingResult {
+  /** Absent in records of earlier versions. */
+  goals?: Goal[];
   cores: number;
   curves: ScalingCurve[];
 }

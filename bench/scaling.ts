@@ -16,7 +16,7 @@ import { startTeam } from "../host/replay/team.ts";
 import { defaultScenario } from "../host/scenario/scenario.ts";
 import { flowsText } from "./goals.ts";
 import { writeImix } from "./imix.ts";
-import type { ScalingCurve, ScalingResult } from "./result.ts";
+import type { Goal, ScalingCurve, ScalingResult } from "./result.ts";
 import type { ScalingAnswer } from "./scaling-worker.ts";
 
 interface Effort {
@@ -63,7 +63,22 @@ export async function measureScaling(
   const engines = await measureEngines(counts, effort);
   say("scaling, replays");
   const replays = await measureReplays(folder, counts, effort);
-  return { cores: os.availableParallelism(), curves: [engines, ...replays] };
+  const curves = [engines, ...replays];
+  return { cores: os.availableParallelism(), goals: scalingGoals(curves), curves };
+}
+
+/** What each worker is to do beside others, as a share of what one does alone. */
+const EFFICIENCY = 0.9;
+
+/** Each curve's most workers against one: medians over rounds. */
+export function scalingGoals(curves: readonly ScalingCurve[]): Goal[] {
+  return curves.map(({ name, points }) => {
+    const { workers = 1, speedup = 1 } = points.at(-1) ?? {};
+    const goal = EFFICIENCY * workers;
+    const common = { name: `${name}, ${workers} workers`, goal, is: "atLeast", unit: "x" } as const;
+    if (workers === 1) return { ...common, reason: "one core" };
+    return { ...common, value: speedup, met: speedup >= goal };
+  });
 }
 
 /** Engines with flows of their own, 64-byte frames. */

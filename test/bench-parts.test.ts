@@ -76,8 +76,15 @@ describe("a smoke run of the parts", () => {
   });
 
   test("has curves of engines and replays, with targets", () => {
-    const { curves } = result.scaling as NonNullable<BenchResult["scaling"]>;
+    const { curves, goals = [] } = result.scaling as NonNullable<BenchResult["scaling"]>;
     expect(curves).toHaveLength(3);
+    expect(goals).toHaveLength(3);
+    for (const [index, { value, met, goal, is }] of goals.entries()) {
+      const { workers = 1, speedup = 0 } = curves[index]?.points.at(-1) ?? {};
+      expect([goal, is]).toEqual([0.9 * workers, "atLeast"]);
+      expect(value).toBe(workers > 1 ? speedup : undefined);
+      expect(met).toBe(workers > 1 ? speedup >= goal : undefined);
+    }
     for (const { points, serial, targets } of curves) {
       expect(points[0]).toMatchObject({ workers: 1, speedup: 1 });
       expect(serial.low).toBeLessThanOrEqual(serial.median);

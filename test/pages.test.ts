@@ -4,7 +4,7 @@
  */
 import { spawnSync } from "node:child_process";
 import { readFileSync, realpathSync } from "node:fs";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { seeded } from "../fixtures/bytes.ts";
 import { eth } from "../fixtures/packets.ts";
 import { createCompactEngine } from "../host/engine/compact.ts";
@@ -60,6 +60,30 @@ describe.skipIf(process.platform !== "linux")("pages", () => {
       return createCompactEngine({ ...COMPACT, touchTables: true });
     });
     expect(eagerer).toBeGreaterThan(gateway.tableBytes);
+  });
+
+  test("are not touched where there is too little memory, which is said", async () => {
+    const free = vi.spyOn(process, "availableMemory").mockReturnValue(2 ** 30);
+    try {
+      const [grown] = await grownBy("Anonymous", async () => {
+        const large = { flowCountMax: 50_000_000, seed: SEED, warmUp: false, touchTables: true };
+        await expect(createEngine(large)).rejects.toThrow(
+          /^flowCountMax, flow6CountMax: tables of \d+ bytes, and 1073741824 bytes .* free$/,
+        );
+        const wide = {
+          ...COMPACT,
+          firstAddress: "10.0.0.0",
+          addressCount: 1000,
+          touchTables: true,
+        };
+        await expect(createCompactEngine(wide)).rejects.toThrow(
+          /^addressCount: tables of \d+ bytes, and 1073741824 bytes .* free$/,
+        );
+      });
+      expect(grown).toBeLessThan(256 * MIB);
+    } finally {
+      free.mockRestore();
+    }
   });
 
   test("are huge where the kernel has them to give", async ({ skip }) => {

@@ -13,17 +13,15 @@ const ROUNDS = 400;
 /** Of each round: the first batch makes flows, the others belong to them. */
 const ROUND_BATCHES = 4;
 const FRAME_STRIDE = 192;
+/** Where the flags of TCP stand in a frame, and what they are. */
+const FLAGS = 47;
+const SYN = 2;
+const ACK = 16;
 /** Later than any flow lives. */
 const FOREVER_MS = 0x40000000;
 
 /** Ethernet and IP headers of a frame with the given protocol and flow number. */
-function writeFrame(
-  frame: Uint8Array,
-  isIpv6: boolean,
-  protocol: number,
-  flow: number,
-  flags: number,
-): void {
+function writeFrame(frame: Uint8Array, isIpv6: boolean, protocol: number, flow: number): void {
   frame.fill(0);
   const view = new DataView(frame.buffer, frame.byteOffset, frame.byteLength);
   view.setUint16(12, isIpv6 ? 0x86dd : 0x0800);
@@ -42,7 +40,8 @@ function writeFrame(
   const transport = isIpv6 ? 54 : 34;
   view.setUint16(transport, 1024 + flow);
   view.setUint16(transport + 2, 443);
-  view.setUint8(transport + 13, flags);
+  // The header of TCP has twenty bytes; to UDP it is payload.
+  view.setUint8(transport + 12, 0x50);
 }
 
 /** Runs the batches; `makeEngine` lays a small engine out over the same exports. */
@@ -68,12 +67,15 @@ export function warmUp(
   for (let index = 0; index < BATCH; index++) {
     const start = index * FRAME_STRIDE;
     const protocol = index % 4 === 3 ? 17 : 6;
-    writeFrame(arena.subarray(start, start + 128), index % 8 === 7, protocol, index, 16);
+    writeFrame(arena.subarray(start, start + 128), index % 8 === 7, protocol, index);
   }
   for (let round = 0; round < ROUNDS; round++) {
     for (let batch = 0; batch < ROUND_BATCHES; batch++) {
+      // Every other round flows begin in mid-stream, as in captures.
+      const flags = batch === 0 && round % 2 === 0 ? SYN : ACK;
       for (let index = 0; index < BATCH; index++) {
         const word = index * 8;
+        if (index % 4 !== 3) arena[index * FRAME_STRIDE + FLAGS] = flags;
         engine.descriptors[word] = engine.arena.address + index * FRAME_STRIDE;
         engine.descriptors[word + 1] = 94;
         engine.descriptors[word + 2] = round;
@@ -84,4 +86,7 @@ export function warmUp(
     }
     exports.expire(FOREVER_MS, 0, exports.groupCount());
   }
+  const { forward } = engine.counters().verdicts;
+  const asked = ROUNDS * ROUND_BATCHES * BATCH;
+  if (forward !== asked) throw new Error(`warm-up: ${asked - forward} frames did not pass`);
 }
