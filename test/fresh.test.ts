@@ -80,14 +80,33 @@ async function make(configure: Configure, flowCountMax: number): Promise<Engine>
   return engine;
 }
 
+const TALLY_SHIFT = BigInt(abi.TALLY_PACKETS_SHIFT);
+
+/** Adds what packets have counted for their services to what is counted there already. */
+function addTallies(usage: Buffer, tallies: DataView): Buffer {
+  const add = (at: number, more: bigint) =>
+    usage.writeBigUInt64LE(usage.readBigUInt64LE(at) + more, at);
+  for (let service = 0; service * abi.TALLY_BYTES < tallies.byteLength; service++) {
+    for (const lane of [0, 8]) {
+      const both = tallies.getBigUint64(service * abi.TALLY_BYTES + lane, true);
+      const used = service * abi.USAGE_BYTES + lane;
+      add(used + abi.USAGE_PACKETS_CLIENT, both >> TALLY_SHIFT);
+      add(used + abi.USAGE_OCTETS_CLIENT, both & ((1n << TALLY_SHIFT) - 1n));
+    }
+  }
+  return usage;
+}
+
 /** Everything that outlives a batch: what services count, the counters, the flow tables. */
 function lastingBytes({ bytes, exports }: Engine): Buffer {
   const view = new DataView(bytes.buffer);
   const layout = (field: number) => view.getUint32((exports.layoutAddress() >>> 0) + field, true);
   const part = (start: number, length: number) => bytes.subarray(start, start + length);
   const network = layout(abi.LAYOUT_NETWORK);
+  const usage = Buffer.from(part(layout(abi.LAYOUT_USAGE), abi.USAGE_BYTES * 16));
+  const tallies = new DataView(bytes.buffer, layout(abi.LAYOUT_TALLIES), abi.TALLY_BYTES * 16);
   return Buffer.concat([
-    part(layout(abi.LAYOUT_USAGE), abi.USAGE_BYTES * 16),
+    addTallies(usage, tallies),
     part(layout(abi.LAYOUT_COUNTERS), abi.COUNTERS_BYTES),
     part(network, layout(abi.LAYOUT_TOTAL_BYTES) - network),
   ]);
