@@ -16,8 +16,8 @@ import { createTablePacker, type TablePacker } from "../host/engine/packer.ts";
 import { ServiceHeaders } from "../host/engine/proxy.ts";
 import { Filler, type TableRoom, Work } from "../host/engine/room.ts";
 import { HeaderCodec } from "../host/pp2/codec.ts";
+import { directoryCounts, ImageReader, ringOf } from "./image-reader.ts";
 import { Dice, randomTables } from "./network-worlds.ts";
-import { directoryCounts, ImageReader, ringOf } from "./reference/image.ts";
 import { maglevTable } from "./reference/maglev.ts";
 
 const FACTOR = Number(process.env.MODEL_RUNS ?? 1);

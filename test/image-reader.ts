@@ -2,10 +2,10 @@
  * Reads a packed network image back into plain words, by its layout alone, and says what it should hold:
  * the slow twin of the packer. Rings come from the table of the paper, with turns by weight.
  */
-import * as abi from "../../assembly/abi.ts";
-import { permutationOf } from "../../host/control/maglev.ts";
-import type { NetworkService, NetworkTables } from "../../host/engine/network.ts";
-import { maglevTable } from "./maglev.ts";
+import * as abi from "../assembly/abi.ts";
+import { permutationOf } from "../host/control/maglev.ts";
+import type { NetworkService, NetworkTables } from "../host/engine/network.ts";
+import { maglevTable } from "./reference/maglev.ts";
 
 /** A list of targets and the ring over them. */
 export interface ReadTargets {
