@@ -10,7 +10,7 @@
  */
 
 /** Bumped on any change of this file; checked by the host at load. */
-export const ABI_VERSION: u32 = 13;
+export const ABI_VERSION: u32 = 14;
 
 // Descriptor: one frame of a batch. The host or the record walk fills the first part, the
 // engine the second. Frames stay where they are and are rewritten in place.
@@ -376,7 +376,6 @@ export const USAGE_OCTETS_CLIENT: u32 = 16;
 export const USAGE_OCTETS_SERVICE: u32 = 24;
 export const USAGE_FLOWS_CREATED: u32 = 32;
 export const USAGE_FLOWS_ACTIVE: u32 = 40;
-export const USAGE_PP2_SHIFTS: u32 = 56; //       two u16, by side: one's complement sum of what the header adds (IPv4)
 // The first line is what packets touch; the rest is what flows touch.
 export const USAGE_FLOWS_TCP: u32 = 64; //        created
 export const USAGE_FLOWS_UDP: u32 = 72;
@@ -402,6 +401,10 @@ export const USAGE_BYTES: u32 = 320; //           an odd number of lines: hot on
 // stay in the caches.
 export const TALLY_BYTES: u32 = 16;
 export const TALLY_PACKETS_SHIFT: u32 = 44; //    moved when a direction has 2^19 packets, of up to 32 MiB each
+// What a packet of an established flow asks about its service, in one word.
+export const TRAIT_POLICED: u32 = 0; //           2  1 = every packet is held against a capacity
+export const TRAIT_SHIFT: u32 = 2; //             2  bytes of the PROXY header of IPv4, in network byte order
+export const TRAITS_BYTES: u32 = 4;
 // Capacity of a resource, shared by its services. Record 0 is nobody's.
 export const CAPACITY_IS_DROPPING: u32 = 0; //    4  1 = what is over is dropped
 export const CAPACITY_UNITS: u32 = 4; //          4  as they are now
@@ -457,7 +460,7 @@ export const LAYOUT_CAPACITIES: u32 = 64;
 export const LAYOUT_CAPACITY_CHANGES: u32 = 68;
 export const LAYOUT_COMPACT_TABLE_BYTES: u32 = 72;
 export const LAYOUT_TALLIES: u32 = 76; //         TALLY_BYTES * SERVICE_COUNT_MAX
-export const LAYOUT_POLICED: u32 = 80; //         a byte per service, 1 = every packet is held against its capacity
+export const LAYOUT_TRAITS: u32 = 80; //          TRAITS_BYTES * SERVICE_COUNT_MAX
 export const LAYOUT_BYTES: u32 = 128;
 
 export const ZONE_COUNT_MAX: u32 = 65536;

@@ -31,6 +31,7 @@ import {
   SIDE_SERVICE,
   TALLY_BYTES,
   TALLY_PACKETS_SHIFT,
+  TRAITS_BYTES,
   USAGE_BYTES,
   USAGE_OCTETS_CLIENT,
   USAGE_PACKETS_CLIENT,
@@ -39,7 +40,7 @@ import {
 import { countBy, countUp } from "./counters";
 import { isIdle, isSteady } from "./flow/state";
 import { handleOf4 } from "./flow/table";
-import { counters, policed, ports, tallies, usage } from "./memory";
+import { counters, ports, tallies, traits, usage } from "./memory";
 import { Packet, PROTOCOL_UDP } from "./packet";
 import { rewriteShifted, rewriteStream } from "./pp2/fast";
 import { isFirstAck, streamFlags } from "./pp2/stream";
@@ -68,8 +69,8 @@ export function finishFast(descriptor: usize, packet: Packet, port: usize): u32 
   const direction = directionOf(record, side, packet);
   if (!isSteady(load<u8>(record, FLOW_STATE), direction, packet.flags)) return UNDONE;
   const stream = streamFlags(record);
-  const used = usage + <usize>load<u16>(record, FLOW_SERVICE) * USAGE_BYTES;
-  if (isPoliced(record)) return UNDONE;
+  const service = traitsOf(record);
+  if (<u16>service != 0) return UNDONE; // TRAIT_POLICED
   // A datagram that gets a header, or an acknowledgement that may be absorbed by one.
   if (stream >= FLOW_FLAG_OPEN && (packet.protocol == PROTOCOL_UDP || isFirstAck(record))) {
     return UNDONE;
@@ -80,7 +81,7 @@ export function finishFast(descriptor: usize, packet: Packet, port: usize): u32 
     // As rewriteFast does, which would be a call.
     rewriteHead(packet, record, side, direction, networkDelta(record, side));
     if (stream == 0) rewriteSum(packet, record, side);
-    else rewriteShifted(packet, record, used, side, direction);
+    else rewriteShifted(packet, record, service >> 16, side, direction);
   } else {
     const verdict = rewriteStream(descriptor, packet, record, side, direction);
     assert(verdict == VERDICT_FORWARD, "pp2: a packet on the fast path does not leave");
@@ -91,9 +92,9 @@ export function finishFast(descriptor: usize, packet: Packet, port: usize): u32 
 
 const BOTH_SIDES: u32 = PORT_SIDE_CLIENT | PORT_SIDE_SERVICE;
 
-/** True when every packet of the flow is held against a capacity. */
-function isPoliced(record: usize): bool {
-  return load<u8>(policed + <usize>load<u16>(record, FLOW_SERVICE)) != 0;
+/** TRAIT_* of the flow's service. */
+function traitsOf(record: usize): u32 {
+  return load<u32>(traits + <usize>load<u16>(record, FLOW_SERVICE) * TRAITS_BYTES);
 }
 
 function isRouted(sides: u32): bool {

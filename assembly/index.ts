@@ -28,12 +28,12 @@ import {
   LAYOUT_FLOW6_TABLE_BYTES,
   LAYOUT_FRAMES,
   LAYOUT_NETWORK,
-  LAYOUT_POLICED,
   LAYOUT_PORTS,
   LAYOUT_SERVICES,
   LAYOUT_TABLES,
   LAYOUT_TALLIES,
   LAYOUT_TOTAL_BYTES,
+  LAYOUT_TRAITS,
   LAYOUT_USAGE,
   PORT_BYTES,
   PORT_COUNT_MAX,
@@ -41,6 +41,7 @@ import {
   SERVICE_COUNT_MAX,
   SERVICE_NONE,
   TALLY_BYTES,
+  TRAITS_BYTES,
   USAGE_BYTES,
 } from "./abi";
 import { resetSelection } from "./capture/select";
@@ -65,12 +66,12 @@ import {
   frames,
   layout,
   ownServices,
-  policed,
   ports,
   reserve,
   setImage,
   tallies,
   totalBytes,
+  traits,
   usage,
 } from "./memory";
 import { reserveCrossings } from "./network/nat64";
@@ -147,7 +148,7 @@ export function create(): u32 {
   store<u32>(layout, <u32>ownServices, LAYOUT_SERVICES);
   store<u32>(layout, <u32>usage, LAYOUT_USAGE);
   store<u32>(layout, <u32>tallies, LAYOUT_TALLIES);
-  store<u32>(layout, <u32>policed, LAYOUT_POLICED);
+  store<u32>(layout, <u32>traits, LAYOUT_TRAITS);
   store<u32>(layout, <u32>counters, LAYOUT_COUNTERS);
   store<u32>(layout, <u32>capacities, LAYOUT_CAPACITIES);
   store<u32>(layout, <u32>capacityChanges, LAYOUT_CAPACITY_CHANGES);
@@ -201,7 +202,7 @@ function wipe(): void {
   memory.fill(ownServices, 0, SERVICE_BYTES * SERVICE_COUNT_MAX);
   memory.fill(usage, 0, USAGE_BYTES * SERVICE_COUNT_MAX);
   memory.fill(tallies, 0, TALLY_BYTES * SERVICE_COUNT_MAX);
-  memory.fill(policed, 0, SERVICE_COUNT_MAX);
+  memory.fill(traits, 0, TRAITS_BYTES * SERVICE_COUNT_MAX);
 }
 
 /** Handle of the first flow after `handle` (0 or HANDLE_IPV6 to begin), 0 at the end of its table. */

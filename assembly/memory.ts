@@ -23,6 +23,7 @@ import {
   SERVICE_BYTES,
   SERVICE_COUNT_MAX,
   TALLY_BYTES,
+  TRAITS_BYTES,
   USAGE_BYTES,
 } from "./abi";
 
@@ -39,7 +40,7 @@ export const ports: usize = memory.data(<i32>(PORT_BYTES * PORT_COUNT_MAX), 64);
 export const ownServices: usize = memory.data(<i32>(SERVICE_BYTES * SERVICE_COUNT_MAX), 64);
 export const usage: usize = memory.data(<i32>(USAGE_BYTES * SERVICE_COUNT_MAX), 64);
 export const tallies: usize = memory.data(<i32>(TALLY_BYTES * SERVICE_COUNT_MAX), 64);
-export const policed: usize = memory.data(<i32>SERVICE_COUNT_MAX, 64);
+export const traits: usize = memory.data(<i32>(TRAITS_BYTES * SERVICE_COUNT_MAX), 64);
 
 export const capacities: usize = memory.data(<i32>(CAPACITY_BYTES * CAPACITY_COUNT_MAX), 64);
 export const capacityChanges: usize = memory.data(

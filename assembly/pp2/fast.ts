@@ -8,13 +8,7 @@
  * and what carries is looked at again: it has turned the half's highest bit over. The packet's own checksum
  * costs nothing more, for the delta that the flow keeps has H in it.
  */
-import {
-  DIRECTION_FROM_SERVICE,
-  FLOW_FLAG_OPEN,
-  SIDE_CLIENT,
-  USAGE_PP2_SHIFTS,
-  VERDICT_FORWARD,
-} from "../abi";
+import { DIRECTION_FROM_SERVICE, FLOW_FLAG_OPEN, SIDE_CLIENT, VERDICT_FORWARD } from "../abi";
 import { updated } from "../checksum";
 import { handleOf4 } from "../flow/table";
 import { asksFirst } from "../memory";
@@ -87,13 +81,13 @@ function ends(packet: Packet, record: usize, side: u32, direction: u32): bool {
 }
 
 /**
- * Checksum and number of a segment with ACK and without SYN, of a flow whose header is acknowledged. Its
- * service counts in `used`.
+ * Checksum and number of a segment with ACK and without SYN, of a flow whose header is acknowledged and
+ * takes `shift` bytes (TRAIT_SHIFT). The number goes up by it on the client side, else down.
  */
 export function rewriteShifted(
   packet: Packet,
   record: usize,
-  used: usize,
+  shift: u32,
   side: u32,
   direction: u32,
 ): void {
@@ -102,7 +96,7 @@ export function rewriteShifted(
   store<u16>(segment, <u16>updated(checksum, transportDelta(record, side)), TCP_CHECKSUM);
   const half = segment + <usize>(direction << 2);
   const before = <u32>load<u16>(half, TCP_SEQUENCE + 2);
-  const sum = before + <u32>load<u16>(used + <usize>(side << 1), USAGE_PP2_SHIFTS);
+  const sum = before + (shift ^ (side == SIDE_CLIENT ? 0 : 0xffff));
   const after = (sum & 0xffff) + (sum >> 16);
   store<u16>(half, <u16>after, TCP_SEQUENCE + 2);
   if ((before ^ after) & HALF_HIGH_BIT) addWhole(half, before, segment, record, side);
@@ -119,8 +113,8 @@ function amountOf(record: usize, side: u32): u32 {
 /** Whether there may be SACK blocks: neither timestamps alone, as nearly always, nor too few bytes. */
 function hasSacks(segment: usize): bool {
   const offset = <u32>load<u8>(segment, TCP_DATA_OFFSET);
-  const others = (load<u32>(segment, TCP_BYTES_MIN) ^ TIMESTAMPS_ALONE) | (offset ^ OFFSET_OF_12);
-  return others != 0 && offset >= OFFSET_OF_12;
+  if (offset < OFFSET_OF_12) return false;
+  return ((load<u32>(segment, TCP_BYTES_MIN) ^ TIMESTAMPS_ALONE) | (offset ^ OFFSET_OF_12)) != 0;
 }
 
 /**

@@ -120,7 +120,8 @@ export class Engine {
     const headers = () => new ServiceHeaders(codec, settings.proxyProtocol);
     const services = this.#layout(abi.LAYOUT_SERVICES);
     const usage = this.#layout(abi.LAYOUT_USAGE);
-    this.#services = new ServiceTables(this.#view, services, usage, tables, headers());
+    const traits = this.#layout(abi.LAYOUT_TRAITS);
+    this.#services = new ServiceTables(this.#view, services, traits, tables, headers());
     this.networkRegion = {
       address: this.#layout(abi.LAYOUT_NETWORK),
       bytes: settings.networkBytes * 2,
@@ -132,7 +133,7 @@ export class Engine {
       view: this.#view,
       usage,
       tallies: this.#layout(abi.LAYOUT_TALLIES),
-      policed: this.#layout(abi.LAYOUT_POLICED),
+      traits,
       capacities: this.#layout(abi.LAYOUT_CAPACITIES),
       capacityChanges: this.#layout(abi.LAYOUT_CAPACITY_CHANGES),
       region: this.networkRegion,

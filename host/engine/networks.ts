@@ -8,7 +8,7 @@ import type { Region } from "./api.ts";
 import type { EngineExports } from "./module.ts";
 import type { CapacityChange, CapacityState } from "./network.ts";
 import type { PackedTables } from "./packer.ts";
-import { putShifts } from "./proxy.ts";
+import { putShift } from "./proxy.ts";
 
 /** Copied at memory speed in some 20 us. */
 const SLICE_BYTES = 1 << 18;
@@ -20,10 +20,10 @@ export interface NetworkMemory {
   exports: EngineExports;
   bytes: Uint8Array<ArrayBuffer>;
   view: DataView<ArrayBuffer>;
-  /** Addresses of the usage blocks, of what is tallied for them, and of who is policed. */
+  /** Addresses of the usage blocks, of what is tallied for them, and of their traits. */
   usage: number;
   tallies: number;
-  policed: number;
+  traits: number;
   /** Address of the capacities, and of the list of their changes. */
   capacities: number;
   capacityChanges: number;
@@ -77,7 +77,7 @@ export class Networks {
   }
 
   #prepare(packed: PackedTables, first: number, end: number): void {
-    const { exports, bytes, view, usage, tallies } = this.#memory;
+    const { exports, bytes, view, usage, tallies, traits } = this.#memory;
     const { vpcs, fresh, policed, headers } = packed;
     for (const vpc of vpcs.subarray(first, end)) exports.zoneOf(vpc, 0, 0);
     for (const number of fresh.subarray(first, end)) {
@@ -85,17 +85,20 @@ export class Networks {
       bytes.fill(0, block, block + abi.USAGE_BYTES);
       const tally = tallies + number * abi.TALLY_BYTES;
       bytes.fill(0, tally, tally + abi.TALLY_BYTES);
+      putShift(view, traits + number * abi.TRAITS_BYTES, 0);
     }
     for (const word of headers.subarray(first, end)) {
-      putShifts(view, usage + (word & 0xffff) * abi.USAGE_BYTES, word >>> 16);
+      putShift(view, traits + (word & 0xffff) * abi.TRAITS_BYTES, word >>> 16);
     }
     this.#mark(policed.subarray(first, end), 1);
   }
 
   /** Who is marked is only asked further, so marks may be early but never late. */
   #mark(services: Uint16Array, isPoliced: number): void {
-    const { bytes, policed } = this.#memory;
-    for (const number of services) bytes[policed + number] = isPoliced;
+    const { view, traits } = this.#memory;
+    for (const number of services) {
+      view.setUint16(traits + number * abi.TRAITS_BYTES + abi.TRAIT_POLICED, isPoliced, true);
+    }
   }
 
   /** Whether flows of a service live; there are never as many as the low word cannot hold. */

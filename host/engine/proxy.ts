@@ -32,13 +32,9 @@ export function headerFields(
   ];
 }
 
-/**
- * Writes into a service's usage how numbers move by a header of `bytes` of IPv4: up for what arrives on
- * the client side, else down.
- */
-export function putShifts(view: DataView, usage: number, bytes: number): void {
-  view.setUint16(usage + abi.USAGE_PP2_SHIFTS, bytes);
-  view.setUint16(usage + abi.USAGE_PP2_SHIFTS + 2, ~bytes);
+/** Writes into a service's traits by how many bytes a header of IPv4 moves the numbers of its flows. */
+export function putShift(view: DataView, traits: number, bytes: number): void {
+  view.setUint16(traits + abi.TRAIT_SHIFT, bytes);
 }
 
 /** One's complement sum of a template's words as a little-endian machine loads them (RFC 1071). */

@@ -21,7 +21,7 @@ import {
   type HeaderTemplates,
   headerFields,
   headerFlags,
-  putShifts,
+  putShift,
   type ServiceHeaders,
 } from "./proxy.ts";
 
@@ -73,7 +73,7 @@ function named(option: string, text: string): Uint8Array {
 export class ServiceTables {
   readonly #view: DataView<ArrayBuffer>;
   readonly #services: number;
-  readonly #usage: number;
+  readonly #traits: number;
   readonly #region: Region;
   readonly #headers: ServiceHeaders;
   /** Pieces in use by service. */
@@ -82,13 +82,13 @@ export class ServiceTables {
   constructor(
     view: DataView<ArrayBuffer>,
     services: number,
-    usage: number,
+    traits: number,
     region: Region,
     headers: ServiceHeaders,
   ) {
     this.#view = view;
     this.#services = services;
-    this.#usage = usage;
+    this.#traits = traits;
     this.#region = region;
     this.#headers = headers;
   }
@@ -141,7 +141,7 @@ export class ServiceTables {
     put(abi.SERVICE_LISTENER_BITS, listenerBits);
     const [address, address6] = [writer.bytes(templates?.v4), writer.bytes(templates?.v6)];
     for (const [field, value] of headerFields(templates, address, address6)) put(field, value);
-    putShifts(this.#view, this.#usage + index * abi.USAGE_BYTES, templates?.v4.length ?? 0);
+    putShift(this.#view, this.#traits + index * abi.TRAITS_BYTES, templates?.v4.length ?? 0);
   }
 
   /** Finds room for a service's tables, its old piece being free again. */
