@@ -10,6 +10,7 @@ import { promisify } from "node:util";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { parseConfig } from "../host/config/config.ts";
 import type { NetworkConfig } from "../host/config/schema.ts";
+import { ConfigError } from "../host/errors.ts";
 import { namespaceExists } from "../host/io/namespaces.ts";
 import { logFile, readState, STATE_FOLDER } from "../host/lab/state.ts";
 import type { LiveEvent } from "../host/live/events.ts";
@@ -322,6 +323,42 @@ describe("two workers", { timeout: 120_000 }, () => {
     expect(
       Object.entries(verdicts).filter(([verdict, n]) => verdict.startsWith("drop.") && n > 0),
     ).toEqual([]);
+  });
+});
+
+describe("a room for network tables", { timeout: 120_000 }, () => {
+  const roomOf = (targets: number) =>
+    `  room: { services: 50, targets: ${targets}, ring_entries: 10000, rules: 100, entries: 100 }\n`;
+  const withRoom = (targets: number): [string, string][] => [
+    ["  hosts:\n", `${roomOf(targets)}  hosts:\n`],
+  ];
+
+  test("is refused when the configuration does not fit, and leaves nothing", async () => {
+    const name = uniqueName();
+    const config = parseConfig(labText("nlb", name, withRoom(3)), "nlb") as NetworkConfig;
+    await expect(LiveLab.start(config, {})).rejects.toThrow(
+      new ConfigError("lab.room.targets: the tables hold 6, more than 3"),
+    );
+    expect(namespaceExists(`${name}-client`)).toBe(false);
+  });
+
+  test("holds what comes up to its limit; beyond it packets go on by the tables before", async ({
+    skip,
+  }) => {
+    requireTool("curl", skip);
+    // Three targets of a node each, in two zones.
+    const w = await World.up("nlb", withRoom(6));
+    await Promise.all(["web-1", "web-2", "web-3", "stranger"].map((host) => w.serve(host)));
+    await w.healthy(3);
+    await w.say("register", { target_group: "web", target: "10.0.2.20" });
+    await until("it is said", () => w.events.some(({ kind }) => kind === "lab.failed"), 30_000);
+    expect(w.events.find(({ kind }) => kind === "lab.failed")).toMatchObject({
+      reason: "room.targets: the tables hold 8, more than 6",
+    });
+    expect(await w.curl("client", "http://10.0.1.5/")).toMatch(/^web-\d saw 10\.0\.1\.20$/);
+    await w.say("deregister", { target_group: "web", target: "10.0.2.20" });
+    await w.say("deregister", { target_group: "web", target: "10.0.1.10" });
+    expect(await w.curl("client", "http://10.0.1.5/")).toMatch(/^web-[23] saw 10\.0\.1\.20$/);
   });
 });
 

@@ -60,6 +60,16 @@ const nodes = object({
   redis: redis.optional().describe("keeps what nodes decide; default: the lab's own process"),
 });
 
+const room = object({
+  services: integer(1, 16_384).describe("listeners of endpoints and nodes, NAT gateways, routes"),
+  targets: integer(0, 1_000_000).describe("in the lists of all services"),
+  ring_entries: integer(0, 100_000_000).describe(
+    "1,021 a list of targets, more from 11 targets on",
+  ),
+  rules: integer(0, 1_000_000).describe("of security groups"),
+  entries: integer(1, 1_000_000).describe("VPCs, addresses, listeners, routes, subnets"),
+});
+
 export const lab = object({
   name: text(/^[A-Za-z0-9][A-Za-z0-9_-]{0,30}$/, "a name of 1 to 31 letters, digits, _ and -"),
   prefix: text(/^[A-Za-z0-9_-]{0,16}$/, "at most 16 letters, digits, _ and -")
@@ -80,6 +90,11 @@ export const lab = object({
   priority: oneOf("realtime", "normal")
     .default("realtime")
     .describe("of workers; realtime goes before all other programs, if a core is left for those"),
+  room: room
+    .optional()
+    .describe(
+      "what network tables may hold; each reload then does the work of full ones (constant work)",
+    ),
   offload: oneOf("udp", "tcp", "none").default("udp").describe("the best that devices may use"),
   busy_poll_ms: integer(0, 1000)
     .default(0)

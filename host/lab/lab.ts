@@ -165,6 +165,7 @@ function startPlane(plan: LabPlan, queues: LoopDevice[][], offload: Offload): Pr
     flowCountMax: plan.flowCountMax,
     flow6CountMax: plan.flow6CountMax,
     networkBytes: plan.networkBytes,
+    ...(plan.room && { room: plan.room }),
     proxyProtocol: plan.proxyProtocol,
     seed: crypto.getRandomValues(new Uint8Array(16)),
     timeouts: plan.timeouts as Record<string, number>,

@@ -15,6 +15,7 @@ import type { LabConfig } from "../config/lab.ts";
 import type { NetworkConfig } from "../config/schema.ts";
 import { Directory } from "../control/directory.ts";
 import { proxyProtocolOf } from "../control/settings.ts";
+import type { TableRoom } from "../engine/room.ts";
 import { ConfigError } from "../errors.ts";
 import { type HostPlan, type LabPlan, type NodesPlan, PLAN_DEFAULTS } from "./plan.ts";
 
@@ -70,6 +71,7 @@ export function planOf(config: NetworkConfig): NetworkPlan {
     ports: ports.map((_, vpc) => ({ vpc, routed: true, sides: "both" })),
     services: [],
     networkBytes: NETWORK_BYTES,
+    ...(lab.room && { room: roomOf(lab.room) }),
     proxyProtocol,
     // Every datagram gets a PROXY header of its own, so none may come as part of a super-packet.
     offload: proxyProtocol === "udp" && lab.offload === "udp" ? "tcp" : lab.offload,
@@ -101,6 +103,10 @@ function nodesOf({ count, per_resource, redis }: NonNullable<LabConfig["nodes"]>
       ...(password !== undefined && { password }),
     },
   };
+}
+
+function roomOf({ ring_entries: ringEntries, ...rest }: NonNullable<LabConfig["room"]>): TableRoom {
+  return { ...rest, ringEntries };
 }
 
 function timeoutsOf({ timeouts }: NetworkConfig): LabPlan["timeouts"] {

@@ -4,6 +4,7 @@
  * Equal addresses in different VPCs are different hosts.
  */
 import type { PortOptions, ServiceOptions, Timeouts } from "../engine/api.ts";
+import type { TableRoom } from "../engine/room.ts";
 import type { Offload } from "../io/tun.ts";
 import type { RedisStoreOptions } from "../nodes/redis-store.ts";
 
@@ -45,6 +46,8 @@ export interface LabPlan {
   flow6CountMax: number;
   /** Room for network tables in bytes; 0: none are used. */
   networkBytes: number;
+  /** What network tables may hold: reloads take as long whatever they do hold. Default: what fits. */
+  room?: TableRoom;
   /** Whether the engine puts PROXY headers into TCP streams, and with "udp" into datagrams. */
   proxyProtocol: boolean | "udp";
   /** Idle timeouts that differ from the engine's own, in seconds. */

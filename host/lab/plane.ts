@@ -5,6 +5,7 @@
 import { MessageChannel, type MessagePort, Worker } from "node:worker_threads";
 import type { Region } from "../engine/api.ts";
 import { createTablePacker } from "../engine/packer.ts";
+import type { TableRoom } from "../engine/room.ts";
 import { FlowplaneError } from "../errors.ts";
 import { loadSyscalls, type Syscalls, type Window } from "../io/syscalls.ts";
 import type { Answers, Questions } from "../nodes/undecided.ts";
@@ -143,6 +144,8 @@ class PlaneWorker {
 export type PlaneStart = Omit<WorkerStart, "index" | "wakeFd" | "devices"> & {
   /** Devices of each worker: its queue of each. */
   queues: WorkerStart["devices"][];
+  /** What tables may hold (`createTablePacker`). */
+  room?: TableRoom;
 };
 
 export class DataPlane implements Plane {
@@ -223,8 +226,8 @@ export class DataPlane implements Plane {
   };
 
   /** Packs tables for all workers, whose engines are laid out alike. */
-  async #packFor(region: Region, { proxyProtocol }: PlaneStart): Promise<void> {
-    const packer = await createTablePacker(region, { proxyProtocol });
+  async #packFor(region: Region, { proxyProtocol, room }: PlaneStart): Promise<void> {
+    const packer = await createTablePacker(region, { proxyProtocol, ...(room && { room }) });
     this.#naming = new Naming(packer, this.#workers.length, this.#threads);
   }
 

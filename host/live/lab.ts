@@ -129,7 +129,11 @@ export class LiveLab {
         terminate: (flows) => this.#say((plane) => plane.all("terminate", flows)),
       },
     });
-    await this.#loaded;
+    await this.#loaded.catch((error: Error) => {
+      // What the tables have no room for is the configuration's.
+      if (error.message.startsWith("room.")) throw new ConfigError(`lab.${error.message}`);
+      throw error;
+    });
     for (const { namespace, vpc } of this.plan.machines) {
       const host = this.plan.serviceHosts.find((one) => one.vpc === vpc);
       if (host && this.#config.vpcs[vpc]?.enable_dns_support) setResolver(namespace, host.resolver);
