@@ -351,6 +351,16 @@ const WRONG: [before: string, after: string, message: string][] = [
     '90: timeline[3].disassociate.address: "203.0.113.1" is the primary address, which stays',
   ],
   [
+    "reject: { endpoint: vpce-0a1b2c3d4e5f60718 }",
+    "policy: { endpoint: vpce-none }",
+    '89: timeline[2].policy.endpoint: "vpce-none" is not a name in endpoints',
+  ],
+  [
+    "reject: { endpoint: vpce-0a1b2c3d4e5f60718 }",
+    "policy: { endpoint: vpce-0a1b2c3d4e5f60718, document: { Version: 2012-10-17 } }",
+    "89: timeline[2].policy.document: has no Statement",
+  ],
+  [
     "lab: { name: sample }",
     "lab: { name: sample, workers: 2 }",
     "65: load_balancers.nlb-1.listeners[0].port: 80 and the target port 8081 of web differ modulo 64",

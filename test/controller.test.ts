@@ -228,6 +228,19 @@ describe("a controller's hook for policies", () => {
     ]);
   });
 
+  test("hears of policies that an action replaces, and of the one that allows everything", () => {
+    const { controller, policies } = controlled();
+    policies.length = 0;
+    controller.act({ policy: { endpoint: ENDPOINT, document: own("Deny") } }, 5);
+    controller.act({ policy: { endpoint: "vpce-gw" } }, 6);
+    expect(policies).toEqual([
+      { atMs: 5, id: ENDPOINT, change: "replaced", policy: own("Deny") },
+      { atMs: 6, id: "vpce-gw", change: "replaced", policy: POLICY_DEFAULT },
+    ]);
+    const wrong = () => controller.act({ policy: { endpoint: ENDPOINT, document: "no" } }, 7);
+    expect(wrong).toThrow(ControlRefusal);
+  });
+
   test("hears nothing of what is refused, and cannot change what is kept", () => {
     const { controller, policies } = controlled(written);
     policies.length = 0;

@@ -151,6 +151,14 @@ function endpointCommands(): Command[] {
     step("accept", "accept an endpoint's connection, as its service's owner"),
     step("reject", "reject an endpoint's connection, as its service's owner"),
     step("delete", "delete an endpoint, as its consumer"),
+    new Command("policy")
+      .description("replace an endpoint's policy; without a document, everything is allowed")
+      .argument("<lab>", LAB)
+      .argument("<endpoint>", "id of the endpoint, or of the gateway endpoint")
+      .argument("[document]", "a policy document, JSON")
+      .action((lab: string, endpoint: string, document?: string) => {
+        return act("policy", lab, { endpoint, ...(document !== undefined && { document }) });
+      }),
     new Command("verify")
       .description("look for the TXT record that proves a service's private DNS name")
       .argument("<lab>", LAB)

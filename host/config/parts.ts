@@ -52,6 +52,11 @@ export function text(pattern: RegExp, what: string) {
   return z.string({ error: `is not ${what}` }).regex(pattern, { error: `is not ${what}` });
 }
 
+/** A policy document, as text or as it is; what it may say is checked where it is put in force. */
+export const policy = z.union([z.string(), z.record(z.string(), z.unknown())], {
+  error: "is neither a text nor a policy document",
+});
+
 export const truth = z.boolean({ error: "is not true or false" });
 
 /** A name that the file itself gives. */

@@ -30,6 +30,7 @@ import {
   named,
   object,
   oneOf,
+  policy,
   truth,
   unique,
 } from "./parts.ts";
@@ -140,7 +141,7 @@ const endpoint = object({
   ),
   security_groups: list(name, 5).optional().describe("default: everything may pass"),
   private_dns_enabled: truth.default(false),
-  policy: z.union([z.string(), z.record(z.string(), z.unknown())]).optional(),
+  policy: policy.optional(),
   state: oneOf(...ENDPOINT_STATES)
     .optional()
     .describe("default: what the service's acceptance gives"),
@@ -151,7 +152,7 @@ const gatewayEndpoint = object({
   vpc: name,
   prefix_list: name,
   route_tables: list(name, 200),
-  policy: z.union([z.string(), z.record(z.string(), z.unknown())]).optional(),
+  policy: policy.optional(),
 });
 
 const natGateway = object({

@@ -4,7 +4,7 @@
  */
 
 import { z } from "zod";
-import { address, address4, integer, list, name, object, oneOf } from "./parts.ts";
+import { address, address4, integer, list, name, object, oneOf, policy } from "./parts.ts";
 
 const AT_SECONDS_MAX = 4_000_000;
 
@@ -35,6 +35,9 @@ const event = object({
   accept: object({ endpoint: name }).optional(),
   reject: object({ endpoint: name }).optional(),
   delete: object({ endpoint: name }).optional(),
+  policy: object({ endpoint: name, document: policy.optional() })
+    .optional()
+    .describe("of an endpoint of either kind; without a document, the one that allows everything"),
   associate: object({ nat_gateway: name, address: address4 }).optional(),
   disassociate: object({ nat_gateway: name, address: address4 }).optional(),
 });

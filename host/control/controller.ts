@@ -162,6 +162,10 @@ export class Controller {
    */
   setPolicy(id: string, document: unknown, nowMs: number): void {
     this.tick(nowMs);
+    this.#setPolicy(id, document, nowMs);
+  }
+
+  #setPolicy(id: string, document: unknown, nowMs: number): void {
     if (!this.state.policies.has(id)) throw new ControlRefusal(`endpoint: there is no ${id}`);
     const wrong = document === undefined ? undefined : policyError(document);
     if (wrong) throw new ControlRefusal(`${id}: policy: ${wrong}`);
@@ -176,7 +180,8 @@ export class Controller {
   }
 
   #act(action: ControlAction, nowMs: number): void {
-    const { register, deregister, health, weight, create, associate, disassociate } = action;
+    const { register, deregister, health, weight, policy, create, associate, disassociate } =
+      action;
     if (register) {
       const group = this.#group(register.target_group);
       const vpc = this.state.config.target_groups[register.target_group]?.vpc ?? "";
@@ -198,6 +203,7 @@ export class Controller {
       this.#tell(health.target_group, group.setHealth(key, health.state === "healthy", nowMs));
     }
     if (weight) this.#weigh(weight, nowMs);
+    if (policy) this.#setPolicy(policy.endpoint, policy.document, nowMs);
     if (create) this.#create(create.endpoint, nowMs);
     for (const step of ["accept", "reject", "delete"] as const) {
       const endpoint = action[step]?.endpoint;

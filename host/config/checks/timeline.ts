@@ -1,6 +1,7 @@
 /** Checks of control events against the resources that they name. */
 
 import { type Directory, forwardsOf } from "../../control/directory.ts";
+import { policyError } from "../../control/policy.ts";
 import { type Problem, wrongValue } from "../path.ts";
 import type { TimelineEvent } from "../timeline.ts";
 
@@ -14,7 +15,7 @@ export function* timelineProblems(directory: Directory): Generator<Problem> {
       yield { path: [...path, "at_seconds"], message };
     }
     latest = event.at_seconds;
-    for (const [at, group, name] of referencesOf(event)) {
+    for (const [at, group, name] of referencesOf(event, config.gateway_endpoints)) {
       if (name in config[group]) continue;
       yield wrongValue(config, [...path, ...at], `is not a name in ${group}`);
     }
@@ -22,9 +23,17 @@ export function* timelineProblems(directory: Directory): Generator<Problem> {
   }
 }
 
-type Group = "target_groups" | "load_balancers" | "endpoints" | "nat_gateways";
+type Group =
+  | "target_groups"
+  | "load_balancers"
+  | "endpoints"
+  | "gateway_endpoints"
+  | "nat_gateways";
 
-function* referencesOf(event: TimelineEvent): Generator<[string[], Group, string]> {
+function* referencesOf(
+  event: TimelineEvent,
+  gatewayEndpoints: object,
+): Generator<[string[], Group, string]> {
   for (const action of ["register", "deregister", "health", "weight"] as const) {
     const name = event[action]?.target_group;
     if (name !== undefined) yield [[action, "target_group"], "target_groups", name];
@@ -37,6 +46,11 @@ function* referencesOf(event: TimelineEvent): Generator<[string[], Group, string
     const name = event[action]?.nat_gateway;
     if (name !== undefined) yield [[action, "nat_gateway"], "nat_gateways", name];
   }
+  const id = event.policy?.endpoint;
+  if (id !== undefined) {
+    const isGateway = id in gatewayEndpoints;
+    yield [["policy", "endpoint"], isGateway ? "gateway_endpoints" : "endpoints", id];
+  }
   const balancer = event.weight?.load_balancer;
   if (balancer !== undefined) yield [["weight", "load_balancer"], "load_balancers", balancer];
 }
@@ -44,7 +58,7 @@ function* referencesOf(event: TimelineEvent): Generator<[string[], Group, string
 function* eventProblems(
   { config }: Directory,
   index: number,
-  { weight, disassociate, register }: TimelineEvent,
+  { weight, policy, disassociate, register }: TimelineEvent,
 ): Generator<Problem> {
   const path = ["timeline", index];
   if (weight) {
@@ -58,6 +72,8 @@ function* eventProblems(
       yield { path: [...path, "weight"], message };
     }
   }
+  const wrong = policy?.document === undefined ? undefined : policyError(policy.document);
+  if (wrong) yield { path: [...path, "policy", "document"], message: wrong };
   if (
     disassociate &&
     config.nat_gateways[disassociate.nat_gateway]?.addresses[0] === disassociate.address
