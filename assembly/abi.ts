@@ -164,11 +164,10 @@ export const DECIDED_SERVICE_SIDE: u32 = 48; //    48
 export const DECIDED_FLAGS: u32 = 96; //            1  FLOW_FLAG_CLIENT_HIGH and _SERVICE_HIGH
 export const DECIDED_STATE: u32 = 97; //            1  FLOW_STATE_*
 export const DECIDED_SERVICE: u32 = 98; //          2  the service's number, the same on all nodes
-export const DECIDED_STREAM: u32 = 100; //           1  DECIDED_STREAM_*: whether there is a PROXY header
+export const DECIDED_STREAM: u32 = 100; //           1  whether there is a PROXY header: 0 = none, else DECIDED_STREAM_*
 export const DECIDED_BEGINS: u32 = 101; //           1  1 = by a stream's first packet: replaces what was known
 export const DECIDED_FIRST: u32 = 104; //            4  where the header begins: the client's ISN + 1
 export const DECIDED_BYTES: u32 = 128;
-export const DECIDED_STREAM_NONE: u32 = 0;
 export const DECIDED_STREAM_HEADER: u32 = 1; //      once in a TCP stream, or in each datagram
 export const DECIDED_STREAM_DONE: u32 = 2; //        in a TCP stream, and acknowledged
 export const DECIDED_SIDE_LOW: u32 = 0; //         16  address, network order; IPv4 in the first four
@@ -396,10 +395,8 @@ export const USAGE_PORTS_EXHAUSTED: u32 = 224; // flows refused for want of a so
 export const USAGE_CROSSED_CLIENT: u32 = 232; //  bytes that frames from the client lose on their way to IPv4
 export const USAGE_CROSSED_SERVICE: u32 = 240; // bytes that frames from the service have gained from IPv4
 export const USAGE_BYTES: u32 = 320; //           an odd number of lines: hot ones spread over the cache
-// What packets of established flows have counted for a service since it was last moved to its usage:
-// a u64 for each direction, octets below packets. Sixteen bytes a service, so that those of thousands
-// stay in the caches.
-export const TALLY_BYTES: u32 = 16;
+// What packets have counted for a service since it was last moved to its usage: a u64 a direction, octets below packets.
+export const TALLY_BYTES: u32 = 16; //            so that those of thousands stay in the caches
 export const TALLY_PACKETS_SHIFT: u32 = 44; //    moved when a direction has 2^19 packets, of up to 32 MiB each
 // What a packet of an established flow asks about its service, in one word.
 export const TRAIT_POLICED: u32 = 0; //           2  1 = every packet is held against a capacity
