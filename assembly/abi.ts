@@ -395,7 +395,7 @@ export const USAGE_PORTS_EXHAUSTED: u32 = 224; // flows refused for want of a so
 export const USAGE_CROSSED_CLIENT: u32 = 232; //  bytes that frames from the client lose on their way to IPv4
 export const USAGE_CROSSED_SERVICE: u32 = 240; // bytes that frames from the service have gained from IPv4
 export const USAGE_BYTES: u32 = 320; //           an odd number of lines: hot ones spread over the cache
-// What packets have counted for a service since it was last moved to its usage: a u64 a direction, octets below packets.
+// A service's tally, moved to its usage in time: a u64 for each direction, packets above octets.
 export const TALLY_BYTES: u32 = 16; //            so that those of thousands stay in the caches
 export const TALLY_PACKETS_SHIFT: u32 = 44; //    moved when a direction has 2^19 packets, of up to 32 MiB each
 // What a packet of an established flow asks about its service, in one word.
