@@ -109,6 +109,7 @@ export async function measureTwin(
       if (isProcessed) twin.process(BATCH);
     }
   };
+  create(false);
   const generatorMs = timed(() => create(false));
   const newNs = ((timed(() => create(true)) - generatorMs) * 1e6) / flows;
   const batches = Math.ceil(effort.windowPackets / BATCH);

@@ -176,7 +176,11 @@ export class Traffic {
         isProcessed,
       );
     };
-    const generatorMs = timed(() => run(0));
+    // Twice: the first call of a process compiles.
+    const generatorMs = Math.min(
+      timed(() => run(0)),
+      timed(() => run(0)),
+    );
     let end = 0;
     const ms = timed(() => {
       end = run(1);
