@@ -285,14 +285,19 @@ export function terminate(
   for (let isIpv6: u32 = 0; isIpv6 < 2; isIpv6++) {
     const table = flowTable(isIpv6);
     const groups = table.groupCount;
-    const from = first > before ? min<u32>(first - before, groups) : 0;
-    const to = first + count > before ? min<u32>(first + count - before, groups) : 0;
+    const from = placeIn(first, before, groups);
+    const to = placeIn(first + count, before, groups);
     before += groups;
     if (addressBytes == 16 && !isIpv6) continue;
     ended += terminateIn(table, from, to, service, address, addressBytes, portBe);
   }
   if (ended > 0) forgetExhausted();
   return ended;
+}
+
+/** Where a place counted over both tables lies in a table of `groups`, or its nearer end. */
+function placeIn(place: u32, before: u32, groups: u32): u32 {
+  return place > before ? min<u32>(place - before, groups) : 0;
 }
 
 /** Groups of both tables, of 16 slots each. */
@@ -311,8 +316,8 @@ export function expire(nowMs: u32, first: u32, count: u32): u32 {
   for (let isIpv6: u32 = 0; isIpv6 < 2; isIpv6++) {
     const table = flowTable(isIpv6);
     const groups = table.groupCount;
-    const from = first > before ? min<u32>(first - before, groups) : 0;
-    const to = first + count > before ? min<u32>(first + count - before, groups) : 0;
+    const from = placeIn(first, before, groups);
+    const to = placeIn(first + count, before, groups);
     before += groups;
     forgetExpired(table, nowMs, from, to);
   }
