@@ -33,7 +33,10 @@ function repeat(action: () => unknown): () => void {
   };
 }
 
-/** By task: ns per header in each round. Those of Go only with its twin. @throws Error when a peer reads something else */
+/**
+ * By task: ns per header in each round. Those of Go only with its twin.
+ * @throws Error when a peer reads something else
+ */
 export async function measureHeaders(
   rounds = ROUNDS,
   go?: GoTwin,
