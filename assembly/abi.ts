@@ -41,7 +41,7 @@ export const EMIT_COUNT: u32 = 3;
 /** Most frames that one frame of a batch may cause. */
 export const EMIT_PER_FRAME_MAX: u32 = 2;
 export const EMIT_BYTES_MAX: u32 = 1920; //  longest emitted frame, link header included
-export const EMIT_HEADROOM_BYTES: u32 = 128; // free bytes before each
+export const EMIT_HEADROOM_BYTES: u32 = 16; // free bytes before each
 
 /** Free bytes that a source leaves before a frame where it can, so that it may grow in place. */
 export const FRAME_HEADROOM_BYTES: u32 = 128;

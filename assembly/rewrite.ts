@@ -88,12 +88,11 @@ export function storeDeltas(record: usize, isIpv6: u32): void {
 }
 
 /**
- * Adds what a PROXY header of `bytes` adds to a number of an IPv4 flow to the kept transport delta, so
- * that the checksum of a segment that has moved costs what that of any other does.
+ * The same of an IPv4 flow with a PROXY header of `bytes`. What it adds to a number is in the transport
+ * delta, so that the checksum of a segment that has moved costs what that of any other does.
  */
-export function addToDelta(record: usize, bytes: u32): void {
-  const delta = <u64>load<u16>(record, FLOW_TRANSPORT_DELTA) + <u64>bswap<u16>(<u16>bytes);
-  store<u16>(record, <u16>deltaOf(0, delta), FLOW_TRANSPORT_DELTA);
+export function storeShiftedDeltas(record: usize, bytes: u32): void {
+  store<u32>(record, sumDeltas4(record, SIDE_CLIENT, bswap<u16>(<u16>bytes)), FLOW_NETWORK_DELTA);
 }
 
 /** Whether the kept deltas are those of the tuples alone. */
@@ -105,7 +104,7 @@ export function keepsDeltas(record: usize, isIpv6: u32): bool {
 
 /** Deltas for a packet that arrived on `side`, from both tuples: network | transport << 16. */
 function sumDeltas(record: usize, side: u32, isIpv6: u32): u32 {
-  if (!isIpv6) return sumDeltas4(record, side);
+  if (!isIpv6) return sumDeltas4(record, side, 0);
   const low = record + FLOW6_CLIENT_LOW + ((<usize>side) << 5);
   const out = record + FLOW6_CLIENT_LOW + ((<usize>(side ^ 1)) << 5);
   return bothDeltas(
@@ -113,21 +112,23 @@ function sumDeltas(record: usize, side: u32, isIpv6: u32): u32 {
     side,
     sumOf16(low) + sumOf16(low + 16),
     sumOf16(out) + sumOf16(out + 16),
+    0,
   );
 }
 
-export function sumDeltas4(record: usize, side: u32): u32 {
+/** The same of IPv4; `shift` more is added to what the transport checksum covers. */
+export function sumDeltas4(record: usize, side: u32, shift: u32): u32 {
   const before = load<u64>(record + ((<usize>side) << 4));
   const after = load<u64>(record + ((<usize>(side ^ 1)) << 4));
   const sumBefore = (before & 0xffffffff) + (before >> 32);
-  return bothDeltas(record, side, sumBefore, (after & 0xffffffff) + (after >> 32));
+  return bothDeltas(record, side, sumBefore, (after & 0xffffffff) + (after >> 32), shift);
 }
 
 /** Both deltas of a change of addresses that sum to `before` to those that sum to `after`. */
-function bothDeltas(record: usize, side: u32, before: u64, after: u64): u32 {
+function bothDeltas(record: usize, side: u32, before: u64, after: u64, shift: u32): u32 {
   const beforePorts = <u64>load<u32>(record + ((<usize>side) << 4), KEY_LOW_PORT_BE);
   const afterPorts = <u64>load<u32>(record + ((<usize>(side ^ 1)) << 4), KEY_LOW_PORT_BE);
-  const transport = deltaOf(before + beforePorts, after + afterPorts);
+  const transport = deltaOf(before + beforePorts, after + afterPorts + shift);
   return deltaOf(before, after) | (transport << 16);
 }
 

@@ -4,12 +4,13 @@
  * benchmarks (the probe of memory is one of theirs).
  *
  * A decision is two claims (host/nodes/agreement.ts). Rates are of the best of several passes, the
- * latencies of batches of decisions, one after the other. Claims go to a table of 27 MB; beside them
- * stands what a load at random costs in as much memory.
+ * latencies of batches of decisions, one after the other. Claims go to a table of 27 MB, in huge pages
+ * where the system has them; beside them stands what a load at random costs in as much memory.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { DECISION_BYTES, SIDE_BYTES } from "../host/engine/decision.ts";
+import { type HugePages, hugePages } from "../host/io/pages.ts";
 import { agree } from "../host/nodes/agreement.ts";
 import { openRedisStore } from "../host/nodes/redis-store.ts";
 import { CLAIM_EARLIER, SharedStore } from "../host/nodes/shared-store.ts";
@@ -38,9 +39,9 @@ function line(what: string, ...values: string[]): void {
 }
 
 /** Claims in shared memory, without promises, in decisions of two; returns the bytes of the table. */
-function claims(batch: number): number {
+function claims(batch: number, { prepare }: HugePages): number {
   const count = 50_048;
-  const store = new SharedStore({ entries: 2 * count });
+  const store = new SharedStore({ entries: 2 * count, prepareMemory: prepare });
   const decisions = new Uint8Array(batch * DECISION_BYTES);
   const words = new Uint32Array(decisions.buffer);
   const outcomes = new Uint8Array(batch);
@@ -128,8 +129,9 @@ async function redis(): Promise<void> {
   }
 }
 
-line("", "decisions", "p50 of a batch", "p99", "a claim (its median)");
-const [tableBytes = 0] = [1, 16, 64, 256].map(claims);
+line("", "decisions", "p50 of a batch", "p99", " a claim (median)");
+const pages = await hugePages();
+const [tableBytes = 0] = [1, 16, 64, 256].map((batch) => claims(batch, pages));
 const [memory] = await probeMemory([tableBytes], PROBE_STEPS);
 const { loadNs = 0, chaseNs = 0 } = memory ?? {};
 line(
@@ -140,5 +142,7 @@ line(
   `${loadNs.toFixed(1)} ns`,
 );
 line("a load that waits for the one before", "", "", "", `${chaseNs.toFixed(1)} ns`);
-await agreements("shared memory", new SharedStore({ entries: 1_000_000 }), 20_000);
+const shared = new SharedStore({ entries: 1_000_000, prepareMemory: pages.prepare });
+await agreements("shared memory", shared, 20_000);
 await redis();
+console.log(`memory in ${pages.word}`);

@@ -5,6 +5,7 @@
  */
 import { createHistogram, PerformanceObserver, type RecordableHistogram } from "node:perf_hooks";
 import { parentPort, workerData } from "node:worker_threads";
+import { Prototype } from "./prototype.ts";
 import type { Distribution } from "./result.ts";
 import { Traffic } from "./traffic.ts";
 
@@ -14,7 +15,10 @@ export interface LatencyTask {
 }
 
 export type LatencyOrder =
-  /** As fast as it goes, in full batches; after each, a loop that does nothing for as long. */
+  /**
+   * As fast as it goes, in full batches; after each, a loop that does nothing for as long. The prototype
+   * has its turn every so many batches.
+   */
   | { what: "batches"; batch: number; batches: number }
   /** Packets that arrive at `packetsPerMs`, in batches of what is there, at most `batch`. */
   | { what: "load"; batch: number; packetsPerMs: number; ms: number }
@@ -28,6 +32,8 @@ export interface LatencyAnswer {
   distribution?: Distribution;
   /** Of the loops that do nothing for as long as a batch takes: the machine's own tail. */
   machine?: Distribution;
+  /** Of batches of the prototype, the least that a batch could be; not of such as it does not take. */
+  prototype?: Distribution;
   packetsPerMs?: number;
   /** Ends of batches and packets decided by then, for `handed`; instants of performance.timeOrigin. */
   ends?: Float64Array;
@@ -43,6 +49,8 @@ export const IS_ASLEEP = 3;
 
 const BATCHES_MAX = 1 << 22;
 const WARM_BATCHES = 2000;
+/** Batches of a turn of the engine, and of one of the prototype. */
+const TURN_BATCHES = 1000;
 const NS_PER_MS = 1e6;
 
 export function distributionOf(histogram: RecordableHistogram): Distribution {
@@ -78,12 +86,15 @@ class Server {
   /** Ends of batches (or how long they took), and their packets. */
   readonly #ends = new Float64Array(BATCHES_MAX);
   readonly #counts = new Uint32Array(BATCHES_MAX);
-  /** How long the loops that do nothing took. */
+  /** How long the loops that do nothing took, and the prototype's batches. */
   readonly #idle = new Float64Array(BATCHES_MAX);
+  readonly #bare = new Float64Array(BATCHES_MAX);
+  readonly #prototype: Prototype;
 
-  constructor(shared: SharedArrayBuffer, traffic: Traffic) {
+  constructor(shared: SharedArrayBuffer, traffic: Traffic, prototype: Prototype) {
     this.#words = new Int32Array(shared);
     this.#traffic = traffic;
+    this.#prototype = prototype;
   }
 
   answer(order: LatencyOrder): LatencyAnswer {
@@ -107,15 +118,32 @@ class Server {
   #batches(batch: number, total: number): LatencyAnswer {
     for (let index = 0; index < WARM_BATCHES; index++) this.#timeBatch(batch, index);
     const usualMs = this.#ends.slice(0, WARM_BATCHES).sort()[WARM_BATCHES >> 1] as number;
+    const hasPrototype = batch <= this.#prototype.batchMax;
     let ms = 0;
     for (let index = 0; index < total; index++) {
+      if (hasPrototype && index % TURN_BATCHES === 0) {
+        this.#timePrototype(batch, index, Math.min(index + TURN_BATCHES, total));
+      }
       ms += this.#timeBatch(batch, index);
       this.#timeNothing(usualMs, index);
     }
-    const packetsPerMs = (batch * total) / ms;
-    const distribution = distributionOf(histogramOf(this.#ends, total));
-    const machine = distributionOf(histogramOf(this.#idle, total));
-    return { distribution, machine, packetsPerMs, collections };
+    return {
+      distribution: distributionOf(histogramOf(this.#ends, total)),
+      machine: distributionOf(histogramOf(this.#idle, total)),
+      ...(hasPrototype ? { prototype: distributionOf(histogramOf(this.#bare, total)) } : {}),
+      packetsPerMs: (batch * total) / ms,
+      collections,
+    };
+  }
+
+  /** Batches of the prototype, from number `first` on. */
+  #timePrototype(batch: number, first: number, end: number): void {
+    for (let index = first; index < end; index++) {
+      this.#prototype.generate(batch);
+      const start = performance.now();
+      this.#prototype.process(batch);
+      this.#bare[index] = performance.now() - start;
+    }
   }
 
   #timeBatch(batch: number, index: number): number {
@@ -208,7 +236,7 @@ if (parentPort) {
   }).observe({ entryTypes: ["gc"] });
   const traffic = await Traffic.create({ flows: task.flows });
   traffic.create();
-  const server = new Server(task.shared, traffic);
+  const server = new Server(task.shared, traffic, await Prototype.create(task.flows));
   port.on("message", (order: LatencyOrder) => {
     // The collector's reports come through the event loop: those of before do not count.
     collections = 0;

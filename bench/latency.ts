@@ -87,9 +87,9 @@ export async function measureLatency(
     for (const batch of effort.batchSizes) {
       say(`latency, batches of ${batch}`);
       const whole = await measured.ask({ what: "batches", batch, batches: effort.batches });
-      const { distribution, machine, packetsPerMs = 0, collections } = whole;
+      const { distribution, machine, prototype, packetsPerMs = 0, collections } = whole;
       if (!distribution || !machine) throw new Error("bench: batches without a distribution");
-      batches.push({ batch, ...distribution, machine, collections });
+      batches.push({ batch, ...distribution, machine, prototype, collections });
       for (const load of effort.loads) {
         loads.push(await loadRow(measured, batch, load, packetsPerMs, effort));
       }

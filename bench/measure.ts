@@ -23,6 +23,13 @@ export function sampleOf(values: readonly number[]): Sample {
   return { min, median, spread: min > 0 ? median / min - 1 : 0, windows: values.length };
 }
 
+/** The middle of ratios, each of two windows that were neighbours, and where their middle half lies. */
+export function ratioOf(ratios: readonly number[]): { middle: number; range: string } {
+  const sorted = ratios.toSorted((a, b) => a - b);
+  const at = (share: number) => sorted[Math.floor((sorted.length - 1) * share)] as number;
+  return { middle: at(0.5), range: `${at(0.25).toFixed(2)} to ${at(0.75).toFixed(2)}` };
+}
+
 /** Milliseconds that `run` takes. */
 export function timed(run: () => unknown): number {
   const start = performance.now();

@@ -16,7 +16,7 @@ import { Worker } from "node:worker_threads";
 import type { NetworkTables } from "../host/engine/network.ts";
 import { type Column, table } from "../host/report/table.ts";
 import { significant } from "../host/report/units.ts";
-import { sampleOf } from "./measure.ts";
+import { ratioOf, sampleOf } from "./measure.ts";
 import { engineOf, FLOWS, Flows, networkEngine, plainEngine } from "./network-flows.ts";
 import { IN, LISTENERS, networkTables, ROOM } from "./network-tables.ts";
 import type { Packing } from "./network-worker.ts";
@@ -127,13 +127,6 @@ function stepTimes(steps: Iterator<void>): number[] {
 }
 
 const median = (values: readonly number[]) => sampleOf(values).median;
-
-/** The middle of the ratios, and where the middle half of them lies. */
-function ratioOf(ratios: readonly number[]): { middle: number; range: string } {
-  const sorted = ratios.toSorted((a, b) => a - b);
-  const at = (share: number) => sorted[Math.floor((sorted.length - 1) * share)] as number;
-  return { middle: at(0.5), range: `${at(0.25).toFixed(2)} to ${at(0.75).toFixed(2)}` };
-}
 
 function printPackets(pairs: Record<Kind, Pair[]>): void {
   const rows = (["established", "new"] as const).map((kind) => {

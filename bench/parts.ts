@@ -138,11 +138,12 @@ function latencyText(latency: LatencyResult): string[] {
     section("Goals of latency", ["", "goal", "here", "met"], goalRows(goals)),
     section(
       `Latency of a batch, back to back, ${how}`,
-      ["batch", ...heads, "collections", "doing nothing: p50", "p99.9", "max"],
+      ["batch", ...heads, "collections", "bare: p50", "doing nothing: p50", "p99.9", "max"],
       batches.map((row) => [
         count(row.batch),
         ...times(row),
         count(row.collections),
+        row.prototype ? significant(row.prototype.p50) : "-",
         ...(row.machine ? times(row.machine).filter((_, index) => index !== 1) : []),
       ]),
     ),

@@ -57,6 +57,19 @@ export class Prototype {
     return costNs(full, generator, batches * BATCH);
   }
 
+  /** Packets of one batch at most. */
+  readonly batchMax = BATCH;
+
+  /** Writes `count` packets of established flows, which `process` then translates. */
+  generate(count: number): void {
+    const { address } = this.#engine.arena;
+    this.#bench.prototypeGenerate(address, STRIDE, count, ESTABLISHED, 0, this.#flows);
+  }
+
+  process(count: number): void {
+    this.#bench.prototypeBatch(count);
+  }
+
   /**
    * Compares `batches` batches with what they must become: the tuple of the flow's other side, and
    * both checksums off by as much as before.
@@ -70,10 +83,9 @@ export class Prototype {
     };
     const natOf = new Map<number, string>();
     for (let batch = 0; batch < batches; batch++) {
-      const { address } = arena;
-      this.#bench.prototypeGenerate(address, STRIDE, BATCH, ESTABLISHED, 0, this.#flows);
+      this.generate(BATCH);
       const before = Array.from({ length: BATCH }, (_, index) => frameAt(index));
-      this.#bench.prototypeBatch(BATCH);
+      this.process(BATCH);
       for (const [index, frame] of before.entries()) {
         const after = frameAt(index);
         const fault = faultOf(frame, after, natOf);

@@ -140,10 +140,18 @@ export interface LoadRow extends Distribution {
 
 export interface LatencyResult {
   flows: number;
-  /** Absent in records of earlier versions, as is `machine` below. */
+  /** Absent in records of earlier versions, as are `machine` and `prototype` below. */
   goals?: Goal[];
-  /** Whole batches, back to back; in turns with them, a loop that does nothing for as long. */
-  batches: (Distribution & { batch: number; collections: number; machine?: Distribution })[];
+  /**
+   * Whole batches, back to back; in turns with them, a loop that does nothing for as long, and batches
+   * of the prototype, as far as it takes such.
+   */
+  batches: (Distribution & {
+    batch: number;
+    collections: number;
+    machine?: Distribution;
+    prototype?: Distribution | undefined;
+  })[];
   loads: LoadRow[];
   /** At a share of the peak, packets being told of by another thread. */
   handed: (Distribution & { how: "spinning" | "sleeping"; load: number })[];

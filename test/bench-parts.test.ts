@@ -65,9 +65,11 @@ describe("a smoke run of the parts", () => {
     expect(handed.map(({ how }) => how)).toEqual(["spinning", "sleeping"]);
     for (const row of [...batches, ...loads, ...handed, ...echoes]) expectOrdered(row);
     // A loop that does nothing goes on for as long as a batch takes, in as many turns.
-    for (const { machine, count } of batches) {
+    // So does the prototype, in as many batches.
+    for (const { machine, prototype, count } of batches) {
       expectOrdered(machine as NonNullable<typeof machine>);
-      expect(machine?.count).toBe(count);
+      expectOrdered(prototype as NonNullable<typeof prototype>);
+      expect([machine?.count, prototype?.count]).toEqual([count, count]);
     }
     // Every packet has its latency, also those that had to wait.
     for (const { count, load, peakMpps } of loads) {

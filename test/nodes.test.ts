@@ -153,6 +153,18 @@ describe("the shared store", () => {
     for (let view = 1; view < 64; view++) new SharedStore({}, store.memory);
     expect(() => new SharedStore({}, store.memory)).toThrow("memory: has 64 views already");
   });
+
+  test("lets its maker prepare the memory, once and before anything is in it", () => {
+    const prepared: WebAssembly.Memory[] = [];
+    const options = {
+      entries: 128,
+      prepareMemory: (memory: WebAssembly.Memory) => void prepared.push(memory),
+    };
+    const store = new SharedStore(options);
+    new SharedStore(options, store.memory);
+    expect(prepared).toEqual([store.memory]);
+    expect(store.claimOne("client", new Uint8Array(DECISION_BYTES).fill(1), 0)).toBeDefined();
+  });
 });
 
 describe("the agreement", () => {

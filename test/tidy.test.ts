@@ -9,6 +9,7 @@ import { join, posix } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import manifest from "../package.json" with { type: "json" };
+import { LIVE } from "../vitest.config.ts";
 
 const ROOT = fileURLToPath(new URL("../", import.meta.url));
 const tracked = execFileSync("git", ["ls-files"], { cwd: ROOT, encoding: "utf8" }).trim();
@@ -125,6 +126,13 @@ describe("layers", () => {
     expect(broken("fixtures/layers.ts", under("fixtures/"))).toEqual([]);
     const isApart = (one: Import) => one.isType || !/^(host|assembly)\//.test(one.to);
     expect(broken("test/reference/", isApart)).toEqual([]);
+  });
+
+  test("tests that make namespaces are those that run one by one", () => {
+    const users = IMPORTS.filter(({ to }) => to === "test/lab-harness.ts").map(({ from }) => from);
+    const tests = users.filter((file) => file.endsWith(".test.ts"));
+    expect(tests.length).toBeGreaterThan(8);
+    expect(tests.filter((file) => !LIVE.some((glob) => posix.matchesGlob(file, glob)))).toEqual([]);
   });
 });
 

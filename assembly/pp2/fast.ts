@@ -8,23 +8,33 @@
  * and what carries is looked at again: it has turned the half's highest bit over. The packet's own checksum
  * costs nothing more, for the delta that the flow keeps has H in it.
  */
-import { DIRECTION_FROM_SERVICE, FLOW_FLAG_OPEN, SIDE_CLIENT, VERDICT_FORWARD } from "../abi";
-import { updated } from "../checksum";
+import {
+  DIRECTION_FROM_SERVICE,
+  FLOW_FLAG_HEADER,
+  FLOW_FLAG_OPEN,
+  FLOW_FLAGS,
+  FLOW_STATE,
+  FLOW_STATE_HALF_OPEN,
+  SIDE_CLIENT,
+  VERDICT_FORWARD,
+} from "../abi";
+import { fold, updated } from "../checksum";
 import { handleOf4 } from "../flow/table";
 import { asksFirst } from "../memory";
-import { Packet, PROTOCOL_TCP, TCP_ACK, TCP_SYN } from "../packet";
+import { Packet, PROTOCOL_TCP, TCP_ACK, TCP_RST, TCP_SYN } from "../packet";
 import { keepsDeltas, rewriteFast, rewriteHead, sumDeltas4, transportDelta } from "../rewrite";
 import {
   headerBytesOf,
   loadBe32,
+  TCP_ACKNOWLEDGEMENT,
   TCP_BYTES_MIN,
   TCP_DATA_OFFSET,
   TCP_SEQUENCE,
 } from "../wire/segment";
 import { TCP_CHECKSUM } from "../wire/transport";
 import { mapSacks, TIMESTAMPS_ALONE } from "./options";
-import { headerBytesFor, serviceOf } from "./segment";
-import { acknowledge, isFirstAck, passStream, streamFlags } from "./stream";
+import { emitHeader, headerBytesFor, serviceOf } from "./segment";
+import { acknowledge, firstOf, isFirstAck, passStream, streamFlags } from "./stream";
 
 /** Data offset of a header with 12 bytes of options; none shorter has room for a SACK block. */
 const OFFSET_OF_12: u32 = 0x80;
@@ -42,16 +52,19 @@ export function rewriteStream(
   direction: u32,
 ): u32 {
   if (ends(packet, record, side, direction)) {
-    const half = <usize>packet.transport + <usize>(direction << 2);
     rewriteFast(packet, record, side, direction);
-    addWhole(half, load<u16>(half, TCP_SEQUENCE + 2), <usize>packet.transport, record, side);
+    lowerNumber(<usize>packet.transport, headerBytesFor(serviceOf(record), 0));
     return VERDICT_FORWARD;
   }
   if (keepsDeltas(record, 0)) rewriteFast(packet, record, side, direction);
   else {
-    const deltas = sumDeltas4(record, side);
-    const checksum = <usize>packet.transport + TCP_CHECKSUM;
+    const deltas = sumDeltas4(record, side, 0);
     rewriteHead(packet, record, side, direction, deltas & 0xffff);
+    if (causesPlainly(packet, record, side, direction)) {
+      sendHeader(descriptor, packet, record, deltas >> 16);
+      return VERDICT_FORWARD;
+    }
+    const checksum = <usize>packet.transport + TCP_CHECKSUM;
     store<u16>(checksum, <u16>updated(load<u16>(checksum), deltas >> 16));
   }
   if (isQuiet(packet, record, direction)) return VERDICT_FORWARD;
@@ -78,6 +91,44 @@ function ends(packet: Packet, record: usize, side: u32, direction: u32): bool {
   const isFromTarget = (side & direction) != 0;
   if (!isFromTarget || (packet.flags & (TCP_ACK | TCP_SYN)) != TCP_ACK) return false;
   return !hasSacks(<usize>packet.transport) && acknowledge(packet, record);
+}
+
+/**
+ * Whether this is the segment that nearly always causes the header: the client's first data, in order, of a
+ * connection that the target has answered.
+ */
+function causesPlainly(packet: Packet, record: usize, side: u32, direction: u32): bool {
+  if ((side | direction) != 0 || packet.protocol != PROTOCOL_TCP) return false;
+  if ((packet.flags & (TCP_ACK | TCP_SYN | TCP_RST)) != TCP_ACK) return false;
+  if (packet.transportBytes == headerBytesOf(packet)) return false;
+  if (streamFlags(record) != FLOW_FLAG_OPEN || asksFirst) return false;
+  if (<u32>load<u8>(record, FLOW_STATE) == FLOW_STATE_HALF_OPEN) return false;
+  return loadBe32(<usize>packet.transport + TCP_SEQUENCE) == firstOf(record);
+}
+
+/** Emits the header before such a segment, of which the addresses are translated, and moves it. */
+function sendHeader(descriptor: usize, packet: Packet, record: usize, delta: u32): void {
+  const segment = <usize>packet.transport;
+  const first = loadBe32(segment + TCP_SEQUENCE);
+  store<u8>(record, load<u8>(record, FLOW_FLAGS) | <u8>FLOW_FLAG_HEADER, FLOW_FLAGS);
+  emitHeader(descriptor, packet, record, first, handleOf4(record));
+  const before = bswap<u32>(first);
+  const after = bswap<u32>(first + headerBytesFor(serviceOf(record), 0));
+  const checksum = <u64>(~(<u32>load<u16>(segment, TCP_CHECKSUM)) & 0xffff);
+  const sum = checksum + <u64>delta + <u64>~before + <u64>after;
+  store<u32>(segment, after, TCP_SEQUENCE);
+  store<u16>(segment, <u16>(~fold(sum) & 0xffff), TCP_CHECKSUM);
+}
+
+/**
+ * Takes H off the number that the target acknowledges. The checksum, which says so already, follows only
+ * when the number wraps.
+ */
+function lowerNumber(segment: usize, bytes: u32): void {
+  const number = loadBe32(segment + TCP_ACKNOWLEDGEMENT);
+  store<u32>(segment, bswap<u32>(number - bytes), TCP_ACKNOWLEDGEMENT);
+  if (number >= bytes) return;
+  store<u16>(segment, <u16>updated(load<u16>(segment, TCP_CHECKSUM), WRAP_DELTA), TCP_CHECKSUM);
 }
 
 /**

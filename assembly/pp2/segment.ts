@@ -209,7 +209,8 @@ function writeIpv4(at: usize, packet: Packet, payloadBytes: u32): void {
   const cause = <usize>packet.network;
   const service = <u32>load<u8>(cause, IPV4_SERVICE);
   const total = <u32>bswap<u16>(<u16>(IPV4_BYTES_MIN + payloadBytes));
-  const first = 0x45 | (service << 8) | (total << 16);
+  // Of the type u32: an i32 would be signed in the sum, which then is wrong by one where it runs over.
+  const first: u32 = 0x45 | (service << 8) | (total << 16);
   // Where it may be fragmented, it must not share the cause's identification.
   const second = (load<u32>(cause, IPV4_ID) ^ ID_REPEATED) & (0xffff | (DO_NOT_FRAGMENT << 16));
   const third = <u32>load<u16>(cause, IPV4_HOP_LIMIT);

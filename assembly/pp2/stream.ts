@@ -72,7 +72,7 @@ import {
   TCP_RST,
   TCP_SYN,
 } from "../packet";
-import { addToDelta, isOpening, storeDeltas } from "../rewrite";
+import { isOpening, storeDeltas, storeShiftedDeltas } from "../rewrite";
 import {
   loadBe32,
   payloadBytesOf,
@@ -105,9 +105,8 @@ function setStreamFlags(record: usize, flags: u32, isIpv6: u32): void {
   const others = <u32>load<u8>(record, FLOW_FLAGS) & ~STREAM_FLAGS;
   store<u8>(record, <u8>(others | flags), FLOW_FLAGS);
   if (isOpening(record)) return;
-  storeDeltas(record, isIpv6);
-  if (flags != FLOW_FLAG_HEADER || isIpv6) return;
-  addToDelta(record, headerBytesFor(serviceOf(record), isIpv6));
+  if (flags != FLOW_FLAG_HEADER || isIpv6) return storeDeltas(record, isIpv6);
+  storeShiftedDeltas(record, headerBytesFor(serviceOf(record), isIpv6));
 }
 
 /** Where the header of a stream begins, until it is done: the number of the client's first byte. */

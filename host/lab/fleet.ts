@@ -11,6 +11,7 @@
  */
 import { type ChildProcess, fork } from "node:child_process";
 import { FlowplaneError } from "../errors.ts";
+import { type HugePages, hugePages } from "../io/pages.ts";
 import { Spreading } from "../io/spreading.ts";
 import { BUCKET_COUNT } from "../io/steering.ts";
 import { loadSyscalls } from "../io/syscalls.ts";
@@ -79,7 +80,11 @@ export class Fleet implements Plane {
   onCaptureEnded: (reason: string) => void = () => undefined;
   onNode: (node: NodeState) => void = () => undefined;
 
-  private constructor(options: PlaneStart & FleetOptions, spreading: Spreading) {
+  private constructor(
+    options: PlaneStart & FleetOptions,
+    spreading: Spreading,
+    prepareMemory: HugePages["prepare"],
+  ) {
     this.#options = options;
     this.#nodes = options.queues.map((devices, number) => ({
       number,
@@ -99,13 +104,17 @@ export class Fleet implements Plane {
       places,
     );
     const entries = Math.min(ENTRIES_MAX, ENTRIES_PER_FLOW * (flowCountMax + flow6CountMax));
-    this.#store = new SharedStore({ entries: options.redis ? 128 : entries, ttlMs });
+    this.#store = new SharedStore({
+      entries: options.redis ? 128 : entries,
+      ttlMs,
+      prepareMemory,
+    });
   }
 
   /** Starts all nodes and waits until they run. @throws FlowplaneError */
   static async start(options: PlaneStart & FleetOptions): Promise<Fleet> {
     const spreading = new Spreading(await loadSyscalls());
-    const fleet = new Fleet(options, spreading);
+    const fleet = new Fleet(options, spreading, (await hugePages()).prepare);
     try {
       for (const [number, device] of (options.queues[0] ?? []).entries()) {
         spreading.steer(device, options.places[number]?.vpc ?? 0, number);

@@ -24,6 +24,11 @@ const ENTRIES_MAX = 8_000_000;
 export interface SharedStoreOptions extends StoreTimes {
   /** Entries that can live at once, 2 a flow: 128 to 8,000,000; default 131,072. */
   entries?: number;
+  /**
+   * Gets the memory before anything is in it, unless it is another thread's: so tables can have huge
+   * pages (`hugePages`).
+   */
+  prepareMemory?: (memory: WebAssembly.Memory) => void;
 }
 
 /** A store, or another thread's view of it: made from the same memory. At most 64 threads have one. */
@@ -34,11 +39,12 @@ export class SharedStore implements FlowStore {
   readonly #serviceMs: number;
 
   constructor(
-    { entries = 131_072, ...times }: SharedStoreOptions = {},
+    { entries = 131_072, prepareMemory, ...times }: SharedStoreOptions = {},
     memory?: WebAssembly.Memory,
   ) {
     wholeNumber("entries", entries, 128, ENTRIES_MAX);
     this.memory = memory ?? tableMemory(2 * entries);
+    if (!memory) prepareMemory?.(this.memory);
     this.#table = new SharedTable(this.memory);
     this.#clientMs = lifetimeMs(times, "client");
     this.#serviceMs = lifetimeMs(times, "service");

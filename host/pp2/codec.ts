@@ -6,7 +6,7 @@
  * tells receivers to, CRC32C included.
  */
 import * as abi from "../../assembly/abi.ts";
-import { addressBytes, addressText } from "../address.ts";
+import { addressBytes, addressText, ipv4Text } from "../address.ts";
 import type { Endpoint } from "../engine/api.ts";
 import {
   listOf,
@@ -198,8 +198,7 @@ export class HeaderCodec {
     const at = ADDRESSES_AT + index * size;
     const port = this.#view.getUint16(this.#start + ADDRESSES_AT + 2 * size + index * 2);
     if (network === 2) return { address: addressText(this.#bytes.subarray(at, at + 16)), port };
-    const b = this.#bytes;
-    return { address: `${b[at]}.${b[at + 1]}.${b[at + 2]}.${b[at + 3]}`, port };
+    return { address: ipv4Text(this.#bytes, at), port };
   }
 
   #refusal(status: number, given: number): HeaderError {

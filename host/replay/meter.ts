@@ -67,17 +67,31 @@ export class Meter {
    */
   measure(count: number, times?: Float64Array): void {
     const { descriptors } = this.#batch;
+    const course = this.#course;
+    let [nowMs, latestMs, outputBytes] = [this.#nowMs, this.#latestMs, 0];
+    // Neighbours mostly are of one second: what belongs to it is summed up here.
+    let [second, secondBytes] = [0, 0];
     for (let index = 0, word = 0; index < count; index++, word += WORDS) {
       const bytes = descriptors[word + WORD_CAPTURED] as number;
-      if (times) this.#nowMs = times[index] as number;
-      else this.#nowMs += ((descriptors[word + WORD_TIME] as number) - this.#nowMs) | 0;
-      const ms = this.#nowMs > 0 ? this.#nowMs : 0;
-      if (ms > this.#latestMs) this.#latestMs = ms;
-      this.#course?.count(ms, bytes, descriptors[word + WORD_WIRE] as number);
+      if (times) nowMs = times[index] as number;
+      else nowMs += ((descriptors[word + WORD_TIME] as number) - nowMs) | 0;
+      const ms = nowMs > 0 ? nowMs : 0;
+      if (ms > latestMs) latestMs = ms;
+      course?.count(ms, bytes, descriptors[word + WORD_WIRE] as number);
       if (((descriptors[word + WORD_VERDICT] as number) & 0xffff) > VERDICT_OUT_MAX) continue;
-      this.#outputBytes += bytes;
-      if (descriptors[word + WORD_FLOW] !== 0) this.#addToSecond(Math.floor(ms / 1000), bytes);
+      outputBytes += bytes;
+      if (descriptors[word + WORD_FLOW] === 0) continue;
+      if (ms < second * 1000 || ms >= second * 1000 + 1000) {
+        this.#addToSecond(second, secondBytes);
+        second = Math.floor(ms / 1000);
+        secondBytes = 0;
+      }
+      secondBytes += bytes;
     }
+    this.#addToSecond(second, secondBytes);
+    this.#nowMs = nowMs;
+    this.#latestMs = latestMs;
+    this.#outputBytes += outputBytes;
     const { emits, emitCount } = this.#batch;
     for (let word = WORD_CAPTURED; word < emitCount * WORDS; word += WORDS) {
       this.#outputBytes += emits[word] as number;

@@ -32,7 +32,7 @@ import type {
   Timeline,
   WorkerResult,
 } from "./result.ts";
-import { engineFor, isTooSmall } from "./sizes.ts";
+import { engineFor, Forecast, TooManyFlows } from "./sizes.ts";
 import { balanceOf, type PassTimes, sum, together, warmMedian, workerResult } from "./times.ts";
 
 /** Takes every batch of the first pass after the engine, in the order of the list. */
@@ -53,7 +53,10 @@ export interface ReplayOptions {
   /** Make what writes the first pass's frames; one that takes frames' memory stands last. */
   recorders?: ((batch: DecidedBatch, source: FrameSource) => Promise<Recorder> | Recorder)[];
   passes?: number;
-  /** Size of the capture where it is known: no more flows than packets need a place. */
+  /**
+   * Size of the capture where it is known: tables are then made for as many flows as it may have,
+   * and if it has more, everything begins anew, recorders as well.
+   */
   captureBytes?: number;
   /** Packets after which a pass ends. */
   packetsMax?: number;
@@ -85,6 +88,7 @@ const PROGRESS_MS = 100;
 const UNIT_GBPS = 5;
 const TARGETS_GBPS = [5, 10, 25, 50, 100, 1000];
 const LARGE_BYTES = 16 << 20;
+const CHECK_PACKETS = 8192;
 
 /** What the first pass found out, before later passes add to the engine's counters. */
 interface FirstPass {
@@ -100,9 +104,12 @@ interface FirstPass {
 export async function replay(options: ReplayOptions): Promise<ReplayRun> {
   const { captureBytes, passes = 1 } = options;
   if (passes < 1) throw new RangeError(`passes: ${passes} is not at least 1`);
-  const run = await replayWith(options, captureBytes);
-  if (!isTooSmall(captureBytes, run.result.flows.created)) return run;
-  return replayWith(options, undefined);
+  try {
+    return await replayWith(options, captureBytes);
+  } catch (error) {
+    if (error instanceof TooManyFlows) return replayWith(options, undefined);
+    throw error;
+  }
 }
 
 async function replayWith(
@@ -137,12 +144,11 @@ async function enginePasses(
   const { scenario, passes = 1, wasm } = options;
   const engine = await engineFor(scenario, captureBytes, { warmUp, ...(wasm ? { wasm } : {}) });
   const decider = options.network?.decider(engine) ?? new EngineDecider(engine);
-  const cold = new Pass(decider, options, 1);
+  const cold = new Pass(decider, options, 1, captureBytes);
   const failure = await cold.run();
   const first = await cold.firstPass();
   const times = [cold.times];
-  const isLast = isTooSmall(captureBytes, first.counters.flows.created);
-  for (let pass = 2; pass <= passes && !isLast; pass++) {
+  for (let pass = 2; pass <= passes; pass++) {
     const warm = new Pass(decider, options, pass);
     await warm.run();
     times.push(warm.times);
@@ -165,11 +171,9 @@ async function teamPasses(
   captureBytes: number | undefined,
 ): Promise<Passes> {
   try {
-    const { first, time, failure } = isWatchedBy(options)
-      ? await watchedPass(team, options)
-      : await unwatchedPass(team, options);
-    const isLast = isTooSmall(captureBytes, first.counters.flows.created);
-    const shares = isLast ? [] : await team.rest(options.passes ?? 1);
+    const pass = isWatchedBy(options) ? watchedPass : unwatchedPass;
+    const { first, time, failure } = await pass(team, options, captureBytes);
+    const shares = await team.rest(options.passes ?? 1);
     const workers = shares.map((passes) => workerResult(passes[0]?.packets ?? 0, passes));
     return { first, times: together(time, shares, options.machine.cores), workers, failure };
   } finally {
@@ -184,28 +188,41 @@ interface TeamPass {
   failure: FlowplaneError | undefined;
 }
 
-async function watchedPass(team: Team, options: ReplayOptions): Promise<TeamPass> {
-  const pass = new Pass(team, options, 1);
+async function watchedPass(
+  team: Team,
+  options: ReplayOptions,
+  captureBytes: number | undefined,
+): Promise<TeamPass> {
+  const pass = new Pass(team, options, 1, captureBytes);
   team.begin();
   const failure = await pass.run();
   return { first: await pass.firstPass(), time: pass.times, failure };
 }
 
-async function unwatchedPass(team: Team, options: ReplayOptions): Promise<TeamPass> {
+async function unwatchedPass(
+  team: Team,
+  options: ReplayOptions,
+  captureBytes: number | undefined,
+): Promise<TeamPass> {
   const start = performance.now();
+  const forecast = captureBytes === undefined ? undefined : new Forecast(captureBytes);
+  const check = (bytes: number) => {
+    forecast?.check(bytes, team.batch.counters().flows.created);
+  };
   // What keeps a capture from being opened is found here, before workers meet it.
   (await options.open(team.memory)).close();
   team.begin();
   let reportedMs = start;
-  const told = await team.unwatched((packets, bytes) => {
+  const { capture, measured, digest, failure } = await team.unwatched((packets, bytes) => {
+    check(bytes);
     const nowMs = performance.now();
     if (!options.onProgress || nowMs - reportedMs < PROGRESS_MS) return;
     reportedMs = nowMs;
     options.onProgress({ pass: 1, packets, bytes });
   });
+  check(capture.bytes);
   const wallMs = performance.now() - start;
-  const { digest, capture, failure } = told;
-  const found = { capture, digest, measured: told.measured, timeline: undefined };
+  const found = { capture, measured, digest, timeline: undefined };
   const first = firstPassOf(options, await team.finish(0), found);
   return { first, time: { wallMs, readMs: 0, engineMs: 0, writeMs: 0 }, failure };
 }
@@ -218,15 +235,19 @@ class Pass {
   readonly #number: number;
   readonly #meter: Meter;
   readonly #recorders: Recorder[] = [];
+  /** Where tables were made for a capture of known size. */
+  readonly #forecast: Forecast | undefined;
+  #checkedPackets = 0;
   #source: FrameSource | undefined;
   #digest = 0n;
   #reportedMs = 0;
 
-  constructor(decider: Decider, options: ReplayOptions, number: number) {
+  constructor(decider: Decider, options: ReplayOptions, number: number, captureBytes?: number) {
     this.#decider = decider;
     this.#options = options;
     this.#number = number;
     this.#meter = new Meter(decider.batch, options.wantsTimeline ?? false);
+    if (captureBytes !== undefined) this.#forecast = new Forecast(captureBytes);
   }
 
   /** Runs to the end of the capture, of the limit, or to a broken record, which is returned. */
@@ -240,7 +261,9 @@ class Pass {
           this.#recorders.push(await make(this.#decider.batch, source));
         }
       }
-      return await this.#passFrames(source);
+      const failure = await this.#passFrames(source);
+      this.#check(source);
+      return failure;
     } finally {
       // Whatever was written stays a valid file, also after an error.
       const closing = performance.now();
@@ -275,8 +298,15 @@ class Pass {
       const decided = performance.now();
       this.times.engineMs += decided - deciding;
       if (this.#number === 1) this.#record(count);
+      if (source.packets - this.#checkedPackets >= CHECK_PACKETS) this.#check(source);
       this.#report(source, decided);
     }
+  }
+
+  /** Whether the tables are large enough. @throws {TooManyFlows} */
+  #check({ packets, capturedBytes }: FrameSource): void {
+    this.#checkedPackets = packets;
+    this.#forecast?.check(capturedBytes, this.#decider.batch.counters().flows.created);
   }
 
   #batchMax(packets: number): number {

@@ -62,7 +62,7 @@ export type WorkerNews =
   | { what: "done"; passes: WorkerPass[] };
 
 const BATCH = 256;
-const PROGRESS_MS = 100;
+const PROGRESS_MS = 20;
 
 /** One worker's share of the replay. */
 class Share {
