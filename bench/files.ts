@@ -111,18 +111,27 @@ class Files {
     return this.#row(name, ours, theirs.length > 0 ? { "C twin": sampleOf(theirs).min } : {});
   }
 
-  /** `flowplane replay --write` and tcprewrite, in turns, from start to exit. */
+  /**
+   * `flowplane replay --write` and tcprewrite, in turns, from start to exit. Each makes a new file,
+   * and nothing is left of the other's that the system would still have to write.
+   */
   processes(): FileRow {
     const main = mainProgram();
     const output = path.join(this.#folder, "process.pcap");
+    const outputs = [output, `${output}.other.pcap`];
+    const seconds = (program: string, words: string[]) => {
+      for (const file of outputs) fs.rmSync(file, { force: true });
+      return processSeconds(program, words);
+    };
+    reachDisk(this.#input);
     const ours: number[] = [];
     const theirs: number[] = [];
     for (let round = 0; round < this.#effort.rounds; round++) {
       const words = [main.path, "replay", this.#input, "--write", output, "--quiet", "--json"];
-      ours.push(processSeconds(process.execPath, words));
+      ours.push(seconds(process.execPath, words));
       if (!this.#effort.hasTcprewrite) continue;
-      const files = ["-i", this.#input, "-o", `${output}.other.pcap`];
-      theirs.push(processSeconds("tcprewrite", [...TCPREWRITE, ...files]));
+      const files = ["-i", this.#input, "-o", outputs[1] as string];
+      theirs.push(seconds("tcprewrite", [...TCPREWRITE, ...files]));
     }
     const others = theirs.length > 0 ? { tcprewrite: sampleOf(theirs).min } : {};
     return this.#row(`whole process, file to file, ${main.from}`, ours, others);
@@ -175,6 +184,13 @@ function mainProgram(): { path: string; from: string } {
   const isNew = sources.every((name) => fs.statSync(path.join(ROOT, name)).mtimeMs <= built);
   if (isNew) return { path: published, from: "dist" };
   return { path: path.join(ROOT, "host/cli/main.ts"), from: "sources" };
+}
+
+/** Waits until the system has written a file: it would do so while others are timed. */
+function reachDisk(file: string): void {
+  const descriptor = fs.openSync(file, "r+");
+  fs.fsyncSync(descriptor);
+  fs.closeSync(descriptor);
 }
 
 function processSeconds(program: string, words: string[]): number {

@@ -1,8 +1,9 @@
 /**
  * The live benchmark: the engine between two namespaces beside the kernel's NAT, HAProxy and
- * slirp4netns between the same two (live/ways.ts).
+ * slirp4netns between the same two, and a bare wire (live/ways.ts).
  *
- *   node bench/live.ts [PART…] [--passes N]     parts: tcp streams proxy udp latency idle; default all
+ *   node bench/live.ts [PART…] [--passes N]     parts: tcp cubic streams proxy udp latency idle;
+ *                                               default all
  *
  * Ways take turns in every pass. A ratio is that of the medians; the range stands beside it. On a
  * machine of two cores client, server and engine share them, so absolute figures are of the whole
@@ -45,7 +46,8 @@ type Look<T> = (way: WayName, figure: string) => T;
 interface Goal {
   name: string;
   value: (median: Look<number>, all: Look<number[]>) => number;
-  goal: number;
+  /** None: a ratio to read the others by. */
+  goal?: number;
   is: "at least" | "at most";
 }
 
@@ -53,13 +55,15 @@ interface Part {
   ways: WayName[];
   /** How often the ways take turns in a pass; default once. */
   turns?: number;
+  /** Of all senders; default the machine's own. */
+  congestion?: string;
   measure(way: Way, note: (figure: string, value: number) => void): Promise<void>;
   goals: Goal[];
 }
 
-function ratio(of: WayName, to: WayName, figure: string, is: Goal["is"], goal: number): Goal {
+function ratio(of: WayName, to: WayName, figure: string, is: Goal["is"], goal?: number): Goal {
   const value: Goal["value"] = (median) => median(of, figure) / median(to, figure);
-  return { name: `${figure}: ${of} / ${to}`, value, goal, is };
+  return { name: `${figure}: ${of} / ${to}`, value, is, ...(goal !== undefined && { goal }) };
 }
 
 /** The ratio of two that ran one after the other, as the median of all turns: noise is in both. */
@@ -144,8 +148,16 @@ async function proxied(way: Way, note: (figure: string, value: number) => void):
   });
 }
 
-const PARTS: Readonly<Record<string, Part>> = {
-  tcp: {
+/** What the engine has read from its devices. */
+async function readBy({ lab }: Way): Promise<{ frames: number; bytes: number }> {
+  const devices = ((await lab?.plane.all("devices")) ?? []).flat();
+  const busiest = devices.sort((a, b) => b.readBytes - a.readBytes)[0];
+  return { frames: busiest?.readFrames ?? 0, bytes: busiest?.readBytes ?? 0 };
+}
+
+/** One stream of TCP through every way, sent with the given congestion control. */
+function tcpPart(congestion?: string): Part {
+  return {
     ways: [
       "kernel",
       "engine",
@@ -153,13 +165,16 @@ const PARTS: Readonly<Record<string, Part>> = {
       "engine, no offloads",
       "haproxy",
       "slirp4netns",
+      "wire",
     ],
+    ...(congestion && { congestion }),
     async measure(way, note) {
-      const before = await cpuOf(way);
-      note("Gbit/s", await iperf(way, []));
-      const after = await cpuOf(way);
+      const before = { ...(await cpuOf(way)), ...(await readBy(way)) };
+      note("Gbit/s", await iperf(way, congestion ? ["-C", congestion] : []));
+      const after = { ...(await cpuOf(way)), ...(await readBy(way)) };
       if (way.lab === undefined) return;
       note("user / system time", (after.user - before.user) / (after.system - before.system));
+      note("KiB a read", (after.bytes - before.bytes) / (after.frames - before.frames) / 1024);
     },
     goals: [
       ratio("engine", "kernel", "Gbit/s", "at least", 0.85),
@@ -172,8 +187,16 @@ const PARTS: Readonly<Record<string, Part>> = {
         goal: 0.15,
         is: "at most",
       },
+      ratio("engine", "wire", "Gbit/s", "at least"),
+      ratio("kernel", "haproxy", "Gbit/s", "at least"),
+      ratio("wire", "haproxy", "Gbit/s", "at least"),
     ],
-  },
+  };
+}
+
+const PARTS: Readonly<Record<string, Part>> = {
+  tcp: tcpPart(),
+  cubic: tcpPart("cubic"),
   streams: {
     ways: [
       "kernel",
@@ -269,6 +292,7 @@ function medianOf(values: readonly number[] | undefined): number {
 
 async function runPart(ways: Ways, part: Part, passes: number): Promise<Figures> {
   const figures: Figures = new Map();
+  await ways.setCongestion(part.congestion);
   for (let turn = passes * (part.turns ?? 1); turn > 0; turn--) {
     for (const name of part.ways) {
       const way = ways.all[name];
@@ -296,9 +320,10 @@ function printPart(name: string, part: Part, figures: Figures): void {
   const median: Look<number> = (way, figure) => medianOf(all(way, figure));
   const goals = part.goals.map(({ name: goalName, value, goal, is }) => {
     const got = value(median, all);
+    if (Number.isNaN(got)) return [goalName, `${is} ${goal}`, "-", "not measured"];
+    if (goal === undefined) return [goalName, "-", significant(got), "-"];
     const isMet = is === "at least" ? got >= goal : got <= goal;
-    const met = Number.isNaN(got) ? "not measured" : isMet ? "yes" : "no";
-    return [goalName, `${is} ${goal}`, Number.isNaN(got) ? "-" : significant(got), met];
+    return [goalName, `${is} ${goal}`, significant(got), isMet ? "yes" : "no"];
   });
   const goalColumns = ["ratio", "goal", "here", "met"].map((title, at) => ({
     title,
@@ -343,9 +368,10 @@ const ways = await makeWays();
 const stepBack = goFirst();
 try {
   const load = os.loadavg()[0] as number;
+  const own = readFileSync("/proc/sys/net/ipv4/tcp_congestion_control", "utf8").trim();
   const cpu = os.cpus()[0]?.model.trim();
   process.stdout.write(
-    `${cpu}, ${os.cpus().length} cores, Linux ${os.release()}, Node ${process.versions.node}, load ${load}\n\n`,
+    `${cpu}, ${os.cpus().length} cores, Linux ${os.release()}, ${own}, Node ${process.versions.node}, load ${load}\n\n`,
   );
   for (const name of parts) {
     const part = PARTS[name] as Part;

@@ -348,7 +348,7 @@ static void replay_records(struct replay *replay) {
 static void create_replay(int64_t file_bytes, uint32_t given) {
   int64_t flows = (file_bytes + 1023) / 1024;
   if (flows < 8192) flows = 8192;
-  if (flows > 1 << 20) flows = 1 << 20;
+  if (flows > 1 << 16) flows = 1 << 16;
   if (!create_engine(given != 0 ? given : (uint32_t)flows, (const uint8_t *)"flowplane replay")) fail("no memory");
   services[0] = (struct service){.adopts = true, .pool_count = 8};
   for (uint32_t at = 0; at < 8; at++) services[0].pool[at] = 0x007100cb | (at + 1) << 24;

@@ -6,6 +6,7 @@
  *   client ── fp0 ── engine ── fp0 ── server          10.0.1.50 leads to 10.0.2.10
  *   client ── veth ── router ── veth ── server        10.73.0.1 by nftables, 10.71.0.1 by HAProxy
  *   client ── tap0 ── slirp4netns in the router       10.72.0.2 itself
+ *   client ── wire ── server                          10.76.0.2 itself: what the two ends can do
  *
  * The engine stands there several times, in labs of their own: as it is by default, without
  * offloads, with two workers, with PROXY headers, with other ways to wait for packets, and with a
@@ -46,12 +47,15 @@ export type WayName =
   | "engine, sleeping at once"
   | "kernel"
   | "haproxy"
-  | "slirp4netns";
+  | "slirp4netns"
+  | "wire";
 
 export interface Ways {
   all: Partial<Record<WayName, Way>>;
   /** Why a way is not there, one line each. */
   skipped: string[];
+  /** Sets the congestion control of what HAProxy sends; without a name, the machine's own. */
+  setCongestion(name?: string): Promise<void>;
   end(): Promise<void>;
 }
 
@@ -95,6 +99,11 @@ export async function makeWays(): Promise<Ways> {
   const ways: Ways = {
     all: {},
     skipped: [],
+    async setCongestion(name) {
+      // A namespace takes only what the machine allows everybody; a route takes any (ip-route(8)).
+      const route = "route replace 10.72.0.0/24 dev veth-s src 10.72.0.1";
+      await ip(["-n", ROUTER, ...route.split(" "), ...(name ? ["congctl", name] : [])]);
+    },
     async end() {
       for (const program of programs) program.kill("SIGKILL");
       await Promise.all(labs.map((lab) => lab.stop()));
@@ -111,6 +120,7 @@ export async function makeWays(): Promise<Ways> {
     }
     const first = ways.all.engine as Way;
     await makeRouter(first);
+    ways.all.wire = await addWire(first);
     await addPeers(ways, first, folder, programs);
     return ways;
   } catch (error) {
@@ -144,6 +154,24 @@ async function makeRouter({ client, server }: Way): Promise<void> {
       ].join("\n"),
     );
   }
+}
+
+/** A veth pair between the two, with nothing on the way: no way that goes through more can be faster for long. */
+async function addWire({ client, server }: Way): Promise<Way> {
+  await ip(
+    ["-n", client, "-batch", "-"],
+    [
+      `link add wire type veth peer name wire netns ${server}`,
+      "addr add 10.76.0.1/24 dev wire",
+      "link set wire up",
+      "",
+    ].join("\n"),
+  );
+  await ip(
+    ["-n", server, "-batch", "-"],
+    ["addr add 10.76.0.2/24 dev wire", "link set wire up", ""].join("\n"),
+  );
+  return { client, server, address: "10.76.0.2", iperfPort: IPERF_PORT };
 }
 
 const NFT_RULES = `

@@ -60,6 +60,12 @@ export function plainSize(path: string): number | undefined {
   return status?.isFile() ? status.size : undefined;
 }
 
+/** Whether an output is a pipe or a terminal: what has gone there has gone. */
+export function isStream(path: string | undefined): boolean {
+  const status = path === undefined ? undefined : statSync(path, { throwIfNoEntry: false });
+  return status !== undefined && (status.isFIFO() || status.isCharacterDevice());
+}
+
 /** Size of a plain file that is not compressed. */
 export function uncompressedSize(path: string): number | undefined {
   const size = plainSize(path);

@@ -16,7 +16,7 @@ import { jsonReport } from "../report/json.ts";
 import { textReport } from "../report/text.ts";
 import { count, counted, dataSize } from "../report/units.ts";
 import { defaultScenario, type Scenario } from "../scenario/scenario.ts";
-import { checkOutputs, SyncOutput, uncompressedSize, writeText } from "./files.ts";
+import { checkOutputs, isStream, SyncOutput, uncompressedSize, writeText } from "./files.ts";
 import { packageVersion, type ReplayFlags } from "./program.ts";
 import { Terminal } from "./terminal.ts";
 import { configuredWorld } from "./world.ts";
@@ -47,7 +47,9 @@ export async function runReplay(capture: string, flags: ReplayFlags): Promise<vo
   };
   if (network) options.network = network;
   if (flags.workers > 1) shareOut(options, capture, flags);
-  const captureBytes = uncompressedSize(capture);
+  // What a pipe has been given cannot be taken back: with one, tables are large from the beginning.
+  const canBeginAnew = ![write, map, drops].some(isStream);
+  const captureBytes = canBeginAnew ? uncompressedSize(capture) : undefined;
   if (captureBytes !== undefined) options.captureBytes = captureBytes;
   if (flags.limit !== undefined) options.packetsMax = flags.limit;
   if (terminal.hasProgress) {

@@ -7,26 +7,58 @@ import type { Scenario } from "../scenario/scenario.ts";
 /** Captures hold about one flow in so many bytes; most hold far fewer. */
 const BYTES_PER_FLOW = 1024;
 const FLOW_COUNT_MIN = 8192;
+/** Tables of so many flows of either family stay in caches and within reach of the TLB. */
+const FLOW_COUNT_MAX = 1 << 16;
+/** The part of a capture by which more flows show early, and that before which they are not counted. */
+const EARLY_PART = 64;
+const START_PART = 128;
 
 /**
  * Table sizes for a capture of known size; the engine's own for any other. A table that is no
- * larger than needed costs fewer page faults.
+ * larger than needed costs fewer page faults and cache misses.
  */
 export function tableSizes(
   captureBytes: number | undefined,
 ): Pick<EngineOptions, "flowCountMax" | "flow6CountMax"> {
   if (captureBytes === undefined) return {};
-  const flows = Math.max(FLOW_COUNT_MIN, Math.ceil(captureBytes / BYTES_PER_FLOW));
-  return { flowCountMax: Math.min(flows, 1 << 20), flow6CountMax: Math.min(flows, 1 << 18) };
+  const expected = Math.max(FLOW_COUNT_MIN, Math.ceil(captureBytes / BYTES_PER_FLOW));
+  const flows = Math.min(expected, FLOW_COUNT_MAX);
+  return { flowCountMax: flows, flow6CountMax: flows };
 }
 
+/** A capture has more flows than its size let expect. */
+export class TooManyFlows extends Error {}
+
 /**
- * True when a capture has more flows than its size let expect: it is replayed once more, with
- * tables of the full size. A table that may fill up could refuse flows, and forgets some earlier.
+ * Watches whether the tables of `tableSizes` are too small for a capture, which then begins anew
+ * with tables of the full size: a table that may fill up could refuse flows, and forgets some
+ * earlier. Most show early: flows that began in a short while tell how many will.
  */
-export function isTooSmall(captureBytes: number | undefined, created: number): boolean {
-  const { flow6CountMax } = tableSizes(captureBytes);
-  return flow6CountMax !== undefined && created > flow6CountMax / 2;
+export class Forecast {
+  readonly #captureBytes: number;
+  readonly #createdMax: number;
+  #start: { readBytes: number; created: number } | undefined;
+  #hasLooked = false;
+
+  constructor(captureBytes: number) {
+    this.#captureBytes = captureBytes;
+    this.#createdMax = (tableSizes(captureBytes).flowCountMax as number) / 2;
+  }
+
+  /** After `readBytes` of the capture. @throws {TooManyFlows} */
+  check(readBytes: number, created: number): void {
+    if (created > this.#createdMax) throw new TooManyFlows();
+    if (!this.#start) {
+      if (readBytes * START_PART >= this.#captureBytes) this.#start = { readBytes, created };
+      return;
+    }
+    if (this.#hasLooked || readBytes * EARLY_PART < this.#captureBytes) return;
+    this.#hasLooked = true;
+    // What lives already when a capture begins shows at once, and says nothing of the rest.
+    const perByte = (created - this.#start.created) / (readBytes - this.#start.readBytes);
+    const rest = perByte * (this.#captureBytes - readBytes);
+    if (created + rest > this.#createdMax) throw new TooManyFlows();
+  }
 }
 
 /** An engine with the scenario's services. */
