@@ -29,9 +29,11 @@ import {
 
 const TRAFFIC = fileURLToPath(new URL("c/traffic.c", import.meta.url));
 const PORT = "5202";
-const TCP_SECONDS = "2";
+const STREAMS_SECONDS = "2";
 const UDP_SECONDS = 1.5;
 /** Short, and often in turns: what is looked for is smaller than what changes from second to second. */
+const TCP_SECONDS = "1";
+const TCP_TURNS = 2;
 const PROXY_SECONDS = "0.6";
 const PROXY_TURNS = 16;
 const ASK_SECONDS = "1.5";
@@ -89,7 +91,7 @@ async function cpuOf({ lab }: Way): Promise<{ user: number; system: number }> {
 }
 
 /** Runs iperf3 through a way; returns Gbit/s received. */
-async function iperf(way: Way, words: readonly string[]): Promise<number> {
+async function iperf(way: Way, seconds: string, words: readonly string[]): Promise<number> {
   const server = start(way.server, ["iperf3", "-s", "-1", "-p", IPERF_PORT]);
   try {
     const isListening = async () => {
@@ -97,7 +99,7 @@ async function iperf(way: Way, words: readonly string[]): Promise<number> {
       return found.trim() !== "";
     };
     while (!(await isListening())) await new Promise((resolve) => setTimeout(resolve, 20));
-    const all = ["iperf3", "-c", way.address, "-p", way.iperfPort, "-J", "-t", TCP_SECONDS];
+    const all = ["iperf3", "-c", way.address, "-p", way.iperfPort, "-J", "-t", seconds];
     const text = await run(way.client, [...all, "-O", "0.5", ...words]);
     const { end } = JSON.parse(text) as { end: { sum_received: { bits_per_second: number } } };
     return end.sum_received.bits_per_second / 1e9;
@@ -167,10 +169,11 @@ function tcpPart(congestion?: string): Part {
       "slirp4netns",
       "wire",
     ],
+    turns: TCP_TURNS,
     ...(congestion && { congestion }),
     async measure(way, note) {
       const before = { ...(await cpuOf(way)), ...(await readBy(way)) };
-      note("Gbit/s", await iperf(way, congestion ? ["-C", congestion] : []));
+      note("Gbit/s", await iperf(way, TCP_SECONDS, congestion ? ["-C", congestion] : []));
       const after = { ...(await cpuOf(way)), ...(await readBy(way)) };
       if (way.lab === undefined) return;
       note("user / system time", (after.user - before.user) / (after.system - before.system));
@@ -209,7 +212,7 @@ const PARTS: Readonly<Record<string, Part>> = {
     ],
     async measure(way, note) {
       const before = await dropsOf(way);
-      note("Gbit/s", await iperf(way, ["-P", "4"]));
+      note("Gbit/s", await iperf(way, STREAMS_SECONDS, ["-P", "4"]));
       if (way.lab !== undefined) note("drops", (await dropsOf(way)) - before);
     },
     goals: [
