@@ -1,7 +1,7 @@
 /**
  * Decisions: what a worker tells of the frames that it has decided, so that whoever restores the
  * order of a capture needs neither the worker's memory nor a lock. One record (DECISION_*) for each
- * frame of the batch, in the order in which frames leave; see host/replay/team.ts.
+ * frame of the batch, in the order in which frames leave; gather.ts takes them.
  */
 import {
   BATCH_COUNT_MAX,
@@ -23,7 +23,7 @@ import {
   FRAME_VERDICT,
   VERDICT_PASS_NON_IP,
 } from "./abi";
-import { chain, hashFrame, leavesWith } from "./digest";
+import { hashFrame, leavesWith } from "./digest";
 import { emitCount, emits } from "./emit";
 import { counters, frames, recordNumbers } from "./memory";
 
@@ -68,17 +68,4 @@ function write(decision: usize, index: u32, descriptor: usize, mark: u32, isOut:
   store<u32>(decision, load<u32>(counters, COUNTER_FLOWS_CREATED), DECISION_CREATED);
   store<u64>(decision, isOut ? hashFrame(descriptor) : 0, DECISION_HASH);
   return decision + DECISION_SIZE;
-}
-
-/** Adds the hashes of `count` decisions at `list` to the digest, but for those of dropped frames. */
-export function digestDecisions(list: usize, count: u32, digest: u64): u64 {
-  let chained = digest;
-  const end = list + <usize>(count * DECISION_SIZE);
-  for (let decision = list; decision < end; decision += DECISION_SIZE) {
-    const word = load<u32>(decision, DECISION_VERDICT);
-    const isEmitted = (word & DECISION_EMITTED) != 0;
-    const isOut = isEmitted || (word & 0xffff) <= VERDICT_PASS_NON_IP;
-    if (isOut) chained = chain(load<u64>(decision, DECISION_HASH), chained);
-  }
-  return chained;
 }

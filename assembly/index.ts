@@ -80,10 +80,10 @@ import { nameZonePorts, reserveZones } from "./zone";
 
 export { processBatch } from "./batch";
 export { writeRecord } from "./capture/record";
-export { selectFrames } from "./capture/select";
+export { captureLatestMs, recordTimesAddress, selectFrames } from "./capture/select";
 export * from "./capture/walk";
 export { processCompact } from "./compact/batch";
-export { decisionsAddress, digestDecisions, listDecisions } from "./decision";
+export { decisionsAddress, listDecisions } from "./decision";
 export { listDepartures, placeAddress } from "./depart";
 export { digestFrames, xxh64 } from "./digest";
 export { emitCount } from "./emit";
@@ -95,6 +95,7 @@ export {
   writeDecision,
   writeTuple,
 } from "./flow/decision";
+export * from "./gather";
 export { askFirst } from "./memory";
 export * from "./pp2/codec";
 export { joinZone, zoneInner, zoneOf, zoneVpcAndOuter } from "./zone";

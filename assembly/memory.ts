@@ -36,6 +36,8 @@ export const counters: usize = memory.data(<i32>COUNTERS_BYTES, 64);
 export const frames: usize = memory.data(<i32>(FRAME_BYTES * BATCH_COUNT_MAX), 64);
 /** Number of the record that each descriptor was made of, where workers share a capture. */
 export const recordNumbers: usize = memory.data(<i32>(4 * BATCH_COUNT_MAX), 64);
+/** The capture's clock at each of those records, in ms since its first one, as f64. */
+export const recordTimes: usize = memory.data(<i32>(8 * BATCH_COUNT_MAX), 64);
 export const ports: usize = memory.data(<i32>(PORT_BYTES * PORT_COUNT_MAX), 64);
 export const ownServices: usize = memory.data(<i32>(SERVICE_BYTES * SERVICE_COUNT_MAX), 64);
 export const usage: usize = memory.data(<i32>(USAGE_BYTES * SERVICE_COUNT_MAX), 64);

@@ -38,6 +38,8 @@ afterAll(() => {
 interface Told {
   passes?: number;
   limit?: number;
+  /** Whether something is written and drawn of each frame; default true. */
+  isWatched?: boolean;
   wantsFrames?: boolean;
 }
 
@@ -47,22 +49,25 @@ function hash(output: MemoryOutput): string {
 
 /** A replay by `workers` workers, with everything that it writes. */
 async function run(file: string, scenario: Scenario, workers: number, told: Told = {}) {
-  const { passes = 1, limit = Number.POSITIVE_INFINITY, wantsFrames = true } = told;
+  const { passes = 1, limit = Number.POSITIVE_INFINITY, isWatched = true } = told;
+  const wantsFrames = isWatched && (told.wantsFrames ?? true);
   const [written, map, drops] = [new MemoryOutput(), new MemoryOutput(), new MemoryOutput()];
   const options: ReplayOptions = {
     file: "test",
     scenario,
     passes,
-    packetsMax: limit,
-    wantsTimeline: true,
     captureBytes: readFileSync(file).length,
     open: (memory) => openCapture(file, memory),
-    recorders: [
-      (batch) => new MapRecorder(batch, map),
-      (batch, source) => new DropsRecorder(batch, source, drops),
-    ],
     machine: MACHINE,
   };
+  if (told.limit !== undefined) options.packetsMax = limit;
+  if (isWatched) {
+    options.wantsTimeline = true;
+    options.recorders = [
+      (batch) => new MapRecorder(batch, map),
+      (batch, source) => new DropsRecorder(batch, source, drops),
+    ];
+  }
   if (wantsFrames) {
     options.recorders?.push((batch, source) => {
       const sink = new CaptureWriter(source as CaptureReader, written);
@@ -109,7 +114,25 @@ async function expectSame(file: string, scenario: Scenario, told: Told = {}, cou
     expect(shared).toBe(one.result.capture.packets);
     expect(several.result.run.workers).toBe(workers);
   }
+  const most = counts.at(-1) as number;
+  if (told.limit === undefined) await expectSameUnwatched(file, scenario, most, one);
   return one;
+}
+
+/** Compares workers of whom nothing is asked but the report with one. */
+async function expectSameUnwatched(
+  file: string,
+  scenario: Scenario,
+  workers: number,
+  one: Awaited<ReturnType<typeof run>>,
+) {
+  const { same, activeMax, result } = await run(file, scenario, workers, { isWatched: false });
+  const { flows, verdicts, output, resources, capture, digest, failure } = one.same;
+  const report = { flows, verdicts, output, resources, capture, digest, failure };
+  expect(same, `${workers} workers, unwatched`).toMatchObject(report);
+  expect(activeMax).toBeLessThanOrEqual(result.flows.created);
+  expect(activeMax).toBeGreaterThanOrEqual(one.activeMax - 256);
+  expect(result.workers.reduce((sum, { packets }) => sum + packets, 0)).toBe(capture.packets);
 }
 
 /** Why a capture cannot be opened, if so. */
@@ -249,7 +272,7 @@ describe("workers make what one makes", () => {
   test("with a limit, several passes and nothing to write", { timeout: 60_000 }, async () => {
     const path = join(SHIPPED, "web.pcap");
     await expectSame(path, defaultScenario("nat"), { limit: 777, wantsFrames: false });
-    const { result } = await run(path, defaultScenario("nat"), 3, { passes: 4 });
+    const { result } = await run(path, defaultScenario("nat"), 3, { passes: 4, isWatched: false });
     expect(result.run).toEqual({ scenario: "nat", passes: 4, workers: 3 });
     expect(result.workers).toHaveLength(3);
     expect(result.balance).toBeGreaterThan(0.3);
@@ -274,6 +297,7 @@ describe("workers make what one makes", () => {
     const team = startTeam({
       ...task,
       scenario: { ...scenario, services },
+      isWatched: false,
       wantsFrames: false,
       isSpread: true,
       warmUp: false,

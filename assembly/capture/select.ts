@@ -32,7 +32,7 @@ import {
 import { clockStep } from "../flow/state";
 import { ageLanes, laneOfFragment, rememberLane } from "../fragment";
 import { parseQuote } from "../icmp";
-import { frames, ports, recordNumbers } from "../memory";
+import { frames, ports, recordNumbers, recordTimes } from "../memory";
 import {
   FRAGMENT_FIRST,
   PACKET_DECIDED,
@@ -61,6 +61,9 @@ const scratch: usize = memory.data(64, 64);
 let walkedMs: u32 = 0;
 let ownMs: u32 = 0;
 let missedMs: i64 = 0;
+/** The capture's clock, unwound, and the latest that it has been. */
+let captureMs: i64 = 0;
+let latestMs: i64 = 0;
 /** Clock at which all that is known of lanes of fragments was in range. */
 let lanesAgedMs: u32 = 0;
 
@@ -68,7 +71,18 @@ export function resetSelection(): void {
   walkedMs = 0;
   ownMs = 0;
   missedMs = 0;
+  captureMs = 0;
+  latestMs = 0;
   lanesAgedMs = 0;
+}
+
+export function recordTimesAddress(): usize {
+  return recordTimes;
+}
+
+/** The latest that the capture's clock has been, in ms since its first record. */
+export function captureLatestMs(): f64 {
+  return <f64>latestMs;
 }
 
 /** Keeps the instants of fragments' lanes within range, as clock.ts does with all others. */
@@ -123,8 +137,8 @@ function laneOfOther(descriptor: usize): u32 {
 
 /**
  * Keeps, of descriptors [first, first + count), those of worker `worker` of `workers`, moved
- * together, and notes the number of each one's record in `recordNumbers`; the first is number
- * `number`. Returns how many are left.
+ * together, and notes the number of each one's record in `recordNumbers` and the capture's clock at it
+ * in `recordTimes`; the first is number `number`. Returns how many are left.
  */
 export function selectFrames(
   first: u32,
@@ -136,6 +150,7 @@ export function selectFrames(
 ): u32 {
   let to = frames + <usize>(first * FRAME_BYTES);
   let numberTo = recordNumbers + ((<usize>first) << 2);
+  let timeTo = recordTimes + ((<usize>first) << 3);
   let from = to;
   const begin = to;
   const end = from + <usize>(count * FRAME_BYTES);
@@ -146,15 +161,20 @@ export function selectFrames(
     const isMine = workerOf(isSpread ? lane : 0, workers) == worker;
     v128.store(to, v128.load(from));
     v128.store(to, v128.load(from, 16), 16);
-    missedMs += <i64>(<i32>(timeMs - walkedMs));
+    const stepMs = <i64>(<i32>(timeMs - walkedMs));
+    missedMs += stepMs;
+    captureMs += stepMs;
+    latestMs = max<i64>(latestMs, captureMs);
     walkedMs = timeMs;
     const nextMs = ownMs + clockStep(missedMs);
     store<u32>(to, nextMs, FRAME_TIME_MS);
     ownMs = select<u32>(nextMs, ownMs, isMine);
     missedMs = select<i64>(0, missedMs, isMine);
     store<u32>(numberTo, record);
+    store<f64>(timeTo, <f64>captureMs);
     to += select<usize>(<usize>FRAME_BYTES, 0, isMine);
     numberTo += select<usize>(4, 0, isMine);
+    timeTo += select<usize>(8, 0, isMine);
     from += FRAME_BYTES;
   }
   return <u32>((to - begin) / FRAME_BYTES);

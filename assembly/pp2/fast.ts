@@ -1,6 +1,9 @@
 /**
- * IPv4 segments of flows whose header is acknowledged, which nearly all segments of such flows are: what
- * becomes of any packet, and one number moved by H.
+ * IPv4 segments of flows with a header on short ways. Whatever they do not take goes the long way (stream.ts),
+ * which means the same: of a flow that opens, all but its usual five.
+ *
+ * Of a flow whose header is acknowledged, as it nearly always is: what becomes of any packet, and one number
+ * moved by H.
  *
  * Nothing here branches on the direction, which has no pattern, and no number is brought into the
  * machine's byte order. A sum in one's complement is right in any (RFC 1071 section 2(B)), and it is that
@@ -34,7 +37,7 @@ import {
 import { TCP_CHECKSUM } from "../wire/transport";
 import { mapSacks, TIMESTAMPS_ALONE } from "./options";
 import { emitHeader, headerBytesFor, serviceOf } from "./segment";
-import { acknowledge, firstOf, isFirstAck, passStream, streamFlags } from "./stream";
+import { acknowledge, begin, firstOf, isFirstAck, passStream, streamFlags } from "./stream";
 
 /** Data offset of a header with 12 bytes of options; none shorter has room for a SACK block. */
 const OFFSET_OF_12: u32 = 0x80;
@@ -67,20 +70,26 @@ export function rewriteStream(
     const checksum = <usize>packet.transport + TCP_CHECKSUM;
     store<u16>(checksum, <u16>updated(load<u16>(checksum), deltas >> 16));
   }
-  if (isQuiet(packet, record, direction)) return VERDICT_FORWARD;
+  if (passQuietly(packet, record, direction)) return VERDICT_FORWARD;
   return passStream(descriptor, packet, record, side, direction, handleOf4(record));
 }
 
 /**
- * Whether nothing is to be done about a segment of a flow whose header has not been caused: none from the
- * target, and no ACK alone, unless it is to cause the header.
+ * Passes a segment of a flow whose header has not been caused, and that does not ask for more than that: one
+ * from the target, of which a SYN-ACK says where the header begins, or an ACK alone, unless it is to cause
+ * the header. False when it does, and nothing has changed.
  */
-function isQuiet(packet: Packet, record: usize, direction: u32): bool {
+function passQuietly(packet: Packet, record: usize, direction: u32): bool {
   if (packet.protocol != PROTOCOL_TCP || streamFlags(record) != FLOW_FLAG_OPEN) return false;
-  if (packet.flags & TCP_SYN || asksFirst) return false;
-  if (direction == DIRECTION_FROM_SERVICE) return true;
-  const isAlone = packet.flags == TCP_ACK && packet.transportBytes == headerBytesOf(packet);
-  return isAlone && !isFirstAck(record);
+  if (asksFirst) return false;
+  const flags = packet.flags;
+  if (direction == DIRECTION_FROM_SERVICE) {
+    if ((flags & TCP_SYN) == 0) return true;
+    if ((flags & (TCP_ACK | TCP_RST)) != TCP_ACK) return false;
+    begin(record, loadBe32(<usize>packet.transport + TCP_ACKNOWLEDGEMENT));
+    return true;
+  }
+  return flags == TCP_ACK && packet.transportBytes == headerBytesOf(packet) && !isFirstAck(record);
 }
 
 /**

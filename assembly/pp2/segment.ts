@@ -74,12 +74,10 @@ export function headerBytesFor(service: usize, isIpv6: u32): u32 {
 }
 
 /**
- * Writes the header of a flow at `at`, and up to 15 bytes behind it; `transport` is 1 for streams, 2
- * for datagrams. Returns the sum of its words, unfolded. CRC and sum are the template's and what the
- * tuple adds to them, for both are linear.
+ * Writes the header of an IPv4 stream at `at`, and up to 15 bytes behind it. Returns the sum of its words,
+ * unfolded. CRC and sum are the template's and what the tuple adds to them, for both are linear.
  */
-export function writeHeader(at: usize, record: usize, isIpv6: u8, transport: u8): u64 {
-  if (isIpv6 || transport != TRANSPORT_STREAM) return writeAny(at, record, isIpv6, transport);
+function writeHeader4(at: usize, record: usize): u64 {
   const service = serviceOf(record);
   const bytes = load<u16>(service, SERVICE_PP2_BYTES);
   const template = <usize>load<u32>(service, SERVICE_PP2_TEMPLATE);
@@ -109,8 +107,8 @@ const CHANGE_AT: u32 = 12;
 const CHANGED_FAMILY: usize = 1;
 const CHANGED_ADDRESSES: usize = 4;
 
-/** The same for either family and transport. */
-function writeAny(at: usize, record: usize, isIpv6: u8, transport: u8): u64 {
+/** The same for either family; `transport` is 1 for streams, 2 for datagrams. */
+export function writeHeader(at: usize, record: usize, isIpv6: u8, transport: u8): u64 {
   const service = serviceOf(record);
   const bytes = headerBytesFor(service, isIpv6);
   const templateAt = isIpv6 ? SERVICE_PP2_TEMPLATE6 : SERVICE_PP2_TEMPLATE;
@@ -172,7 +170,10 @@ export function emitHeader(
   let sum = sumAddresses(packet);
   sum += <u64>bswap<u16>(PROTOCOL_TCP) + <u64>bswap<u16>(<u16>segmentBytes);
   sum += writeHead(segment, packet, sequence, timestamps);
-  sum += writeHeader(segment + headBytes, record, packet.isIpv6, TRANSPORT_STREAM);
+  const header = segment + <usize>headBytes;
+  sum += packet.isIpv6
+    ? writeHeader(header, record, 1, TRANSPORT_STREAM)
+    : writeHeader4(header, record);
   store<u32>(segment, ~fold(sum) & 0xffff, TCP_CHECKSUM);
   if (packet.isIpv6) writeIpv6(network, packet, segmentBytes);
   else writeIpv4(network, packet, segmentBytes);

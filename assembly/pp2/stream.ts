@@ -114,7 +114,8 @@ export function firstOf(record: usize): u32 {
   return isOpening(record) ? load<u32>(record, FLOW_FIRST_NUMBER) : 0;
 }
 
-function begin(record: usize, first: u32): void {
+/** Notes where the header of a stream begins. */
+export function begin(record: usize, first: u32): void {
   assert(isOpening(record), "pp2: a stream that is done has no place for where its header begins");
   store<u32>(record, first, FLOW_FIRST_NUMBER);
 }

@@ -6,10 +6,11 @@
  *   client ── fp0 ── engine ── fp0 ── server          10.0.1.50 leads to 10.0.2.10
  *   client ── veth ── router ── veth ── server        10.73.0.1 by nftables, 10.71.0.1 by HAProxy
  *   client ── tap0 ── slirp4netns in the router       10.72.0.2 itself
+ *   client ── wire ── server                          10.76.0.2 itself: what the two ends can do
  *
  * The engine stands there several times, in labs of their own: as it is by default, without
- * offloads, with two workers, with PROXY headers, with other ways to wait for packets, and with a
- * worker that goes before no other thread.
+ * offloads, with two workers, with PROXY headers, with other ways to wait for packets, with a
+ * worker that goes before no other thread, and as three processes that share their decisions.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -18,6 +19,7 @@ import { join } from "node:path";
 import { addNamespace, ip, removeNamespace } from "../../host/io/namespaces.ts";
 import { type Lab, raise } from "../../host/lab/lab.ts";
 import { type LabPlan, PLAN_DEFAULTS } from "../../host/lab/plan.ts";
+import { openRedisStore } from "../../host/nodes/redis-store.ts";
 import { isThere, versionOf } from "../machine.ts";
 
 const PREFIX = `fpb${process.pid}`;
@@ -44,18 +46,27 @@ export type WayName =
   | "engine, PROXY headers"
   | "engine, busy-poll"
   | "engine, sleeping at once"
+  | "three nodes"
+  | "three nodes, Redis"
   | "kernel"
   | "haproxy"
-  | "slirp4netns";
+  | "slirp4netns"
+  | "wire";
 
 export interface Ways {
   all: Partial<Record<WayName, Way>>;
   /** Why a way is not there, one line each. */
   skipped: string[];
+  /** Sets the congestion control of what HAProxy sends; without a name, the machine's own. */
+  setCongestion(name?: string): Promise<void>;
   end(): Promise<void>;
 }
 
 const SERVICE = { sourceAddresses: ["10.0.2.5"], targets: [{ address: "10.0.2.10" }] };
+/** Each flow may meet two of the three. */
+const NODES = { count: 3, perResource: 2 };
+const REDIS_PORT = 20_000 + (process.pid % 20_000);
+const REDIS = `127.0.0.1:${REDIS_PORT}`;
 const PROXIED = { ...SERVICE, proxyProtocol: { vpce: "vpce-0a1b2c3d4e5f60718" } };
 
 function planOf(suffix: string, change: Partial<LabPlan>): LabPlan {
@@ -85,16 +96,23 @@ const LABS: readonly [WayName, string, Partial<LabPlan>][] = [
   ["engine, PROXY headers", "p", { proxyProtocol: true, services: [PROXIED] }],
   ["engine, busy-poll", "b", { busyPollMs: 1 }],
   ["engine, sleeping at once", "x", { spinMs: 0 }],
+  ["three nodes", "t", { nodes: NODES }],
+  ["three nodes, Redis", "r", { nodes: { ...NODES, redis: { servers: [REDIS] } } }],
 ];
 
-/** Makes all ways. `end` takes them away; so does a failure. */
-export async function makeWays(): Promise<Ways> {
+/** Makes the ways of these names. `end` takes them away; so does a failure. */
+export async function makeWays(wanted: ReadonlySet<WayName>): Promise<Ways> {
   const folder = mkdtempSync(join(tmpdir(), "flowplane-ways-"));
   const labs: Lab[] = [];
   const programs: ChildProcess[] = [];
   const ways: Ways = {
     all: {},
     skipped: [],
+    async setCongestion(name) {
+      // A namespace takes only what the machine allows everybody; a route takes any (ip-route(8)).
+      const route = "route replace 10.72.0.0/24 dev veth-s src 10.72.0.1";
+      await ip(["-n", ROUTER, ...route.split(" "), ...(name ? ["congctl", name] : [])]);
+    },
     async end() {
       for (const program of programs) program.kill("SIGKILL");
       await Promise.all(labs.map((lab) => lab.stop()));
@@ -103,7 +121,12 @@ export async function makeWays(): Promise<Ways> {
     },
   };
   try {
+    const isLeftOut =
+      wanted.has("three nodes, Redis") && !(await startRedis(ways, folder, programs));
     for (const [name, suffix, change] of LABS) {
+      // The namespaces of the first are those of the peers.
+      if (name !== "engine" && !wanted.has(name)) continue;
+      if (name === "three nodes, Redis" && isLeftOut) continue;
       const lab = await raise(planOf(suffix, change));
       labs.push(lab);
       const [client, server] = lab.plan.hosts.map(({ namespace }) => namespace) as [string, string];
@@ -111,12 +134,25 @@ export async function makeWays(): Promise<Ways> {
     }
     const first = ways.all.engine as Way;
     await makeRouter(first);
+    ways.all.wire = await addWire(first);
     await addPeers(ways, first, folder, programs);
     return ways;
   } catch (error) {
     await ways.end();
     throw error;
   }
+}
+
+/** Starts the server that a fleet keeps its decisions in; false where there is none. */
+async function startRedis(ways: Ways, folder: string, programs: ChildProcess[]): Promise<boolean> {
+  if (!isThere(versionOf("redis-server", "--version"))) {
+    ways.skipped.push("redis-server: not installed");
+    return false;
+  }
+  const flags = ["--port", `${REDIS_PORT}`, "--bind", "127.0.0.1", "--save", "", "--dir", folder];
+  programs.push(spawn("redis-server", flags, { stdio: "ignore" }));
+  await waitFor(async () => (await openRedisStore({ servers: [REDIS] })).close());
+  return true;
 }
 
 async function makeRouter({ client, server }: Way): Promise<void> {
@@ -144,6 +180,24 @@ async function makeRouter({ client, server }: Way): Promise<void> {
       ].join("\n"),
     );
   }
+}
+
+/** A veth pair between the two, with nothing on the way: no way that goes through more can be faster for long. */
+async function addWire({ client, server }: Way): Promise<Way> {
+  await ip(
+    ["-n", client, "-batch", "-"],
+    [
+      `link add wire type veth peer name wire netns ${server}`,
+      "addr add 10.76.0.1/24 dev wire",
+      "link set wire up",
+      "",
+    ].join("\n"),
+  );
+  await ip(
+    ["-n", server, "-batch", "-"],
+    ["addr add 10.76.0.2/24 dev wire", "link set wire up", ""].join("\n"),
+  );
+  return { client, server, address: "10.76.0.2", iperfPort: IPERF_PORT };
 }
 
 const NFT_RULES = `

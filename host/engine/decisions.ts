@@ -10,26 +10,12 @@ export const DECISION_WORDS: number = abi.DECISION_SIZE / 4;
 /** Most decisions of a batch: each frame's, and those of frames that it caused. */
 export const DECISION_COUNT_MAX: number = abi.BATCH_COUNT_MAX * (1 + abi.EMIT_PER_FRAME_MAX);
 
-export const DECISION_WORD_RECORD: number = abi.DECISION_RECORD / 4;
 export const DECISION_WORD_VERDICT: number = abi.DECISION_VERDICT / 4;
-export const DECISION_WORD_FLOW: number = abi.DECISION_FLOW / 4;
-export const DECISION_WORD_ACTIVE: number = abi.DECISION_ACTIVE / 4;
 export const DECISION_WORD_BYTES: number = abi.DECISION_BYTES / 4;
-export const DECISION_WORD_CREATED: number = abi.DECISION_CREATED / 4;
 
 /** Whether the verdict word is that of a frame that the engine made. */
 export function isDecisionMade(verdict: number): boolean {
   return (verdict & abi.DECISION_EMITTED) !== 0;
-}
-
-/** Whether it is the last decision of its record. */
-export function isDecisionLast(verdict: number): boolean {
-  return (verdict & abi.DECISION_LAST) !== 0;
-}
-
-/** The verdict word as descriptors have it. */
-export function descriptorVerdict(verdict: number): number {
-  return verdict & ~(abi.DECISION_EMITTED | abi.DECISION_LAST);
 }
 
 /** Whether the frame goes out. */

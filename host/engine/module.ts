@@ -88,7 +88,20 @@ export interface EngineExports extends WalkExports, Record<string, unknown> {
   ): number;
   decisionsAddress(): number;
   listDecisions(count: number): number;
-  digestDecisions(list: number, count: number, digest: bigint): bigint;
+  /** Gathering what workers have decided; see assembly/gather.ts. */
+  beginGathering(workers: number, isDescribed: number, isWithFrames: number): void;
+  beginGathered(start: number, end: number): void;
+  setTold(worker: number, next: number, end: number): void;
+  toldFrom(worker: number): number;
+  gather(record: number, index: number, count: number): number;
+  gatheredDigest(): bigint;
+  gatheredActive(): number;
+  gatheredActiveMax(): number;
+  gatheredCreated(): number;
+  gatheredEmits(): number;
+  /** The capture's clock at the records of selected frames, and the latest that it has been. */
+  recordTimesAddress(): number;
+  captureLatestMs(): number;
   sweepAll(nowMs: number): void;
   pp2Buffer(): number;
   pp2Result(): number;

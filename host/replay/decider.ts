@@ -6,9 +6,11 @@
 import type { FrameMemory, FrameSource } from "../capture/source.ts";
 import type { Counters, Usage } from "../engine/api.ts";
 import type { Engine } from "../engine/engine.ts";
+import type { FlowplaneError } from "../errors.ts";
 import type { Scenario } from "../scenario/scenario.ts";
 import { definePorts } from "./batch.ts";
-import type { ResourceResult } from "./result.ts";
+import type { Measured } from "./meter.ts";
+import type { ReplayResult, ResourceResult } from "./result.ts";
 import type { WorkerPass } from "./worker.ts";
 
 /** A batch after its frames were decided; every `Engine` is one. */
@@ -86,6 +88,8 @@ export interface TeamTask {
   captureBytes: number | undefined;
   passes: number;
   packetsMax: number;
+  /** Whether something is written or drawn of each frame: then its starter reads the capture, too. */
+  isWatched: boolean;
   /** Whether the bytes of frames that go out are wanted: something writes them. */
   wantsFrames: boolean;
   /** Whether frames are shared out; else one worker has them all. */
@@ -94,10 +98,36 @@ export interface TeamTask {
   wasm: WebAssembly.Module;
 }
 
+/** What a capture is, as far as it was read. */
+export type CaptureFacts = Omit<ReplayResult["capture"], "file">;
+
+export function factsOf(source: FrameSource): CaptureFacts {
+  const { layout, interfaces, packets, capturedBytes } = source;
+  const spanNs = packets > 0 ? source.latestNs - source.earliestNs : 0n;
+  return {
+    format: layout.format,
+    linkTypes: [...new Set(interfaces.map(({ linkName }) => linkName))],
+    packets,
+    bytes: capturedBytes,
+    durationSeconds: Number(spanNs) / 1e9,
+  };
+}
+
+/** What workers tell of a first pass that nobody has watched. */
+export interface Unwatched {
+  capture: CaptureFacts;
+  measured: Measured;
+  digest: bigint;
+  /** Why the capture could not be read to its end. */
+  failure: FlowplaneError | undefined;
+}
+
 /** Workers that decide a capture together. */
 export interface Team extends Decider {
   /** Lets the workers into the first pass. */
   begin(): void;
+  /** Waits for the first pass in place of reading the capture; `report` is told of its progress. */
+  unwatched(report: (packets: number, bytes: number) => void): Promise<Unwatched>;
   /** Runs the other passes; returns all passes of each worker. */
   rest(passes: number): Promise<WorkerPass[][]>;
   /** Ends the threads, whatever they do. */

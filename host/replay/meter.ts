@@ -24,29 +24,57 @@ const SLICE_COUNT_MAX = 256;
 /** Captures that span more seconds than this have their last peak among all that follow. */
 const SECOND_COUNT_MAX = 1 << 22;
 
+/** What went out in all. */
+export interface Measured {
+  outputBytes: number;
+  /** Bytes that belonged to flows in each second of the capture's clock; as long as it happens to be. */
+  bytesBySecond: Float64Array;
+}
+
+/** Several workers' measures together. */
+export function addMeasured(parts: readonly Measured[]): Measured {
+  const seconds = Math.max(...parts.map(({ bytesBySecond }) => bytesBySecond.length));
+  const bytesBySecond = new Float64Array(seconds);
+  for (const part of parts) {
+    part.bytesBySecond.forEach((bytes, second) => {
+      bytesBySecond[second] = (bytesBySecond[second] as number) + bytes;
+    });
+  }
+  return { outputBytes: parts.reduce((sum, part) => sum + part.outputBytes, 0), bytesBySecond };
+}
+
+/** Most bits that belonged to flows in one second of the capture's clock, in Gbit. */
+export function peakGbps({ bytesBySecond }: Measured): number {
+  return (8 * bytesBySecond.reduce((most, bytes) => Math.max(most, bytes), 0)) / 1e9;
+}
+
 export class Meter {
   readonly #batch: DecidedBatch;
   readonly #course: Course | undefined;
   #seconds = new Float64Array(64);
   #nowMs = 0;
   #latestMs = 0;
-  outputBytes = 0;
+  #outputBytes = 0;
 
   constructor(batch: DecidedBatch, wantsTimeline: boolean) {
     this.#batch = batch;
     this.#course = wantsTimeline ? new Course() : undefined;
   }
 
-  /** Counts the first `count` descriptors, which the engine has just decided, and what it made. */
-  measure(count: number): void {
+  /**
+   * Counts the first `count` descriptors, which the engine has just decided, and what it made.
+   * `times` is the capture's clock, unwound, at each of them, where they do not follow each other.
+   */
+  measure(count: number, times?: Float64Array): void {
     const { descriptors } = this.#batch;
     const course = this.#course;
     let [nowMs, latestMs, outputBytes] = [this.#nowMs, this.#latestMs, 0];
     // Neighbours mostly are of one second: what belongs to it is summed up here.
     let [second, secondBytes] = [0, 0];
-    for (let word = 0; word < count * WORDS; word += WORDS) {
+    for (let index = 0, word = 0; index < count; index++, word += WORDS) {
       const bytes = descriptors[word + WORD_CAPTURED] as number;
-      nowMs += ((descriptors[word + WORD_TIME] as number) - nowMs) | 0;
+      if (times) nowMs = times[index] as number;
+      else nowMs += ((descriptors[word + WORD_TIME] as number) - nowMs) | 0;
       const ms = nowMs > 0 ? nowMs : 0;
       if (ms > latestMs) latestMs = ms;
       course?.count(ms, bytes, descriptors[word + WORD_WIRE] as number);
@@ -63,10 +91,10 @@ export class Meter {
     this.#addToSecond(second, secondBytes);
     this.#nowMs = nowMs;
     this.#latestMs = latestMs;
-    this.outputBytes += outputBytes;
+    this.#outputBytes += outputBytes;
     const { emits, emitCount } = this.#batch;
     for (let word = WORD_CAPTURED; word < emitCount * WORDS; word += WORDS) {
-      this.outputBytes += emits[word] as number;
+      this.#outputBytes += emits[word] as number;
     }
     this.#course?.sample(this.#nowMs, this.#batch.counters().flows);
   }
@@ -86,9 +114,8 @@ export class Meter {
     return this.#latestMs;
   }
 
-  /** Most bits that belonged to flows in one second of the capture's clock, in Gbit. */
-  peakGbps(): number {
-    return (8 * this.#seconds.reduce((most, bytes) => Math.max(most, bytes), 0)) / 1e9;
+  get measured(): Measured {
+    return { outputBytes: this.#outputBytes, bytesBySecond: this.#seconds };
   }
 
   timeline(): Timeline | undefined {

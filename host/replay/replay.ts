@@ -14,13 +14,16 @@ import type { Counters, Usage } from "../engine/api.ts";
 import { FlowplaneError } from "../errors.ts";
 import type { Scenario } from "../scenario/scenario.ts";
 import {
+  type CaptureFacts,
   type DecidedBatch,
   type Decider,
   EngineDecider,
+  factsOf,
+  type PassCounts,
   type Team,
   type TeamTask,
 } from "./decider.ts";
-import { Meter } from "./meter.ts";
+import { type Measured, Meter, peakGbps } from "./meter.ts";
 import type { NetworkReplay } from "./network.ts";
 import type {
   CapacityTarget,
@@ -63,7 +66,9 @@ export interface ReplayOptions {
   /** Called between batches, about every 100 ms, with what has been read in this pass. */
   onProgress?: (progress: { pass: number; packets: number; bytes: number }) => void;
   /** Starts workers that share the capture (team.ts); without it one engine does all. */
-  team?: (task: Pick<TeamTask, "captureBytes" | "passes" | "warmUp">) => Promise<Team>;
+  team?: (
+    task: Pick<TeamTask, "captureBytes" | "passes" | "warmUp" | "isWatched">,
+  ) => Promise<Team>;
   /** The engine's module, where it is not beside the package. */
   wasm?: URL | BufferSource | WebAssembly.Module;
 }
@@ -114,8 +119,10 @@ async function replayWith(
   const { passes = 1 } = options;
   // The one pass over a large capture is through before a warm-up would pay.
   const warmUp = passes > 1 || (options.captureBytes ?? 0) < LARGE_BYTES;
-  const all = options.team
-    ? await teamPasses(await options.team({ captureBytes, passes, warmUp }), options, captureBytes)
+  const isWatched = isWatchedBy(options);
+  const team = await options.team?.({ captureBytes, passes, warmUp, isWatched });
+  const all = team
+    ? await teamPasses(team, options, captureBytes)
     : await enginePasses(options, captureBytes, warmUp);
   const { first, failure } = all;
   return { result: resultOf(options, all), timeline: first.timeline, failure };
@@ -149,22 +156,75 @@ async function enginePasses(
   return { first, times, workers: [workerResult(first.capture.packets, times)], failure };
 }
 
+/** Whether a team's first pass needs a reader here: something is written or drawn, or it may end early. */
+function isWatchedBy({
+  recorders = [],
+  wantsTimeline = false,
+  packetsMax,
+}: ReplayOptions): boolean {
+  return recorders.length > 0 || wantsTimeline || packetsMax !== undefined;
+}
+
 async function teamPasses(
   team: Team,
   options: ReplayOptions,
   captureBytes: number | undefined,
 ): Promise<Passes> {
   try {
-    const cold = new Pass(team, options, 1, captureBytes);
-    team.begin();
-    const failure = await cold.run();
-    const first = await cold.firstPass();
+    const pass = isWatchedBy(options) ? watchedPass : unwatchedPass;
+    const { first, time, failure } = await pass(team, options, captureBytes);
     const shares = await team.rest(options.passes ?? 1);
     const workers = shares.map((passes) => workerResult(passes[0]?.packets ?? 0, passes));
-    return { first, times: together(cold.times, shares, options.machine.cores), workers, failure };
+    return { first, times: together(time, shares, options.machine.cores), workers, failure };
   } finally {
     await team.stop();
   }
+}
+
+/** The first pass of a team, and what the starter's thread took for it. */
+interface TeamPass {
+  first: FirstPass;
+  time: PassTimes;
+  failure: FlowplaneError | undefined;
+}
+
+async function watchedPass(
+  team: Team,
+  options: ReplayOptions,
+  captureBytes: number | undefined,
+): Promise<TeamPass> {
+  const pass = new Pass(team, options, 1, captureBytes);
+  team.begin();
+  const failure = await pass.run();
+  return { first: await pass.firstPass(), time: pass.times, failure };
+}
+
+async function unwatchedPass(
+  team: Team,
+  options: ReplayOptions,
+  captureBytes: number | undefined,
+): Promise<TeamPass> {
+  const start = performance.now();
+  const forecast = captureBytes === undefined ? undefined : new Forecast(captureBytes);
+  const check = (bytes: number) => {
+    forecast?.check(bytes, team.batch.counters().flows.created);
+  };
+  // What keeps a capture from being opened is found here, before workers meet it.
+  (await options.open(team.memory)).close();
+  team.begin();
+  let reportedMs = start;
+  const { capture, measured, digest, failure } = await team.unwatched((packets, bytes) => {
+    check(bytes);
+    const nowMs = performance.now();
+    if (!options.onProgress || nowMs - reportedMs < PROGRESS_MS) return;
+    reportedMs = nowMs;
+    options.onProgress({ pass: 1, packets, bytes });
+  });
+  check(capture.bytes);
+  const wallMs = performance.now() - start;
+  const found = { capture, measured, digest, timeline: undefined };
+  const first = firstPassOf(options, await team.finish(0), found);
+  return { first, time: { wallMs, readMs: 0, engineMs: 0, writeMs: 0 }, failure };
 }
 
 /** One way of a capture through the engine. */
@@ -274,32 +334,40 @@ class Pass {
 
   /** What this pass found out; to be asked before the next one begins. */
   async firstPass(): Promise<FirstPass> {
-    const { file, scenario } = this.#options;
-    const source = this.#source as FrameSource;
-    const { layout, interfaces, packets } = source;
-    const spanNs = packets > 0 ? source.latestNs - source.earliestNs : 0n;
-    const peakGbps = this.#meter.peakGbps();
-    const { counters, usage, resources } = await this.#decider.finish(this.#meter.latestMs);
-    return {
-      counters,
-      resources:
-        resources ??
-        scenario.resources.map((resource) =>
-          resourceResult(usage(resource.service), resource, peakGbps),
-        ),
-      capture: {
-        file,
-        format: layout.format,
-        linkTypes: [...new Set(interfaces.map(({ linkName }) => linkName))],
-        packets,
-        bytes: source.capturedBytes,
-        durationSeconds: Number(spanNs) / 1e9,
-      },
-      outputBytes: this.#meter.outputBytes,
-      digest: BigInt.asUintN(64, this.#digest).toString(16).padStart(16, "0"),
+    const counts = await this.#decider.finish(this.#meter.latestMs);
+    return firstPassOf(this.#options, counts, {
+      capture: factsOf(this.#source as FrameSource),
+      measured: this.#meter.measured,
+      digest: this.#digest,
       timeline: this.#meter.timeline(),
-    };
+    });
   }
+}
+
+/** What a first pass has found out beside what it counted. */
+interface Found {
+  capture: CaptureFacts;
+  measured: Measured;
+  digest: bigint;
+  timeline: Timeline | undefined;
+}
+
+function firstPassOf(
+  { file, scenario }: ReplayOptions,
+  { counters, usage, resources }: PassCounts,
+  { capture, measured, digest, timeline }: Found,
+): FirstPass {
+  const peak = peakGbps(measured);
+  return {
+    counters,
+    resources:
+      resources ??
+      scenario.resources.map((resource) => resourceResult(usage(resource.service), resource, peak)),
+    capture: { file, ...capture },
+    outputBytes: measured.outputBytes,
+    digest: BigInt.asUintN(64, digest).toString(16).padStart(16, "0"),
+    timeline,
+  };
 }
 
 function resourceResult(

@@ -3,17 +3,14 @@
  * each worker, written by it alone and read by that thread alone, and a few words of control.
  *
  * Rings count in cells of CELL_BYTES, the size of a decision; positions are cells since the start,
- * modulo 2^32. Invariants: a reader sees whole items only; a writer that finds its ring full sleeps
- * until the reader has made room; nobody holds a lock.
+ * modulo 2^32. Invariants: nothing is overwritten that was not read; a writer that finds its ring full
+ * sleeps until the reader has made room; nobody holds a lock.
  */
 
 export const CELL_BYTES = 32;
-const CELL_WORDS = CELL_BYTES / 4;
 /** 4 MiB: sixteen of the longest frames that any reader accepts. */
 const RING_CELLS = 1 << 17;
 const RING_MASK = RING_CELLS - 1;
-/** A reader lets a writer go on after so many cells. */
-const RELEASE_CELLS = RING_CELLS / 8;
 
 /** Words of control. */
 const GATE = 0;
@@ -72,8 +69,8 @@ const NAP_MS = 1;
  * Rests while workers work. To be woken for each batch would cost more than the batch: so whoever has
  * nothing to do looks again a little later, and finds much.
  */
-export function nap(): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, NAP_MS));
+export function nap(ms = NAP_MS): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
 /** A worker's end of its ring. */
@@ -117,51 +114,35 @@ export class RingWriter {
 
 /** The reading end of a worker's ring. */
 export class RingReader {
-  readonly words: Uint32Array;
   readonly #bytes: Uint8Array;
   readonly #control: Int32Array;
   readonly #worker: number;
   #consumed = 0;
-  #released = 0;
-  #produced = 0;
 
   constructor(shared: SharedRings, worker: number) {
-    const ring = shared.rings[worker] as SharedArrayBuffer;
-    this.words = new Uint32Array(ring);
-    this.#bytes = new Uint8Array(ring);
+    this.#bytes = new Uint8Array(shared.rings[worker] as SharedArrayBuffer);
     this.#control = new Int32Array(shared.control);
     this.#worker = worker;
   }
 
-  /** Index in `words` of the next item; -1 when there is none yet. */
-  peek(): number {
-    if (this.#consumed === this.#produced) {
-      this.#produced = Atomics.load(this.#control, PRODUCED + this.#worker);
-      if (this.#consumed === this.#produced) return -1;
-    }
-    return (this.#consumed & RING_MASK) * CELL_WORDS;
-  }
-
-  skip(bytes: number): void {
-    this.#consumed = (this.#consumed + cellsOf(bytes)) | 0;
-  }
-
-  /** Copies the next item to `target`, which is as long as the item, and steps over it. */
-  take(target: Uint8Array): void {
+  /**
+   * Moves what there is to `target`, as much as fits in whole cells, and gives its room back to the
+   * writer. Returns how many bytes.
+   */
+  drain(target: Uint8Array): number {
+    const produced = Atomics.load(this.#control, PRODUCED + this.#worker);
+    const there = (produced - this.#consumed) | 0;
+    const cells = Math.min(there, Math.floor(target.length / CELL_BYTES));
+    if (cells === 0) return 0;
     const at = (this.#consumed & RING_MASK) * CELL_BYTES;
-    const first = Math.min(target.length, this.#bytes.length - at);
+    const length = cells * CELL_BYTES;
+    const first = Math.min(length, this.#bytes.length - at);
     target.set(this.#bytes.subarray(at, at + first));
-    if (first < target.length) target.set(this.#bytes.subarray(0, target.length - first), first);
-    this.skip(target.length);
-  }
-
-  /** Gives room back to the writer, if there is much or `isDue`. */
-  release(isDue: boolean): void {
-    const cells = (this.#consumed - this.#released) | 0;
-    if (cells === 0 || (cells < RELEASE_CELLS && !isDue)) return;
-    this.#released = this.#consumed;
+    if (first < length) target.set(this.#bytes.subarray(0, length - first), first);
+    this.#consumed = (this.#consumed + cells) | 0;
     Atomics.store(this.#control, CONSUMED + this.#worker, this.#consumed);
     Atomics.notify(this.#control, CONSUMED + this.#worker);
+    return length;
   }
 }
 

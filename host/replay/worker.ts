@@ -20,8 +20,9 @@ import {
 } from "../engine/decisions.ts";
 import type { Engine } from "../engine/engine.ts";
 import { FlowplaneError } from "../errors.ts";
-import { definePorts, WORD_ADDRESS, WORD_TIME, WORDS } from "./batch.ts";
-import type { TeamTask } from "./decider.ts";
+import { definePorts, WORD_ADDRESS, WORDS } from "./batch.ts";
+import { type CaptureFacts, factsOf, type TeamTask } from "./decider.ts";
+import { type Measured, Meter } from "./meter.ts";
 import { Control, RingWriter, type SharedRings } from "./ring.ts";
 import { engineFor } from "./sizes.ts";
 
@@ -39,16 +40,29 @@ export interface WorkerPass {
   readMs: number;
   engineMs: number;
   packets: number;
-  bytes: number;
+}
+
+/** What a worker has found out in the first pass. */
+export interface FirstNews {
+  what: "first";
+  counters: Counters;
+  usages: [number, Usage][];
+  /** Of all records, and why they could not be read to the end: every worker tells the same. */
+  capture: CaptureFacts;
+  failure: string | undefined;
+  /** Of its own frames. */
+  measured: Measured;
 }
 
 /** What a worker tells beside its ring. */
 export type WorkerNews =
   | { what: "ready" }
-  | { what: "first"; pass: WorkerPass; counters: Counters; usages: [number, Usage][] }
+  | { what: "at"; packets: number; bytes: number }
+  | FirstNews
   | { what: "done"; passes: WorkerPass[] };
 
 const BATCH = 256;
+const PROGRESS_MS = 20;
 
 /** One worker's share of the replay. */
 class Share {
@@ -57,14 +71,21 @@ class Share {
   readonly #ring: RingWriter;
   /** The engine's list of decisions, and the same as words. */
   readonly #decisions: ReturnType<typeof decisionsOf>;
+  /** The capture's clock at the records of a batch. */
+  readonly #times: Float64Array;
+  readonly #meter: Meter;
+  readonly #tellNews: (news: WorkerNews) => void;
   #portCount = 0;
-  /** The capture's clock, unwound, and the latest that it has been. */
-  #nowMs = 0;
-  #latestMs = 0;
+  #toldMs = 0;
+  #failure: string | undefined;
 
-  constructor(task: WorkerTask, engine: Engine) {
+  constructor(task: WorkerTask, engine: Engine, tell: (news: WorkerNews) => void) {
     this.#task = task;
     this.#engine = engine;
+    this.#tellNews = tell;
+    this.#meter = new Meter(engine, false);
+    const times = engine.exports.recordTimesAddress() >>> 0;
+    this.#times = new Float64Array(engine.memory.buffer, times, BATCH);
     this.#ring = new RingWriter(task.shared, task.worker);
     this.#decisions = decisionsOf(engine);
   }
@@ -74,42 +95,63 @@ class Share {
     const { file, packetsMax } = this.#task;
     const source = await openCapture(file, this.#engine);
     const isFirst = number === 1;
-    source.onDescribe = (index, count) => this.#select(source, index, count, isFirst);
-    const times = { readMs: 0, engineMs: 0, packets: 0, bytes: 0 };
+    source.onDescribe = (index, count) => this.#select(source, index, count);
+    const times = { readMs: 0, engineMs: 0, packets: 0 };
     for (;;) {
       const reading = performance.now();
-      const count = source.packets < packetsMax ? await next(source) : 0;
+      const next = source.packets < packetsMax ? this.#next(source) : 0;
+      const count = typeof next === "number" ? next : await next;
       const deciding = performance.now();
       times.readMs += deciding - reading;
       if (count === 0) break;
       this.#engine.process(count);
-      times.engineMs += performance.now() - deciding;
+      const decided = performance.now();
+      times.engineMs += decided - deciding;
       times.packets += count;
-      if (isFirst) this.#tell(count);
+      if (isFirst) this.#record(source, count, decided);
     }
     source.close();
+    if (isFirst) this.#tellNews(this.#first(source));
     return { ...times, startMs, endMs: performance.timeOrigin + performance.now() };
   }
 
+  /** Frames described next; 0 at the end, and a broken record is one. */
+  #next(source: CaptureReader): number | Promise<number> {
+    try {
+      const next = source.next(BATCH);
+      return typeof next === "number" ? next : next.catch((error) => this.#broken(error));
+    } catch (error) {
+      return this.#broken(error);
+    }
+  }
+
+  #broken(error: unknown): number {
+    if (!(error instanceof FlowplaneError)) throw error;
+    this.#failure = error.message;
+    return 0;
+  }
+
   /** Of frames that were just described, keeps this worker's. */
-  #select(source: CaptureReader, first: number, described: number, isFirst: boolean): number {
+  #select(source: CaptureReader, first: number, described: number): number {
     const { worker, shared, packetsMax, isSpread } = this.#task;
     this.#portCount = definePorts(this.#engine, source, this.#portCount);
     const number = source.packets - described;
     const count = Math.min(described, Math.max(0, packetsMax - number));
     if (count === 0) return 0;
-    if (isFirst) this.#followClock(first, count);
     const workers = shared.rings.length;
     return this.#engine.select(first, count, { worker, workers, isSpread, number });
   }
 
-  #followClock(first: number, count: number): void {
-    const { descriptors } = this.#engine;
-    const end = (first + count) * WORDS;
-    for (let word = first * WORDS + WORD_TIME; word < end; word += WORDS) {
-      this.#nowMs += ((descriptors[word] as number) - this.#nowMs) | 0;
-      if (this.#nowMs > this.#latestMs) this.#latestMs = this.#nowMs;
-    }
+  /** Tells and measures a batch of the first pass. */
+  #record(source: CaptureReader, count: number, nowMs: number): void {
+    const { isWatched, worker } = this.#task;
+    this.#tell(count);
+    if (isWatched) return;
+    this.#meter.measure(count, this.#times);
+    if (worker > 0 || nowMs - this.#toldMs < PROGRESS_MS) return;
+    this.#toldMs = nowMs;
+    const { packets, capturedBytes } = source;
+    this.#tellNews({ what: "at", packets, bytes: capturedBytes });
   }
 
   /** Tells what became of the batch. */
@@ -144,23 +186,21 @@ class Share {
     }
   }
 
-  first(pass: WorkerPass): WorkerNews {
-    this.#engine.sweep(this.#latestMs >>> 0);
+  #first(source: CaptureReader): FirstNews {
+    const engine = this.#engine;
+    engine.sweep(engine.exports.captureLatestMs() >>> 0);
     const services = new Set(this.#task.scenario.resources.map(({ service }) => service));
     const usages = [...services].map((service): [number, Usage] => {
-      return [service, this.#engine.usage(service)];
+      return [service, engine.usage(service)];
     });
-    return { what: "first", pass, counters: this.#engine.counters(), usages };
-  }
-}
-
-/** Frames described next; 0 at the end. A broken record is an end: who writes the report meets it too. */
-async function next(source: CaptureReader): Promise<number> {
-  try {
-    return await source.next(BATCH);
-  } catch (error) {
-    if (error instanceof FlowplaneError) return 0;
-    throw error;
+    return {
+      what: "first",
+      counters: engine.counters(),
+      usages,
+      capture: factsOf(source),
+      failure: this.#failure,
+      measured: this.#meter.measured,
+    };
   }
 }
 
@@ -168,14 +208,12 @@ async function run(task: WorkerTask, tell: (news: WorkerNews) => void): Promise<
   const { scenario, captureBytes, warmUp, wasm } = task;
   const engine = await engineFor(scenario, captureBytes, { warmUp, wasm });
   const control = new Control(task.shared);
-  const share = new Share(task, engine);
+  const share = new Share(task, engine, tell);
   tell({ what: "ready" });
   const passes: WorkerPass[] = [];
   for (let number = 1; number <= task.passes; number++) {
     control.enter(number);
-    const pass = await share.pass(number);
-    passes.push(pass);
-    if (number === 1) tell(share.first(pass));
+    passes.push(await share.pass(number));
   }
   tell({ what: "done", passes });
 }
