@@ -149,7 +149,8 @@ export function tagMatches(tags: usize, tag: u8): u32 {
 
 /** The bit of a hash beside the spill count; bits that place it neither in the index nor among tags. */
 function spillBit(hash: u64): u32 {
-  return (<u32>1) << (<u32>(8 + ((((hash >> 8) & 0xffff) * SPILL_BITS) >> 16)));
+  const bit = 8 + ((((hash >> 8) & 0xffff) * SPILL_BITS) >> 16);
+  return 1 << (<u32>bit);
 }
 
 function spillsOf(table: FlowTable, group: u32): usize {
