@@ -23,6 +23,7 @@ import {
   flowTable,
   groupTags,
   homeGroup,
+  mayHaveSpilled,
   probeBucket,
   recordAt,
   recordOfCell,
@@ -153,7 +154,7 @@ function probeHomes(linesAt: usize): usize {
       continue;
     }
     line = addBeginning(line, table, packet, tags, slot);
-    if (load<u8>(table.spills + <usize>(slot >> 4)) == 0) continue;
+    if (!mayHaveSpilled(table, slot >> 4, packet.hash)) continue;
     addLookup(index, packet, firstBucket(table, packet.hash));
     index += LOOKUP_BYTES;
   }

@@ -2,8 +2,8 @@
  * The live benchmark: the engine between two namespaces beside the kernel's NAT, HAProxy and
  * slirp4netns between the same two, and a bare wire (live/ways.ts).
  *
- *   node bench/live.ts [PART…] [--passes N]     parts: tcp cubic streams proxy udp latency idle;
- *                                               default all
+ *   node bench/live.ts [PART…] [--passes N]     parts: tcp cubic streams proxy udp latency
+ *                                               connections idle; default all
  *
  * Ways take turns in every pass. A ratio is that of the medians; the range stands beside it. On a
  * machine of two cores client, server and engine share them, so absolute figures are of the whole
@@ -29,9 +29,11 @@ import {
 
 const TRAFFIC = fileURLToPath(new URL("c/traffic.c", import.meta.url));
 const PORT = "5202";
-const TCP_SECONDS = "2";
+const STREAMS_SECONDS = "2";
 const UDP_SECONDS = 1.5;
 /** Short, and often in turns: what is looked for is smaller than what changes from second to second. */
+const TCP_SECONDS = "1";
+const TCP_TURNS = 2;
 const PROXY_SECONDS = "0.6";
 const PROXY_TURNS = 16;
 const ASK_SECONDS = "1.5";
@@ -89,7 +91,7 @@ async function cpuOf({ lab }: Way): Promise<{ user: number; system: number }> {
 }
 
 /** Runs iperf3 through a way; returns Gbit/s received. */
-async function iperf(way: Way, words: readonly string[]): Promise<number> {
+async function iperf(way: Way, seconds: string, words: readonly string[]): Promise<number> {
   const server = start(way.server, ["iperf3", "-s", "-1", "-p", IPERF_PORT]);
   try {
     const isListening = async () => {
@@ -97,7 +99,7 @@ async function iperf(way: Way, words: readonly string[]): Promise<number> {
       return found.trim() !== "";
     };
     while (!(await isListening())) await new Promise((resolve) => setTimeout(resolve, 20));
-    const all = ["iperf3", "-c", way.address, "-p", way.iperfPort, "-J", "-t", TCP_SECONDS];
+    const all = ["iperf3", "-c", way.address, "-p", way.iperfPort, "-J", "-t", seconds];
     const text = await run(way.client, [...all, "-O", "0.5", ...words]);
     const { end } = JSON.parse(text) as { end: { sum_received: { bits_per_second: number } } };
     return end.sum_received.bits_per_second / 1e9;
@@ -137,6 +139,20 @@ async function datagrams(way: Way, note: (figure: string, value: number) => void
   });
 }
 
+/** Round trips or new connections, one after the other; the program says their quantiles. */
+async function times(
+  way: Way,
+  what: "ask" | "connect",
+  note: (figure: string, value: number) => void,
+): Promise<void> {
+  await withServer(way, ["echo", PORT], async () => {
+    const said = await run(way.client, [traffic, what, way.address, PORT, ASK_SECONDS]);
+    const [, p50 = 0, p99 = 0] = said.trim().split(" ").map(Number);
+    note("p50 us", p50);
+    note("p99 us", p99);
+  });
+}
+
 /** One long stream; whether it begins with a header is what the server says. */
 async function proxied(way: Way, note: (figure: string, value: number) => void): Promise<void> {
   await withServer(way, ["stream-receive", PORT], async (said) => {
@@ -167,10 +183,11 @@ function tcpPart(congestion?: string): Part {
       "slirp4netns",
       "wire",
     ],
+    turns: TCP_TURNS,
     ...(congestion && { congestion }),
     async measure(way, note) {
       const before = { ...(await cpuOf(way)), ...(await readBy(way)) };
-      note("Gbit/s", await iperf(way, congestion ? ["-C", congestion] : []));
+      note("Gbit/s", await iperf(way, TCP_SECONDS, congestion ? ["-C", congestion] : []));
       const after = { ...(await cpuOf(way)), ...(await readBy(way)) };
       if (way.lab === undefined) return;
       note("user / system time", (after.user - before.user) / (after.system - before.system));
@@ -209,7 +226,7 @@ const PARTS: Readonly<Record<string, Part>> = {
     ],
     async measure(way, note) {
       const before = await dropsOf(way);
-      note("Gbit/s", await iperf(way, ["-P", "4"]));
+      note("Gbit/s", await iperf(way, STREAMS_SECONDS, ["-P", "4"]));
       if (way.lab !== undefined) note("drops", (await dropsOf(way)) - before);
     },
     goals: [
@@ -241,18 +258,23 @@ const PARTS: Readonly<Record<string, Part>> = {
   },
   latency: {
     ways: ["kernel", "engine", "engine, sleeping at once", "engine, busy-poll", "haproxy"],
-    async measure(way, note) {
-      await withServer(way, ["echo", PORT], async () => {
-        const said = await run(way.client, [traffic, "ask", way.address, PORT, ASK_SECONDS]);
-        const [, p50 = 0, p99 = 0] = said.trim().split(" ").map(Number);
-        note("p50 us", p50);
-        note("p99 us", p99);
-      });
-    },
+    measure: (way, note) => times(way, "ask", note),
     goals: [
       ratio("engine", "kernel", "p50 us", "at most", 1.25),
       ratio("engine", "kernel", "p99 us", "at most", 1.5),
     ],
+  },
+  // What is new of each is decided: by the engine alone, or by a question to those who share decisions.
+  connections: {
+    ways: ["kernel", "engine", "three nodes", "three nodes, Redis", "haproxy"],
+    measure: (way, note) => times(way, "connect", note),
+    goals: (["three nodes", "three nodes, Redis"] as const).flatMap((nodes) =>
+      ["p50 us", "p99 us"].map((figure) => ({
+        name: `${figure} of a decision: ${nodes} - engine`,
+        value: (median: Look<number>) => median(nodes, figure) - median("engine", figure),
+        is: "at most" as const,
+      })),
+    ),
   },
   idle: {
     ways: ["engine"],
@@ -320,10 +342,11 @@ function printPart(name: string, part: Part, figures: Figures): void {
   const median: Look<number> = (way, figure) => medianOf(all(way, figure));
   const goals = part.goals.map(({ name: goalName, value, goal, is }) => {
     const got = value(median, all);
-    if (Number.isNaN(got)) return [goalName, `${is} ${goal}`, "-", "not measured"];
-    if (goal === undefined) return [goalName, "-", significant(got), "-"];
+    const wanted = goal === undefined ? "-" : `${is} ${goal}`;
+    if (Number.isNaN(got)) return [goalName, wanted, "-", "not measured"];
+    if (goal === undefined) return [goalName, wanted, significant(got), "-"];
     const isMet = is === "at least" ? got >= goal : got <= goal;
-    return [goalName, `${is} ${goal}`, significant(got), isMet ? "yes" : "no"];
+    return [goalName, wanted, significant(got), isMet ? "yes" : "no"];
   });
   const goalColumns = ["ratio", "goal", "here", "met"].map((title, at) => ({
     title,
@@ -364,7 +387,7 @@ function goFirst(): () => void {
 const { parts, passes } = words();
 const built = spawnSync("gcc", ["-O2", "-o", traffic, TRAFFIC], { encoding: "utf8" });
 if (built.status !== 0) throw new Error(`gcc: ${built.stderr}`);
-const ways = await makeWays();
+const ways = await makeWays(new Set(parts.flatMap((name) => (PARTS[name] as Part).ways)));
 const stepBack = goFirst();
 try {
   const load = os.loadavg()[0] as number;

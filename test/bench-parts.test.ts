@@ -178,7 +178,7 @@ describe("memory that is not there", () => {
       );
       const options = { flowCountMax: 50e6, flow6CountMax: 16, warmUp: false };
       await expect(createEngine(options)).rejects.toThrow(
-        /^flowCountMax, flow6CountMax: tables of 356\d{7} bytes, and 1073741824 bytes .* free$/,
+        /^flowCountMax, flow6CountMax: tables of 357\d{7} bytes, and 1073741824 bytes .* free$/,
       );
     } finally {
       free.mockRestore();

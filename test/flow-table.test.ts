@@ -11,6 +11,7 @@ import { networkEngine } from "./network.ts";
 
 const SEED = new Uint8Array(16).fill(9);
 const GROUP_SLOTS = 16;
+const UDP_MS = 120_000;
 
 async function natEngine(flowCountMax: number): Promise<Engine> {
   const engine = await createEngine({
@@ -70,8 +71,8 @@ test("a table takes as many flows as it promises, and counts what it refuses", a
   );
 });
 
-test("flows that all belong into one group of slots are found all the same", async () => {
-  const capacity = 4096;
+/** More than 200 flows that have one home group in a table of `capacity`. */
+async function aimedFlows(capacity: number): Promise<number[]> {
   const groups = new Map<number, number[]>();
   const scout = await natEngine(capacity);
   const count = 60_000;
@@ -87,6 +88,12 @@ test("flows that all belong into one group of slots are found all the same", asy
   }
   const [aimed = []] = [...groups.values()].sort((a, b) => b.length - a.length);
   expect(aimed.length).toBeGreaterThan(200);
+  return aimed;
+}
+
+test("flows that all belong into one group of slots are found all the same", async () => {
+  const capacity = 4096;
+  const aimed = await aimedFlows(capacity);
   const engine = await natEngine(capacity);
   const first = send(
     engine,
@@ -107,6 +114,37 @@ test("flows that all belong into one group of slots are found all the same", asy
   );
   expect(third.map(({ flow }) => flow)).toEqual(first.map(({ flow }) => flow));
   expect([...engine.flows()]).toHaveLength(aimed.length);
+});
+
+test("flows of one group are found, and no others, whatever came and went before", async () => {
+  const capacity = 4096;
+  const aimed = await aimedFlows(capacity);
+  const engine = await natEngine(capacity);
+  const lives = new Map<number, { flow: number; lastMs: number }>();
+  let created = 0;
+  let most = 0;
+  for (let round = 0; round < 150; round++) {
+    const timeMs = round * 31_000;
+    // From few flows to many and back to none, so that the group's counts come to nothing again.
+    const asked = aimed.filter((_, at) => Math.imul(at + 1, round * 2 + 1) % 37 < (round % 30) - 5);
+    const departures = send(
+      engine,
+      asked.map((index) => ({ frame: request(index), timeMs })),
+    );
+    for (const [at, index] of asked.entries()) {
+      const { flow = 0, verdict } = departures[at] ?? {};
+      expect(verdict).toBe("forward");
+      const known = lives.get(index);
+      if (known && timeMs - known.lastMs < UDP_MS) expect(flow).toBe(known.flow);
+      else created += 1;
+      lives.set(index, { flow, lastMs: timeMs });
+    }
+    expect(engine.counters().flows.created).toBe(created);
+    if (round % 3 === 0) engine.expire(timeMs);
+    most = Math.max(most, engine.counters().flows.active);
+  }
+  expect(most).toBeGreaterThan(100);
+  expect(engine.counters().flows.spilled).toBeGreaterThan(500);
 });
 
 test("more flows into one group than it can count are refused, and nothing else is", async () => {

@@ -3,7 +3,8 @@
  *
  * Theory of operation. A flow lives in one slot and never moves. Its client-side tuple hashes to a
  * *home group* of 16 slots; 16 one-byte tags, one SIMD comparison wide, tell which slots may hold
- * it. When the home group is full the flow *spills* to any free slot, and the group counts it.
+ * it. When the home group is full the flow *spills* to any free slot; the group counts it, and sets one
+ * of 24 bits by its hash, so that few lookups of flows that are not there go on to the index.
  * The *index* finds flows by any other hash: every translated flow by its service-side tuple, and
  * spilled flows by their client-side tuple. The index is an array of u32 cells in buckets of one
  * cache line; a cell holds the slot in as many bits as
@@ -19,7 +20,8 @@
  * the full key; (5) nothing here takes more than a fixed number of steps: 16 slots, 2 buckets of
  * 16 cells, SPILL_GROUPS_MAX groups on insertion.
  *
- * Cost per IPv4 flow at capacity: record 64 B and tag 1 B at 1.01 slots a flow, 1.41 cells of 4 B.
+ * Cost per IPv4 flow at capacity: record 64 B, tag 1 B and counts 0.25 B at 1.01 slots a flow, 1.41 cells
+ * of 4 B.
  */
 import {
   FLOW_BYTES,
@@ -45,6 +47,7 @@ import { Packet } from "../packet";
 export class FlowTable {
   tags: usize;
   records: usize;
+  /** A u32 a group: how many of its flows have spilled, and above that the bits of their hashes. */
   spills: usize;
   cells: usize;
   groupCount: u32;
@@ -83,6 +86,7 @@ const BUCKET_BYTES: u32 = 64;
 const FIRST_BUCKET_RESERVE: u32 = 6;
 const SPILL_GROUPS_MAX: u32 = 64;
 const SPILL_COUNT_MAX: u32 = 255;
+const SPILL_BITS: u64 = 24;
 /** Most slots that a cell can name (slot + 1 must fit). */
 export const SLOT_COUNT_MAX: u32 = (1 << 26) - 1;
 
@@ -116,10 +120,11 @@ export function reserveTable(table: FlowTable, isIpv6: u32, flowCountMax: u32): 
   const slotCount = <u64>table.groupCount * GROUP_SLOTS;
   table.slotBits = 32 - clz<u32>(<u32>slotCount);
   assert(slotCount <= <u64>SLOT_COUNT_MAX, "flow table: more slots than an index cell can name");
-  const bytes = (slotCount << table.recordShift) + slotCount + table.groupCount;
+  const spillBytes = <u64>table.groupCount * 4;
+  const bytes = (slotCount << table.recordShift) + slotCount + spillBytes;
   table.tags = reserve(slotCount);
   table.cells = reserve(<u64>table.bucketCount * BUCKET_BYTES);
-  table.spills = reserve(table.groupCount);
+  table.spills = reserve(spillBytes);
   table.records = reserve(slotCount << table.recordShift);
   return bytes + <u64>table.bucketCount * BUCKET_BYTES;
 }
@@ -140,6 +145,21 @@ export function tagOf(hash: u64): u8 {
 /** Bit per slot of a group whose tag is `tag`. */
 export function tagMatches(tags: usize, tag: u8): u32 {
   return <u32>i8x16.bitmask(i8x16.eq(v128.load(tags), i8x16.splat(<i8>tag)));
+}
+
+/** The bit of a hash beside the spill count; bits that place it neither in the index nor among tags. */
+function spillBit(hash: u64): u32 {
+  const bit = 8 + ((((hash >> 8) & 0xffff) * SPILL_BITS) >> 16);
+  return 1 << (<u32>bit);
+}
+
+function spillsOf(table: FlowTable, group: u32): usize {
+  return table.spills + ((<usize>group) << 2);
+}
+
+/** False when no flow with this client-side hash has spilled from its home group. */
+export function mayHaveSpilled(table: FlowTable, group: u32, hash: u64): bool {
+  return (load<u32>(spillsOf(table, group)) & spillBit(hash)) != 0;
 }
 
 export function recordAt(table: FlowTable, slot: u32): usize {
@@ -236,7 +256,7 @@ export function findByClientSide(table: FlowTable, packet: Packet): usize {
     if (matches(record, SIDE_CLIENT, packet)) return record;
     hits &= hits - 1;
   }
-  if (load<u8>(table.spills + <usize>group) == 0) return 0;
+  if (!mayHaveSpilled(table, group, packet.hash)) return 0;
   return findByIndex(table, packet, SIDE_CLIENT);
 }
 
@@ -278,16 +298,15 @@ function cellOf(table: FlowTable, hash: u64, slot: u32): u32 {
 
 /** Adds a cell for `slot` under `hash`; false when both buckets are full. */
 export function addToIndex(table: FlowTable, hash: u64, slot: u32): bool {
-  let bucket = firstBucket(table, hash);
-  let free = freeCells(bucket);
-  if (<u32>popcnt(free) < FIRST_BUCKET_RESERVE) {
-    const other = secondBucket(table, hash);
-    const otherFree = freeCells(other);
-    if (popcnt(otherFree) > popcnt(free)) {
-      bucket = other;
-      free = otherFree;
-    }
-  }
+  const first = firstBucket(table, hash);
+  const second = secondBucket(table, hash);
+  const firstFree = freeCells(first);
+  const secondFree = freeCells(second);
+  // No branches: in a full table it is either bucket, as it happens.
+  const isFull = u32(<u32>popcnt(firstFree) < FIRST_BUCKET_RESERVE);
+  const isSecond = isFull & u32(popcnt(secondFree) > popcnt(firstFree));
+  const bucket = select<usize>(second, first, isSecond);
+  const free = select<u32>(secondFree, firstFree, isSecond);
   if (free == 0) return false;
   store<u32>(bucket + ((<usize>ctz(free)) << 2), cellOf(table, hash, slot));
   return true;
@@ -345,7 +364,7 @@ export function takePlace(table: FlowTable, packet: Packet, tuple: Packet): usiz
 }
 
 function takeSpilledSlot(table: FlowTable, hash: u64, home: u32): usize {
-  const spills = table.spills + <usize>home;
+  const spills = spillsOf(table, home);
   if (load<u8>(spills) == SPILL_COUNT_MAX) return 0;
   let group = table.spillCursor;
   for (let step: u32 = 0; step < SPILL_GROUPS_MAX; step++) {
@@ -357,7 +376,7 @@ function takeSpilledSlot(table: FlowTable, hash: u64, home: u32): usize {
       const slot = (group << 4) + ctz(free);
       if (!addToIndex(table, hash, slot)) return 0;
       store<u8>(tags + <usize>ctz(free), tagOf(hash));
-      store<u8>(spills, load<u8>(spills) + 1);
+      store<u32>(spills, (load<u32>(spills) | spillBit(hash)) + 1);
       const record = recordAt(table, slot);
       store<u8>(record, <u8>FLOW_FLAG_SPILLED, FLOW_FLAGS);
       table.flowCount++;
@@ -391,8 +410,10 @@ export function releaseSlot(table: FlowTable, record: usize): void {
   if (flags & FLOW_FLAG_SPILLED) {
     const hash = hashOfSide(table, record, SIDE_CLIENT);
     removeFromIndex(table, hash, slot);
-    const spills = table.spills + <usize>homeGroup(table, hash);
-    store<u8>(spills, load<u8>(spills) - 1);
+    const spills = spillsOf(table, homeGroup(table, hash));
+    // Bits are shared: only the last flow to leave clears them.
+    const isLast = load<u8>(spills) == 1;
+    store<u32>(spills, isLast ? 0 : load<u32>(spills) - 1);
   }
   store<u8>(tag, 0);
   // A packet of the same batch may still hold this record as its candidate: no tuple matches it now.

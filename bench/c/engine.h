@@ -423,7 +423,8 @@ static uint32_t probe_homes(uint32_t home_count, uint32_t index_count) {
       continue;
     }
     prefetch_beginning(packet, tags);
-    if (table.spills[(tags - table.tags) / GROUP_SLOTS] == 0) continue;
+    uint32_t group = (uint32_t)((tags - table.tags) / GROUP_SLOTS);
+    if (!may_have_spilled(group, packet->tuple.hash)) continue;
     indexed[index_count] = (struct wait){packet, first_bucket(packet->tuple.hash)};
     __builtin_prefetch(indexed[index_count++].line);
   }

@@ -83,12 +83,12 @@ static inline void prefetch_record(const struct flow *flow) {
 }
 
 enum { GROUP_SLOTS = 16, BUCKET_CELLS = 16, FIRST_BUCKET_RESERVE = 6 };
-enum { SPILL_GROUPS_MAX = 64, SPILL_COUNT_MAX = 255, SLOT_COUNT_MAX = (1 << 26) - 1 };
+enum { SPILL_GROUPS_MAX = 64, SPILL_COUNT_MAX = 255, SPILL_BITS = 24, SLOT_COUNT_MAX = (1 << 26) - 1 };
 
 struct table {
   uint8_t *tags;
   uint32_t *cells;
-  uint8_t *spills;
+  uint32_t *spills; /* how many flows of a group have spilled, and above that bits of their hashes */
   struct flow *records;
   uint32_t group_count;
   uint32_t bucket_count;
@@ -147,7 +147,7 @@ static bool create_table(uint32_t flow_count_max) {
   if (count > SLOT_COUNT_MAX) return false;
   table.slot_bits = 32 - __builtin_clz((uint32_t)count);
   size_t tag_bytes = line(count), cell_bytes = (size_t)table.bucket_count * 64;
-  size_t spill_bytes = line(table.group_count), record_bytes = count * sizeof(struct flow);
+  size_t spill_bytes = line(table.group_count * 4), record_bytes = count * sizeof(struct flow);
   size_t bytes = tag_bytes + cell_bytes + spill_bytes + record_bytes;
   table.memory = calloc(bytes + 64, 1);
   if (table.memory == NULL) return false;
@@ -161,7 +161,7 @@ static bool create_table(uint32_t flow_count_max) {
   if (bytes <= 32 << 20) memset(base, 0, bytes);
   table.tags = base;
   table.cells = (uint32_t *)(base + tag_bytes);
-  table.spills = base + tag_bytes + cell_bytes;
+  table.spills = (uint32_t *)(base + tag_bytes + cell_bytes);
   table.records = (struct flow *)(base + tag_bytes + cell_bytes + spill_bytes);
   return true;
 }
@@ -263,6 +263,16 @@ static struct flow *find_by_index(const struct tuple *tuple, int side) {
   return flow ? flow : search_bucket(second_bucket(tuple->hash), tuple, side);
 }
 
+/* The bit of a hash beside the spill count. */
+static inline uint32_t spill_bit(uint64_t hash) {
+  return (uint32_t)1 << (8 + ((hash >> 8 & 0xffff) * SPILL_BITS >> 16));
+}
+
+/* False when no flow with this client-side hash has spilled from its home group. */
+static inline bool may_have_spilled(uint32_t group, uint64_t hash) {
+  return (table.spills[group] & spill_bit(hash)) != 0;
+}
+
 static struct flow *find_by_client_side(const struct tuple *tuple) {
   uint32_t group = home_group(tuple->hash);
   uint32_t hits = tag_matches(group_tags(group), tag_of(tuple->hash));
@@ -270,7 +280,7 @@ static struct flow *find_by_client_side(const struct tuple *tuple) {
     struct flow *flow = table.records + (size_t)group * GROUP_SLOTS + __builtin_ctz(hits);
     if (is_same(flow, SIDE_CLIENT, tuple)) return flow;
   }
-  return table.spills[group] == 0 ? NULL : find_by_index(tuple, SIDE_CLIENT);
+  return may_have_spilled(group, tuple->hash) ? find_by_index(tuple, SIDE_CLIENT) : NULL;
 }
 
 /* Flow whose service-side tuple is this one, indexed or not. */
@@ -289,16 +299,12 @@ static uint32_t cell_of(uint64_t hash, uint32_t slot) {
 }
 
 static bool add_to_index(uint64_t hash, uint32_t slot) {
-  uint32_t *bucket = first_bucket(hash);
-  uint32_t free_cells = cell_matches(bucket, 0, 0);
-  if (__builtin_popcount(free_cells) < FIRST_BUCKET_RESERVE) {
-    uint32_t *other = second_bucket(hash);
-    uint32_t other_free = cell_matches(other, 0, 0);
-    if (__builtin_popcount(other_free) > __builtin_popcount(free_cells)) {
-      bucket = other;
-      free_cells = other_free;
-    }
-  }
+  uint32_t *first = first_bucket(hash), *second = second_bucket(hash);
+  uint32_t first_free = cell_matches(first, 0, 0), second_free = cell_matches(second, 0, 0);
+  int first_count = __builtin_popcount(first_free);
+  bool is_second = (first_count < FIRST_BUCKET_RESERVE) & (__builtin_popcount(second_free) > first_count);
+  uint32_t *bucket = is_second ? second : first;
+  uint32_t free_cells = is_second ? second_free : first_free;
   if (free_cells == 0) return false;
   bucket[__builtin_ctz(free_cells)] = cell_of(hash, slot);
   return true;
@@ -317,7 +323,7 @@ static void remove_from_index(uint64_t hash, uint32_t slot) {
 }
 
 static struct flow *take_spilled_slot(uint64_t hash, uint32_t home) {
-  if (table.spills[home] == SPILL_COUNT_MAX) return NULL;
+  if ((table.spills[home] & SPILL_COUNT_MAX) == SPILL_COUNT_MAX) return NULL;
   uint32_t group = table.spill_cursor;
   for (int step = 0; step < SPILL_GROUPS_MAX; step++) {
     if (group >= table.group_count) group = 0;
@@ -327,7 +333,7 @@ static struct flow *take_spilled_slot(uint64_t hash, uint32_t home) {
       uint32_t slot = group * GROUP_SLOTS + (uint32_t)__builtin_ctz(free_slots);
       if (!add_to_index(hash, slot)) return NULL;
       table.tags[slot] = tag_of(hash);
-      table.spills[home]++;
+      table.spills[home] = (table.spills[home] | spill_bit(hash)) + 1;
       table.records[slot].flags = FLAG_SPILLED;
       table.flow_count++;
       return &table.records[slot];
@@ -362,7 +368,8 @@ static void release_slot(struct flow *flow) {
   if (flow->flags & FLAG_SPILLED) {
     uint64_t hash = hash_of_side(flow, SIDE_CLIENT);
     remove_from_index(hash, slot);
-    table.spills[home_group(hash)]--;
+    uint32_t *spills = &table.spills[home_group(hash)];
+    *spills = (*spills & SPILL_COUNT_MAX) == 1 ? 0 : *spills - 1;
   }
   table.tags[slot] = 0;
   /* A packet of the same batch may still hold this flow as its candidate: now nothing matches. */

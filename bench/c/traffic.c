@@ -1,5 +1,6 @@
 /*
- * Traffic for bench/live.ts: datagrams as fast as they go, and one small TCP message back and forth.
+ * Traffic for bench/live.ts: datagrams as fast as they go, one small TCP message back and
+ * forth, connections.
  *
  *   traffic udp-receive PORT SECONDS          prints datagrams received until 0.3 s after the last
  *   traffic udp-send ADDRESS PORT SECONDS     64-byte datagrams, 64 a call; prints how many were sent
@@ -8,6 +9,8 @@
  *                                             and its last, and 1 when it began with a PROXY header
  *   traffic stream-send ADDRESS PORT SECONDS  sends one as fast as it goes
  *   traffic ask ADDRESS PORT SECONDS          prints round trips: count, p50 and p99 in microseconds
+ *   traffic connect ADDRESS PORT SECONDS      the same of new connections, one after the other, each
+ *                                             ended by a reset
  *
  * The receiver sleeps and drains: one that is woken for every datagram would measure wake-ups.
  */
@@ -104,7 +107,7 @@ static void echo(const char *port) {
   int listener = socket(AF_INET, SOCK_STREAM, 0), one = 1;
   struct sockaddr_in here = to("0.0.0.0", port);
   setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-  if (bind(listener, (struct sockaddr *)&here, sizeof here) || listen(listener, 8)) die("listen");
+  if (bind(listener, (struct sockaddr *)&here, sizeof here) || listen(listener, 4096)) die("listen");
   printf("ready\n");
   fflush(stdout);
   for (;;) {
@@ -151,6 +154,34 @@ static int by_size(const void *a, const void *b) {
   return (x > y) - (x < y);
 }
 
+/* Prints how many times there are, in microseconds, and two of their quantiles. */
+static int say_times(float *times, long count) {
+  if (count == 0) return 1;
+  qsort(times, count, sizeof *times, by_size);
+  printf("%ld %.1f %.1f\n", count, times[count / 2], times[count * 99 / 100]);
+  return 0;
+}
+
+/* No more than leave ports for the next ones, through a gateway that has one address. */
+enum { CONNECTIONS_MAX = 3000, FIRST_CONNECTIONS = 20 };
+
+static int connect_often(const char *address, const char *port, double seconds) {
+  struct sockaddr_in there = to(address, port);
+  struct linger reset = {.l_onoff = 1, .l_linger = 0};
+  static float times[CONNECTIONS_MAX];
+  long count = 0, warm = FIRST_CONNECTIONS;
+  for (double end = now() + seconds; now() < end && count < CONNECTIONS_MAX;) {
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+    double start = now();
+    if (connect(fd, (struct sockaddr *)&there, sizeof there)) die("connect");
+    if (warm > 0) warm--;
+    else times[count++] = (now() - start) * 1e6;
+    close(fd);
+  }
+  return say_times(times, count);
+}
+
 static int ask(const char *address, const char *port, double seconds) {
   int fd = socket(AF_INET, SOCK_STREAM, 0), one = 1;
   struct sockaddr_in there = to(address, port);
@@ -164,10 +195,7 @@ static int ask(const char *address, const char *port, double seconds) {
     if (warm > 0) warm--;
     else times[count++] = (now() - start) * 1e6;
   }
-  if (count == 0) return 1;
-  qsort(times, count, sizeof *times, by_size);
-  printf("%ld %.1f %.1f\n", count, times[count / 2], times[count * 99 / 100]);
-  return 0;
+  return say_times(times, count);
 }
 
 int main(int argc, char **argv) {
@@ -176,9 +204,10 @@ int main(int argc, char **argv) {
   if (!strcmp(mode, "udp-send") && argc == 5) return udp_send(argv[2], argv[3], atof(argv[4]));
   if (!strcmp(mode, "echo") && argc == 3) echo(argv[2]);
   if (!strcmp(mode, "ask") && argc == 5) return ask(argv[2], argv[3], atof(argv[4]));
+  if (!strcmp(mode, "connect") && argc == 5) return connect_often(argv[2], argv[3], atof(argv[4]));
   if (!strcmp(mode, "stream-receive") && argc == 3) return stream_receive(argv[2]);
   if (!strcmp(mode, "stream-send") && argc == 5) return stream_send(argv[2], argv[3], atof(argv[4]));
   fprintf(stderr, "traffic: udp-receive PORT S | udp-send ADDRESS PORT S | echo PORT | ask ADDRESS PORT S |\n"
-                  "  stream-receive PORT | stream-send ADDRESS PORT S\n");
+                  "  connect ADDRESS PORT S | stream-receive PORT | stream-send ADDRESS PORT S\n");
   return 2;
 }

@@ -9,8 +9,8 @@
  *   client ── wire ── server                          10.76.0.2 itself: what the two ends can do
  *
  * The engine stands there several times, in labs of their own: as it is by default, without
- * offloads, with two workers, with PROXY headers, with other ways to wait for packets, and with a
- * worker that goes before no other thread.
+ * offloads, with two workers, with PROXY headers, with other ways to wait for packets, with a
+ * worker that goes before no other thread, and as three processes that share their decisions.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -19,6 +19,7 @@ import { join } from "node:path";
 import { addNamespace, ip, removeNamespace } from "../../host/io/namespaces.ts";
 import { type Lab, raise } from "../../host/lab/lab.ts";
 import { type LabPlan, PLAN_DEFAULTS } from "../../host/lab/plan.ts";
+import { openRedisStore } from "../../host/nodes/redis-store.ts";
 import { isThere, versionOf } from "../machine.ts";
 
 const PREFIX = `fpb${process.pid}`;
@@ -45,6 +46,8 @@ export type WayName =
   | "engine, PROXY headers"
   | "engine, busy-poll"
   | "engine, sleeping at once"
+  | "three nodes"
+  | "three nodes, Redis"
   | "kernel"
   | "haproxy"
   | "slirp4netns"
@@ -60,6 +63,10 @@ export interface Ways {
 }
 
 const SERVICE = { sourceAddresses: ["10.0.2.5"], targets: [{ address: "10.0.2.10" }] };
+/** Each flow may meet two of the three. */
+const NODES = { count: 3, perResource: 2 };
+const REDIS_PORT = 20_000 + (process.pid % 20_000);
+const REDIS = `127.0.0.1:${REDIS_PORT}`;
 const PROXIED = { ...SERVICE, proxyProtocol: { vpce: "vpce-0a1b2c3d4e5f60718" } };
 
 function planOf(suffix: string, change: Partial<LabPlan>): LabPlan {
@@ -89,10 +96,12 @@ const LABS: readonly [WayName, string, Partial<LabPlan>][] = [
   ["engine, PROXY headers", "p", { proxyProtocol: true, services: [PROXIED] }],
   ["engine, busy-poll", "b", { busyPollMs: 1 }],
   ["engine, sleeping at once", "x", { spinMs: 0 }],
+  ["three nodes", "t", { nodes: NODES }],
+  ["three nodes, Redis", "r", { nodes: { ...NODES, redis: { servers: [REDIS] } } }],
 ];
 
-/** Makes all ways. `end` takes them away; so does a failure. */
-export async function makeWays(): Promise<Ways> {
+/** Makes the ways of these names. `end` takes them away; so does a failure. */
+export async function makeWays(wanted: ReadonlySet<WayName>): Promise<Ways> {
   const folder = mkdtempSync(join(tmpdir(), "flowplane-ways-"));
   const labs: Lab[] = [];
   const programs: ChildProcess[] = [];
@@ -112,7 +121,12 @@ export async function makeWays(): Promise<Ways> {
     },
   };
   try {
+    const isLeftOut =
+      wanted.has("three nodes, Redis") && !(await startRedis(ways, folder, programs));
     for (const [name, suffix, change] of LABS) {
+      // The namespaces of the first are those of the peers.
+      if (name !== "engine" && !wanted.has(name)) continue;
+      if (name === "three nodes, Redis" && isLeftOut) continue;
       const lab = await raise(planOf(suffix, change));
       labs.push(lab);
       const [client, server] = lab.plan.hosts.map(({ namespace }) => namespace) as [string, string];
@@ -127,6 +141,18 @@ export async function makeWays(): Promise<Ways> {
     await ways.end();
     throw error;
   }
+}
+
+/** Starts the server that a fleet keeps its decisions in; false where there is none. */
+async function startRedis(ways: Ways, folder: string, programs: ChildProcess[]): Promise<boolean> {
+  if (!isThere(versionOf("redis-server", "--version"))) {
+    ways.skipped.push("redis-server: not installed");
+    return false;
+  }
+  const flags = ["--port", `${REDIS_PORT}`, "--bind", "127.0.0.1", "--save", "", "--dir", folder];
+  programs.push(spawn("redis-server", flags, { stdio: "ignore" }));
+  await waitFor(async () => (await openRedisStore({ servers: [REDIS] })).close());
+  return true;
 }
 
 async function makeRouter({ client, server }: Way): Promise<void> {

@@ -38,10 +38,18 @@ export async function runUp(file: string, flags: LabFlags): Promise<void> {
     detached: true,
     stdio: ["ignore", output, output],
   });
-  const ended = new Promise<true>((end) => child.once("exit", () => end(true)));
+  const ended = new Promise<"ended">((end) => child.once("exit", () => end("ended")));
+  const interrupted = interruption();
   for (let waitedMs = 0; waitedMs < START_MS_MAX; waitedMs += STEP_MS) {
-    const step = new Promise<false>((end) => setTimeout(() => end(false), STEP_MS));
-    if (await Promise.race([ended, step])) throw new FlowplaneError(lastError(log, name));
+    const step = new Promise<undefined>((end) => setTimeout(end, STEP_MS));
+    const event = await Promise.race([ended, interrupted, step]);
+    if (event === "ended") throw new FlowplaneError(lastError(log, name));
+    if (event === "interrupted") {
+      child.kill("SIGTERM");
+      await ended;
+      rmSync(log, { force: true });
+      throw new FlowplaneError(`lab ${name}: was interrupted, everything is removed`);
+    }
     if (!existsSync(socketPath(name))) continue;
     child.unref();
     new Terminal(flags).result(upText(await state(name), await status(name)));
@@ -49,6 +57,15 @@ export async function runUp(file: string, flags: LabFlags): Promise<void> {
   }
   child.kill("SIGTERM");
   throw new FlowplaneError(`lab ${name}: is not up after ${START_MS_MAX / 1000} s; see ${log}`);
+}
+
+/** Resolves when somebody wants this process to end, who from here on does not end it. */
+function interruption(): Promise<"interrupted"> {
+  return new Promise((end) => {
+    for (const name of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+      process.once(name, () => end("interrupted"));
+    }
+  });
 }
 
 /** A lab that is up is told here, before another process is started for nothing. */
@@ -63,17 +80,14 @@ async function runForeground(config: NetworkConfig, file: string, flags: LabFlag
   const { LiveLab } = await import("../live/lab.ts");
   const onEvent = (event: LiveEvent) => process.stdout.write(`${JSON.stringify(event)}\n`);
   const captureFile = flags.capture === undefined ? {} : { captureFile: resolve(flags.capture) };
+  // A lab that is half up when it is to end is brought up first: there is one way to take it down.
+  const interrupted = interruption();
   const live = await LiveLab.start(config, { file: resolve(file), onEvent, ...captureFile });
   const terminal = new Terminal(flags);
   if (live.httpPort !== undefined) terminal.note(pageLine(live.httpPort));
-  const signal = new Promise<undefined>((end) => {
-    for (const name of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
-      process.once(name, () => end(undefined));
-    }
-  });
-  const failure = await Promise.race([signal, live.failed]);
+  const failure = await Promise.race([interrupted, live.failed]);
   await live.stop();
-  if (failure) throw new FlowplaneError(failure.message, { cause: failure });
+  if (failure !== "interrupted") throw new FlowplaneError(failure.message, { cause: failure });
   // What a lab in the background had to say; one that fails keeps it for whoever asks why.
   rmSync(logFile(STATE_FOLDER, live.plan.name), { force: true });
 }

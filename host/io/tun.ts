@@ -94,7 +94,10 @@ export function openTun(system: Syscalls, options: TunOptions): Tun {
     const size = new Uint8Array(4);
     size[0] = VNET_HEADER_BYTES;
     const sized = system.ioctl(fd, TUNSETVNETHDRSZ, size);
-    if (sized < 0) throw failed(`device ${name}`, "refuses its header size", sized);
+    if (sized < 0) {
+      system.close(fd);
+      throw failed(`device ${name}`, "refuses its header size", sized);
+    }
     return { fd, offload: setOffload(system, fd, offload) };
   });
 }
