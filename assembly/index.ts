@@ -80,7 +80,12 @@ import { nameZonePorts, reserveZones } from "./zone";
 
 export { processBatch } from "./batch";
 export { writeRecord } from "./capture/record";
-export { captureLatestMs, recordTimesAddress, selectFrames } from "./capture/select";
+export {
+  beginSelection,
+  captureLatestMs,
+  recordTimesAddress,
+  selectFrames,
+} from "./capture/select";
 export * from "./capture/walk";
 export { processCompact } from "./compact/batch";
 export { decisionsAddress, listDecisions } from "./decision";

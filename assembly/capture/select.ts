@@ -57,6 +57,11 @@ const PORTED: u32 = (1 << (<u32>PROTOCOL_TCP)) | (1 << (<u32>PROTOCOL_UDP));
 
 const scratch: usize = memory.data(64, 64);
 
+/** Whether the walk keeps the worker's frames alone, the lanes that are its, and where it ends. */
+export let isSelecting: bool = false;
+const isMine: usize = memory.data(<i32>LANE_COUNT);
+let recordsEnd: u64 = U64.MAX_VALUE;
+
 /** Clock of the last frame that was walked; the worker's own, and what it has missed since its last frame. */
 let walkedMs: u32 = 0;
 let ownMs: u32 = 0;
@@ -74,6 +79,25 @@ export function resetSelection(): void {
   captureMs = 0;
   latestMs = 0;
   lanesAgedMs = 0;
+  isSelecting = false;
+}
+
+/**
+ * Says which frames are wanted: those of worker `worker` of `workers`. `isSpread` 0: all frames are in
+ * lane 0. `isWalking`: the walk keeps no others, and none of record number `end` or later.
+ */
+export function beginSelection(
+  worker: u32,
+  workers: u32,
+  isSpread: u32,
+  isWalking: u32,
+  end: u64,
+): void {
+  for (let lane: u32 = 0; lane < LANE_COUNT; lane++) {
+    store<u8>(isMine + <usize>lane, u8(workerOf(isSpread ? lane : 0, workers) == worker));
+  }
+  isSelecting = isWalking != 0;
+  recordsEnd = end;
 }
 
 export function recordTimesAddress(): usize {
@@ -136,45 +160,42 @@ function laneOfOther(descriptor: usize): u32 {
 }
 
 /**
- * Keeps, of descriptors [first, first + count), those of worker `worker` of `workers`, moved
- * together, and notes the number of each one's record in `recordNumbers` and the capture's clock at it
- * in `recordTimes`; the first is number `number`. Returns how many are left.
+ * 1 if the frame of a descriptor, which is one of the batch, is the worker's: then the number of its
+ * record and the capture's clock are noted. Else 0: the descriptor is free for the next frame.
  */
-export function selectFrames(
-  first: u32,
-  count: u32,
-  number: u32,
-  worker: u32,
-  workers: u32,
-  isSpread: u32,
-): u32 {
+export function keep(descriptor: usize, record: u64): u32 {
+  if (record >= recordsEnd) return 0;
+  const timeMs = load<u32>(descriptor, FRAME_TIME_MS);
+  moveLaneClock(timeMs);
+  const mine = <u32>load<u8>(isMine + <usize>laneOf(descriptor));
+  const stepMs = <i64>(<i32>(timeMs - walkedMs));
+  const nowMs = captureMs + stepMs;
+  const missed = missedMs + stepMs;
+  const nextMs = ownMs + clockStep(missed);
+  walkedMs = timeMs;
+  captureMs = nowMs;
+  latestMs = max<i64>(latestMs, nowMs);
+  ownMs = select<u32>(nextMs, ownMs, mine);
+  missedMs = select<i64>(0, missed, mine);
+  const at = descriptor - frames;
+  store<u32>(descriptor, nextMs, FRAME_TIME_MS);
+  store<u32>(recordNumbers + at / (FRAME_BYTES / 4), <u32>record);
+  store<f64>(recordTimes + at / (FRAME_BYTES / 8), <f64>nowMs);
+  return mine;
+}
+
+/**
+ * Keeps, of descriptors [first, first + count), those that are wanted, moved together; the first one's
+ * record is number `number`. Returns how many are left.
+ */
+export function selectFrames(first: u32, count: u32, number: u32): u32 {
   let to = frames + <usize>(first * FRAME_BYTES);
-  let numberTo = recordNumbers + ((<usize>first) << 2);
-  let timeTo = recordTimes + ((<usize>first) << 3);
   let from = to;
   const begin = to;
-  const end = from + <usize>(count * FRAME_BYTES);
-  for (let record = number; from < end; record++) {
-    const timeMs = load<u32>(from, FRAME_TIME_MS);
-    moveLaneClock(timeMs);
-    const lane = laneOf(from);
-    const isMine = workerOf(isSpread ? lane : 0, workers) == worker;
+  for (let record: u32 = 0; record < count; record++) {
     v128.store(to, v128.load(from));
     v128.store(to, v128.load(from, 16), 16);
-    const stepMs = <i64>(<i32>(timeMs - walkedMs));
-    missedMs += stepMs;
-    captureMs += stepMs;
-    latestMs = max<i64>(latestMs, captureMs);
-    walkedMs = timeMs;
-    const nextMs = ownMs + clockStep(missedMs);
-    store<u32>(to, nextMs, FRAME_TIME_MS);
-    ownMs = select<u32>(nextMs, ownMs, isMine);
-    missedMs = select<i64>(0, missedMs, isMine);
-    store<u32>(numberTo, record);
-    store<f64>(timeTo, <f64>captureMs);
-    to += select<usize>(<usize>FRAME_BYTES, 0, isMine);
-    numberTo += select<usize>(4, 0, isMine);
-    timeTo += select<usize>(8, 0, isMine);
+    to += <usize>keep(to, <u64>(number + record)) * FRAME_BYTES;
     from += FRAME_BYTES;
   }
   return <u32>((to - begin) / FRAME_BYTES);

@@ -5,6 +5,8 @@
  * obsolete packet blocks; blocks of other types are stepped over). Section headers and interface
  * descriptions are rare and belong to the host: the walk stops in front of them.
  *
+ * Where workers share a capture, the walk passes over the frames that are not this worker's.
+ *
  * Invariants: nothing outside [start, end) is read and only the state and the descriptors are
  * written; WALK_NEXT always is the begin of a record (or `end`); every stop has a reason, so that a
  * walk either makes progress or says what is missing. All addresses come from the caller.
@@ -65,6 +67,7 @@ import {
   WALK_STOP_TRAILER,
 } from "../abi";
 import { clockStep } from "../flow/state";
+import { isSelecting, keep } from "./select";
 
 const PCAP_HEADER_BYTES: u32 = 16;
 const SECTION_HEADER: u32 = 0x0a0d0d0a; // the same in both byte orders
@@ -152,12 +155,12 @@ function describe(
   store<u32>(descriptor, wire, FRAME_WIRE_BYTES);
 }
 
-function stop(state: usize, next: usize, reason: u32, detail: u32, count: u32): u32 {
+/** Notes where and why the walk stops, and how many records there were. */
+function stop(state: usize, next: usize, reason: u32, detail: u32, packets: u64): void {
   store<u32>(state, <u32>next, WALK_NEXT);
   store<u32>(state, reason, WALK_REASON);
   store<u32>(state, detail, WALK_DETAIL);
-  store<u64>(state, load<u64>(state, WALK_PACKETS) + count, WALK_PACKETS);
-  return count;
+  store<u64>(state, packets, WALK_PACKETS);
 }
 
 /**
@@ -186,8 +189,9 @@ export function walkPcap(
   let reason = WALK_STOP_FULL;
   let detail: u32 = 0;
   let record = start;
+  let packets = load<u64>(state, WALK_PACKETS);
   let count: u32 = 0;
-  for (; count < limit; count++) {
+  while (count < limit) {
     const left = end - record;
     detail = PCAP_HEADER_BYTES;
     reason = WALK_STOP_SHORT;
@@ -211,6 +215,8 @@ export function walkPcap(
     elapsedMs = nextMs;
     const descriptor = descriptors + count * FRAME_BYTES;
     describe(descriptor, record, record + PCAP_HEADER_BYTES, captured, wire, 0, timeMs);
+    count += isSelecting ? keep(descriptor, packets) : 1;
+    packets++;
     octets += captured;
     record += detail;
     reason = WALK_STOP_FULL;
@@ -220,7 +226,8 @@ export function walkPcap(
   store<i64>(state, latestNs, WALK_LATEST_NS);
   store<i64>(state, elapsedMs, WALK_ELAPSED_MS);
   store<u32>(state, timeMs, WALK_CLOCK_MS);
-  return stop(state, record, reason, detail, count);
+  stop(state, record, reason, detail, packets);
+  return count;
 }
 
 function moveWalkClock(state: usize, nextMs: i64): u32 {
@@ -294,30 +301,44 @@ export function walkPcapng(
 ): u32 {
   const swapped = (load<u32>(state, WALK_FLAGS) & WALK_FLAG_SWAPPED) != 0;
   let block = start;
+  let packets = load<u64>(state, WALK_PACKETS);
   let count: u32 = 0;
+  let reason = WALK_STOP_FULL;
+  store<u32>(state, 0, WALK_DETAIL);
   while (count < limit) {
-    const left = end - block;
-    if (left < 8) return stop(state, block, WALK_STOP_SHORT, 12, count);
-    const type = u32At(block, swapped);
-    if (type == SECTION_HEADER) return stop(state, block, WALK_STOP_BLOCK, 0, count);
+    reason = checkBlock(state, block, <u32>(end - block), swapped);
+    if (reason != WALK_STOP_FULL) break;
     const length = u32At(block + 4, swapped);
-    if (length < 12 || (length & 3) != 0 || length > WALK_BLOCK_BYTES_MAX) {
-      return stop(state, block, WALK_STOP_BLOCK_LENGTH, length, count);
-    }
-    if (left < length) return stop(state, block, WALK_STOP_SHORT, length, count);
-    const trailer = u32At(block + length - 4, swapped);
-    if (trailer != length) return stop(state, block, WALK_STOP_TRAILER, trailer, count);
-    if (type == INTERFACE_DESCRIPTION) return stop(state, block, WALK_STOP_BLOCK, 0, count);
-    if (isPacketBlock(type)) {
-      const reason = describeBlock(state, block, length, descriptors + count * FRAME_BYTES);
-      if (reason != WALK_STOP_FULL) {
-        return stop(state, block, reason, load<u32>(state, WALK_DETAIL), count);
-      }
-      count++;
+    if (isPacketBlock(u32At(block, swapped))) {
+      const descriptor = descriptors + count * FRAME_BYTES;
+      reason = describeBlock(state, block, length, descriptor);
+      if (reason != WALK_STOP_FULL) break;
+      count += isSelecting ? keep(descriptor, packets) : 1;
+      packets++;
     }
     block += length;
   }
-  return stop(state, block, WALK_STOP_FULL, 0, count);
+  stop(state, block, reason, load<u32>(state, WALK_DETAIL), packets);
+  return count;
+}
+
+/** Whether a whole block that is no concern of the host's begins at `block`; else why not. */
+function checkBlock(state: usize, block: usize, left: u32, swapped: bool): u32 {
+  store<u32>(state, 12, WALK_DETAIL);
+  if (left < 8) return WALK_STOP_SHORT;
+  const type = u32At(block, swapped);
+  store<u32>(state, 0, WALK_DETAIL);
+  if (type == SECTION_HEADER) return WALK_STOP_BLOCK;
+  const length = u32At(block + 4, swapped);
+  store<u32>(state, length, WALK_DETAIL);
+  if (length < 12 || (length & 3) != 0 || length > WALK_BLOCK_BYTES_MAX) {
+    return WALK_STOP_BLOCK_LENGTH;
+  }
+  if (left < length) return WALK_STOP_SHORT;
+  const trailer = u32At(block + length - 4, swapped);
+  store<u32>(state, trailer, WALK_DETAIL);
+  if (trailer != length) return WALK_STOP_TRAILER;
+  return type == INTERFACE_DESCRIPTION ? WALK_STOP_BLOCK : WALK_STOP_FULL;
 }
 
 /**

@@ -38,12 +38,11 @@ import { WalkState } from "./state.ts";
 /** Stays in a second-level cache between reading, processing and writing. */
 const CHUNK_BYTES = 256 * 1024;
 
-/** The part of a batch that is enough of one. */
-const ENOUGH = 4;
-
 export interface ReaderOptions {
   /** Bytes per read; default 256 KiB. */
   chunkBytes?: number;
+  /** Records after which no more are read; default all. Some more may have been described. */
+  packetsMax?: number;
 }
 
 export class CaptureReader implements FrameSource {
@@ -56,10 +55,11 @@ export class CaptureReader implements FrameSource {
     lengthsSwapped: false,
   };
   onBlock: ((block: Uint8Array) => void) | undefined;
-  onDescribe: ((index: number, count: number) => number) | undefined;
+  onInterface: (() => void) | undefined;
 
   #input: ByteInput;
   readonly #chunkBytes: number;
+  readonly #packetsMax: number;
   readonly #state: WalkState;
   readonly #slots: Slots;
   readonly #sections: Sections;
@@ -84,6 +84,7 @@ export class CaptureReader implements FrameSource {
     this.memory = memory;
     this.#input = input;
     this.#chunkBytes = options.chunkBytes ?? CHUNK_BYTES;
+    this.#packetsMax = options.packetsMax ?? Number.POSITIVE_INFINITY;
     this.#state = new WalkState(memory);
     this.#state.set(abi.WALK_INTERFACES, address + abi.WALK_BYTES);
     this.#sections = new Sections(this.#state.view, address, this.layout);
@@ -304,8 +305,6 @@ export class CaptureReader implements FrameSource {
     const { exports, descriptors } = this.memory;
     const state = this.#state.address;
     const isPcap = this.layout.format === "pcap";
-    // Where some are not wanted, the rest of the room would be walked in ever smaller pieces.
-    const enough = this.onDescribe ? limit / ENOUGH : limit;
     for (let count = 0; ; ) {
       const target = descriptors.byteOffset + count * abi.FRAME_BYTES;
       const room = limit - count;
@@ -313,11 +312,9 @@ export class CaptureReader implements FrameSource {
         ? exports.walkPcap(state, this.#at, this.#end, target, room)
         : exports.walkPcapng(state, this.#at, this.#end, target, room);
       this.#at = this.#state.get(abi.WALK_NEXT);
-      count += this.onDescribe ? this.onDescribe(count, walked) : walked;
-      if (count >= enough) return count;
-      // The walk took all that there was room for, and most were not wanted.
-      if (walked === room) continue;
-      if (!this.#resolve(count)) return count;
+      count += walked;
+      if (this.packets >= this.#packetsMax) this.#isDone = true;
+      if (walked === room || this.#isDone || !this.#resolve(count)) return count;
     }
   }
 
@@ -412,6 +409,7 @@ export class CaptureReader implements FrameSource {
       const length = this.#word(4);
       const fault = this.#sections.add(bytes.subarray(0, length));
       if (fault) return this.#fail("block", fault);
+      this.onInterface?.();
       this.#at += length;
       return true;
     }

@@ -80,11 +80,8 @@ export interface FrameSource {
   set onLeave(hook: LeaveHook | undefined);
   /** Set by the sink as well: a block too large for memory, to be written as it is. */
   onBlock?: ((block: Uint8Array) => void) | undefined;
-  /**
-   * Told of frames described at [index, index + count): keeps those that are wanted, moved together,
-   * and returns how many. next() goes on until it has enough of them.
-   */
-  onDescribe?: ((index: number, count: number) => number) | undefined;
+  /** Told when an interface has shown up, before frames of it are described. */
+  onInterface?: (() => void) | undefined;
   /**
    * Describes the next frames, at most `limit` (BATCH_COUNT_MAX); 0 at the end. Throws CaptureError
    * at a broken record, after everything before it has been described.

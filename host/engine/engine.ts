@@ -31,6 +31,7 @@ import { Networks } from "./networks.ts";
 import { type PackedTables, TablePacker } from "./packer.ts";
 import { ServiceHeaders } from "./proxy.ts";
 import { readCounters, readFlow, readUsage } from "./records.ts";
+import { checkSelection, selectFrames } from "./selection.ts";
 import { ServiceTables } from "./tables.ts";
 import { warmUp } from "./warmup.ts";
 
@@ -419,19 +420,12 @@ export class Engine {
    * `isSpread` false leaves everything to one: where targets have ports of their own. `number` is that
    * of the first frame's record, for `listDecisions`.
    */
-  select(
-    first: number,
-    count: number,
-    { worker, workers, isSpread = true, number = 0 }: Selection,
-  ): number {
+  select(first: number, count: number, selection: Selection): number {
     const room = abi.BATCH_COUNT_MAX;
     wholeNumber("first", first, 0, room);
     wholeNumber("count", count, 0, room - first);
-    wholeNumber("workers", workers, 1, abi.WORKER_COUNT_MAX);
-    wholeNumber("worker", worker, 0, workers - 1);
-    return this.#run(() =>
-      this.exports.selectFrames(first, count, number, worker, workers, isSpread ? 1 : 0),
-    );
+    checkSelection(selection);
+    return this.#run(() => selectFrames(this.exports, first, count, selection));
   }
 
   /** Takes every flow that is over at `nowMs` out of the active ones, as the sweep does in time. */

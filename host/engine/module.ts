@@ -78,14 +78,15 @@ export interface EngineExports extends WalkExports, Record<string, unknown> {
   zoneInner(zone: number): number;
   xxh64(start: number, bytes: number, seed: bigint): bigint;
   digestFrames(count: number, digest: bigint): bigint;
-  selectFrames(
-    first: number,
-    count: number,
-    number: number,
+  /** Which frames a worker wants; see assembly/capture/select.ts. */
+  beginSelection(
     worker: number,
     workers: number,
     isSpread: number,
-  ): number;
+    isWalking: number,
+    end: bigint,
+  ): void;
+  selectFrames(first: number, count: number, number: number): number;
   decisionsAddress(): number;
   listDecisions(count: number): number;
   /** Gathering what workers have decided; see assembly/gather.ts. */

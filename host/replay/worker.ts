@@ -19,6 +19,7 @@ import {
   isDecisionOut,
 } from "../engine/decisions.ts";
 import type { Engine } from "../engine/engine.ts";
+import { selectAlways } from "../engine/selection.ts";
 import { FlowplaneError } from "../errors.ts";
 import { definePorts, WORD_ADDRESS, WORDS } from "./batch.ts";
 import { type CaptureFacts, factsOf, type TeamTask } from "./decider.ts";
@@ -93,13 +94,16 @@ class Share {
   async pass(number: number): Promise<WorkerPass> {
     const startMs = performance.timeOrigin + performance.now();
     const { file, packetsMax } = this.#task;
-    const source = await openCapture(file, this.#engine);
+    const source = await openCapture(file, this.#engine, { packetsMax });
     const isFirst = number === 1;
-    source.onDescribe = (index, count) => this.#select(source, index, count);
+    source.onInterface = () => {
+      this.#portCount = definePorts(this.#engine, source, this.#portCount);
+    };
+    source.onInterface();
     const times = { readMs: 0, engineMs: 0, packets: 0 };
     for (;;) {
       const reading = performance.now();
-      const next = source.packets < packetsMax ? this.#next(source) : 0;
+      const next = this.#next(source);
       const count = typeof next === "number" ? next : await next;
       const deciding = performance.now();
       times.readMs += deciding - reading;
@@ -129,17 +133,6 @@ class Share {
     if (!(error instanceof FlowplaneError)) throw error;
     this.#failure = error.message;
     return 0;
-  }
-
-  /** Of frames that were just described, keeps this worker's. */
-  #select(source: CaptureReader, first: number, described: number): number {
-    const { worker, shared, packetsMax, isSpread } = this.#task;
-    this.#portCount = definePorts(this.#engine, source, this.#portCount);
-    const number = source.packets - described;
-    const count = Math.min(described, Math.max(0, packetsMax - number));
-    if (count === 0) return 0;
-    const workers = shared.rings.length;
-    return this.#engine.select(first, count, { worker, workers, isSpread, number });
   }
 
   /** Tells and measures a batch of the first pass. */
@@ -208,6 +201,9 @@ async function run(task: WorkerTask, tell: (news: WorkerNews) => void): Promise<
   const { scenario, captureBytes, warmUp, wasm } = task;
   const engine = await engineFor(scenario, captureBytes, { warmUp, wasm });
   const control = new Control(task.shared);
+  const { worker, shared, isSpread, packetsMax } = task;
+  const workers = shared.rings.length;
+  selectAlways(engine.exports, { worker, workers, isSpread }, packetsMax);
   const share = new Share(task, engine, tell);
   tell({ what: "ready" });
   const passes: WorkerPass[] = [];
