@@ -154,8 +154,8 @@ function finish(first: u32, last: u32): void {
     store<u16>(descriptor, load<u16>(port, PORT_PEER), FRAME_PORT_OUT);
     const bytes = load<u32>(descriptor, FRAME_CAPTURED_BYTES); // as it came: it may be cut
     const direction = packet.kind == PACKET_FAST ? finishFast(descriptor, packet, port) : UNDONE;
-    if (direction == UNDONE) {
-      finishOther(descriptor, packet, port);
+    if (direction >= UNDONE) {
+      if (direction == UNDONE) finishOther(descriptor, packet, port);
     } else {
       fastCount++;
       tally(load<u16>(<usize>packet.candidate, FLOW_SERVICE), direction, 1, bytes);

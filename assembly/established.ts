@@ -35,6 +35,7 @@ import {
   USAGE_BYTES,
   USAGE_OCTETS_CLIENT,
   USAGE_PACKETS_CLIENT,
+  VERDICT_ABSORB_HEADER,
   VERDICT_FORWARD,
 } from "./abi";
 import { countBy, countUp } from "./counters";
@@ -43,16 +44,18 @@ import { handleOf4 } from "./flow/table";
 import { counters, ports, tallies, traits, usage } from "./memory";
 import { Packet, PROTOCOL_UDP } from "./packet";
 import { rewriteShifted, rewriteStream } from "./pp2/fast";
-import { isFirstAck, streamFlags } from "./pp2/stream";
+import { streamFlags } from "./pp2/stream";
 import { directionOf, networkDelta, rewriteHead, rewriteSum } from "./rewrite";
 import { isVlan } from "./wire/link";
 import { routeOfZone } from "./zone";
 
 /** Instead of a direction: the packet needs anything more. */
 export const UNDONE: u32 = 2;
+/** Instead of a direction: it leaves with the PROXY header that it has caused, and all is counted. */
+export const ABSORBED: u32 = 3;
 /**
- * An established IPv4 flow of TCP or UDP: returns the packet's direction, or UNDONE. The caller counts
- * the verdict, and the packet for its service.
+ * An established IPv4 flow of TCP or UDP: returns the packet's direction, UNDONE or ABSORBED. The caller
+ * counts the verdict, and the packet for its service, of those that have a direction.
  */
 export function finishFast(descriptor: usize, packet: Packet, port: usize): u32 {
   const record = <usize>packet.candidate;
@@ -71,10 +74,8 @@ export function finishFast(descriptor: usize, packet: Packet, port: usize): u32 
   const stream = streamFlags(record);
   const service = traitsOf(record);
   if (<u16>service != 0) return UNDONE; // TRAIT_POLICED
-  // A datagram that gets a header, or an acknowledgement that may be absorbed by one.
-  if (stream >= FLOW_FLAG_OPEN && (packet.protocol == PROTOCOL_UDP || isFirstAck(record))) {
-    return UNDONE;
-  }
+  // A datagram that gets a header.
+  if (stream >= FLOW_FLAG_OPEN && packet.protocol == PROTOCOL_UDP) return UNDONE;
   accountFlow(descriptor, record, direction, nowMs);
   if (isRouted(sides)) routeOut(descriptor, record, side);
   if (stream < FLOW_FLAG_OPEN) {
@@ -84,10 +85,19 @@ export function finishFast(descriptor: usize, packet: Packet, port: usize): u32 
     else rewriteShifted(packet, record, service >> 16, side, direction);
   } else {
     const verdict = rewriteStream(descriptor, packet, record, side, direction);
-    assert(verdict == VERDICT_FORWARD, "pp2: a packet on the fast path does not leave");
+    if (verdict != VERDICT_FORWARD) return absorb(descriptor, record, direction, verdict);
   }
   mark(descriptor, handleOf4(record), side, direction);
   return direction;
+}
+
+function absorb(descriptor: usize, record: usize, direction: u32, verdict: u32): u32 {
+  assert(verdict == VERDICT_ABSORB_HEADER, "pp2: a packet on the fast path does not leave");
+  store<u64>(descriptor, verdict, FRAME_VERDICT);
+  countUp(counters + COUNTER_VERDICTS + VERDICT_ABSORB_HEADER * 8);
+  const bytes = <u64>load<u32>(descriptor, FRAME_CAPTURED_BYTES);
+  tally(load<u16>(record, FLOW_SERVICE), direction, 1, bytes);
+  return ABSORBED;
 }
 
 const BOTH_SIDES: u32 = PORT_SIDE_CLIENT | PORT_SIDE_SERVICE;

@@ -8,6 +8,8 @@ import { BATCH, Traffic } from "./traffic.ts";
 const CHILD = fileURLToPath(new URL("child.ts", import.meta.url));
 const CALLS = 200_000;
 
+type First = Pick<HostFigures, "firstNs" | "laterNs" | "emptiedNs">;
+
 /** Answer of bench/child.ts. */
 export function child<Answer>(words: string[], flags: string[] = []): Answer {
   const run = spawnSync(process.execPath, [...flags, CHILD, ...words], { encoding: "utf8" });
@@ -43,20 +45,17 @@ export async function measureHost(
   processes: number,
 ): Promise<HostFigures> {
   const heap = child<{ growthBytes: number }>(["heap", String(heapPackets)], ["--expose-gc"]);
-  // Of several processes the one with the median ratio: its two figures are of one moment.
+  // Of several processes the one with the median ratio: its figures are of one moment.
   const firsts = (words: string[]) => {
-    const runs = Array.from({ length: processes }, () =>
-      child<{ firstNs: number; laterNs: number }>(["first", ...words]),
-    );
-    runs.sort((a, b) => a.firstNs / a.laterNs - b.firstNs / b.laterNs);
-    return runs[runs.length >> 1] as { firstNs: number; laterNs: number };
+    const runs = Array.from({ length: processes }, () => child<First>(["first", ...words]));
+    runs.sort((a, b) => a.firstNs / a.emptiedNs - b.firstNs / b.emptiedNs);
+    return runs[runs.length >> 1] as First;
   };
-  const warm = firsts([]);
   return {
     crossingNs: await crossing(windows),
     heapGrowthBytes: heap.growthBytes,
     heapPackets,
-    ...warm,
+    ...firsts([]),
     coldFirstNs: firsts(["cold"]).firstNs,
   };
 }

@@ -150,7 +150,7 @@ function hostLines({ host }: BenchResult): string[] {
     `  a call into WASM ${ns(host.crossingNs * 128)} ns, ${ns(host.crossingNs)} ns per packet of 128; ` +
       `heap growth over ${count(host.heapPackets)} packets ${growth}`,
     `  first batches of a process ${ns(host.firstNs)} ns per packet, later ones ${ns(host.laterNs)}, ` +
-      `first ones without warm-up ${ns(host.coldFirstNs)}`,
+      `with empty caches ${ns(host.emptiedNs)}; without warm-up ${ns(host.coldFirstNs)}`,
   ];
 }
 

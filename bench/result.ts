@@ -94,9 +94,10 @@ export interface HostFigures {
   /** Growth of the JavaScript heap while `packets` go through, bytes. */
   heapGrowthBytes: number;
   heapPackets: number;
-  /** ns per packet of the first batches of a fresh process and of later ones. */
+  /** ns per packet of the first batches of a fresh process, of later ones, and of later ones that find empty caches. */
   firstNs: number;
   laterNs: number;
+  emptiedNs: number;
   coldFirstNs: number;
 }
 

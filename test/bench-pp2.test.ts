@@ -36,6 +36,7 @@ test("packets and openings with a header in the stream, beside those without", (
   expect(rows.map((row) => row.split(/\s{2,}/)[0])).toEqual([
     "per packet among 1,000 flows",
     "per opening among 1,000 flows",
+    "per opening, on_first_ack, among 1,000 flows",
   ]);
   for (const row of rows) {
     const [, ...cells] = row.split(/\s{2,}/);

@@ -122,9 +122,15 @@ const MB = 1e6;
 test.each([
   ["few flows", 1000 * MB, (read: number) => read / (100 * MB), undefined],
   ["many that live already, and few more", 1000 * MB, () => 20_000, undefined],
-  ["one in each 10 kB", 1000 * MB, (read: number) => read / 10_000, 16 * MB],
+  ["one in each 10 kB", 1000 * MB, (read: number) => read / 10_000, 17 * MB],
   ["many from the middle on", 1000 * MB, (read: number) => (read < 500 * MB ? 9 : 1e6), 500 * MB],
-  ["as many as may be", 8 * MB, (read: number) => read / 2048, undefined],
+  [
+    "many at the beginning, all in its first 4 MB",
+    200 * MB,
+    (read: number) => Math.min(10_000, read / 400),
+    undefined,
+  ],
+  ["as many as may be", 8 * MB, (read: number) => read / 512, undefined],
 ])("of a capture with %s it is known soon whether it has too many", (_, bytes, flows, latest) => {
   const forecast = new Forecast(bytes);
   let known: number | undefined;

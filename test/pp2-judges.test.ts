@@ -260,7 +260,8 @@ test("tshark finds one whole header in each stream of a replay, and every checks
     "proxy.v2.tlv.value",
   ];
   const fields = names.flatMap((name) => ["-e", name]);
-  const options = ["-o", "tcp.try_heuristic_first:TRUE", "-o", "tcp.check_checksum:TRUE"];
+  const settings = ["tcp.try_heuristic_first", "tcp.check_checksum", "ip.check_checksum"];
+  const options = settings.flatMap((name) => ["-o", `${name}:TRUE`]);
   const list = (filter: string) => {
     const run = [
       "-r",
@@ -286,6 +287,7 @@ test("tshark finds one whole header in each stream of a replay, and every checks
     expect(types?.split(",").map(Number).slice(0, 2)).toEqual([3, 0xea]);
     expect(values?.replaceAll(":", "")).toContain(id);
   }
+  expect(list("ip.checksum.status == 0")).toEqual([]);
   const before = list("tcp.checksum.status == 0 || _ws.malformed").length;
   const original = execFileSync(
     tshark,

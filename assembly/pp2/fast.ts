@@ -19,12 +19,13 @@ import {
   FLOW_STATE,
   FLOW_STATE_HALF_OPEN,
   SIDE_CLIENT,
+  VERDICT_ABSORB_HEADER,
   VERDICT_FORWARD,
 } from "../abi";
 import { fold, updated } from "../checksum";
 import { handleOf4 } from "../flow/table";
 import { asksFirst } from "../memory";
-import { Packet, PROTOCOL_TCP, TCP_ACK, TCP_RST, TCP_SYN } from "../packet";
+import { Packet, TCP_ACK, TCP_RST, TCP_SYN } from "../packet";
 import { keepsDeltas, rewriteFast, rewriteHead, sumDeltas4, transportDelta } from "../rewrite";
 import {
   headerBytesOf,
@@ -37,7 +38,16 @@ import {
 import { TCP_CHECKSUM } from "../wire/transport";
 import { mapSacks, TIMESTAMPS_ALONE } from "./options";
 import { emitHeader, headerBytesFor, serviceOf } from "./segment";
-import { acknowledge, begin, firstOf, isFirstAck, passStream, streamFlags } from "./stream";
+import {
+  acknowledge,
+  begin,
+  firstOf,
+  isFirstAck,
+  passStream,
+  repeatsHeader,
+  STREAM_FLAGS,
+  streamFlags,
+} from "./stream";
 
 /** Data offset of a header with 12 bytes of options; none shorter has room for a SACK block. */
 const OFFSET_OF_12: u32 = 0x80;
@@ -63,33 +73,31 @@ export function rewriteStream(
   else {
     const deltas = sumDeltas4(record, side, 0);
     rewriteHead(packet, record, side, direction, deltas & 0xffff);
-    if (causesPlainly(packet, record, side, direction)) {
-      sendHeader(descriptor, packet, record, deltas >> 16);
-      return VERDICT_FORWARD;
+    if ((side | direction) == 0) {
+      const verdict = passPlainly(descriptor, packet, record, deltas >> 16);
+      if (verdict != UNPLAIN) return verdict;
     }
-    const checksum = <usize>packet.transport + TCP_CHECKSUM;
-    store<u16>(checksum, <u16>updated(load<u16>(checksum), deltas >> 16));
+    updateSum(packet, deltas >> 16);
+    if (direction == DIRECTION_FROM_SERVICE && passQuietly(packet, record)) return VERDICT_FORWARD;
   }
-  if (passQuietly(packet, record, direction)) return VERDICT_FORWARD;
   return passStream(descriptor, packet, record, side, direction, handleOf4(record));
 }
 
+function updateSum(packet: Packet, delta: u32): void {
+  const checksum = <usize>packet.transport + TCP_CHECKSUM;
+  store<u16>(checksum, <u16>updated(load<u16>(checksum), delta));
+}
+
 /**
- * Passes a segment of a flow whose header has not been caused, and that does not ask for more than that: one
- * from the target, of which a SYN-ACK says where the header begins, or an ACK alone, unless it is to cause
- * the header. False when it does, and nothing has changed.
+ * Passes a segment of the target while the header has not been caused. Only a SYN-ACK asks for more: it
+ * says where the header begins. False when the segment is none of both, and nothing has changed.
  */
-function passQuietly(packet: Packet, record: usize, direction: u32): bool {
-  if (packet.protocol != PROTOCOL_TCP || streamFlags(record) != FLOW_FLAG_OPEN) return false;
-  if (asksFirst) return false;
-  const flags = packet.flags;
-  if (direction == DIRECTION_FROM_SERVICE) {
-    if ((flags & TCP_SYN) == 0) return true;
-    if ((flags & (TCP_ACK | TCP_RST)) != TCP_ACK) return false;
-    begin(record, loadBe32(<usize>packet.transport + TCP_ACKNOWLEDGEMENT));
-    return true;
-  }
-  return flags == TCP_ACK && packet.transportBytes == headerBytesOf(packet) && !isFirstAck(record);
+function passQuietly(packet: Packet, record: usize): bool {
+  if (streamFlags(record) != FLOW_FLAG_OPEN || asksFirst) return false;
+  if ((packet.flags & TCP_SYN) == 0) return true;
+  if ((packet.flags & (TCP_ACK | TCP_RST)) != TCP_ACK) return false;
+  begin(record, loadBe32(<usize>packet.transport + TCP_ACKNOWLEDGEMENT));
+  return true;
 }
 
 /**
@@ -102,27 +110,47 @@ function ends(packet: Packet, record: usize, side: u32, direction: u32): bool {
   return !hasSacks(<usize>packet.transport) && acknowledge(packet, record);
 }
 
+/** Instead of a verdict: the segment is not plain, and nothing has changed. */
+const UNPLAIN: u32 = 0xffff;
+
 /**
- * Whether this is the segment that nearly always causes the header: the client's first data, in order, of a
- * connection that the target has answered.
+ * Passes a segment of the client that opens a flow as nearly all do, of which the addresses are translated
+ * and `delta` is what that means to the checksum: an ACK alone, what is in order and causes the header once the
+ * target has answered, and data while the header is on its way.
  */
-function causesPlainly(packet: Packet, record: usize, side: u32, direction: u32): bool {
-  if ((side | direction) != 0 || packet.protocol != PROTOCOL_TCP) return false;
-  if ((packet.flags & (TCP_ACK | TCP_SYN | TCP_RST)) != TCP_ACK) return false;
-  if (packet.transportBytes == headerBytesOf(packet)) return false;
-  if (streamFlags(record) != FLOW_FLAG_OPEN || asksFirst) return false;
-  if (<u32>load<u8>(record, FLOW_STATE) == FLOW_STATE_HALF_OPEN) return false;
-  return loadBe32(<usize>packet.transport + TCP_SEQUENCE) == firstOf(record);
+function passPlainly(descriptor: usize, packet: Packet, record: usize, delta: u32): u32 {
+  if (asksFirst || (packet.flags & (TCP_ACK | TCP_SYN | TCP_RST)) != TCP_ACK) return UNPLAIN;
+  const number = loadBe32(<usize>packet.transport + TCP_SEQUENCE);
+  const isAlone = packet.transportBytes == headerBytesOf(packet);
+  const stream = streamFlags(record);
+  if (stream == FLOW_FLAG_OPEN) {
+    if (isAlone) {
+      if (packet.flags != TCP_ACK) return UNPLAIN;
+      if (!isFirstAck(record)) {
+        updateSum(packet, delta);
+        return VERDICT_FORWARD;
+      }
+    }
+    if (<u32>load<u8>(record, FLOW_STATE) == FLOW_STATE_HALF_OPEN) return UNPLAIN;
+    if (number != firstOf(record)) return UNPLAIN;
+    store<u8>(record, load<u8>(record, FLOW_FLAGS) | <u8>FLOW_FLAG_HEADER, FLOW_FLAGS);
+    emitHeader(descriptor, packet, record, number, handleOf4(record));
+    if (isAlone) {
+      updateSum(packet, delta);
+      return VERDICT_ABSORB_HEADER;
+    }
+  } else if (isAlone || stream != STREAM_FLAGS || repeatsHeader(packet, record, number)) {
+    return UNPLAIN;
+  }
+  raiseNumber(packet, number, headerBytesFor(serviceOf(record), 0), delta);
+  return VERDICT_FORWARD;
 }
 
-/** Emits the header before such a segment, of which the addresses are translated, and moves it. */
-function sendHeader(descriptor: usize, packet: Packet, record: usize, delta: u32): void {
+/** Adds H to the number of the client's segment; its checksum has yet to follow a change of `delta`. */
+function raiseNumber(packet: Packet, number: u32, bytes: u32, delta: u32): void {
   const segment = <usize>packet.transport;
-  const first = loadBe32(segment + TCP_SEQUENCE);
-  store<u8>(record, load<u8>(record, FLOW_FLAGS) | <u8>FLOW_FLAG_HEADER, FLOW_FLAGS);
-  emitHeader(descriptor, packet, record, first, handleOf4(record));
-  const before = bswap<u32>(first);
-  const after = bswap<u32>(first + headerBytesFor(serviceOf(record), 0));
+  const before = bswap<u32>(number);
+  const after = bswap<u32>(number + bytes);
   const checksum = <u64>(~(<u32>load<u16>(segment, TCP_CHECKSUM)) & 0xffff);
   const sum = checksum + <u64>delta + <u64>~before + <u64>after;
   store<u32>(segment, after, TCP_SEQUENCE);

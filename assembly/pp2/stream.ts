@@ -85,7 +85,7 @@ import { behindHeader, isBeyond, mapSacks } from "./options";
 import { emitHeader, headerBytesFor, serviceOf } from "./segment";
 import { cutSyn } from "./syn";
 
-const STREAM_FLAGS: u32 = FLOW_FLAG_HEADER | FLOW_FLAG_OPEN;
+export const STREAM_FLAGS: u32 = FLOW_FLAG_HEADER | FLOW_FLAG_OPEN;
 /** A segment whose flags are captured, and both numbers with them. */
 const NUMBERED_BYTES: u32 = 14;
 /** SYN, ACK and the first data of a client that has to repeat nothing. */
@@ -300,6 +300,12 @@ function causesHeader(packet: Packet, record: usize, isSent: bool, sequence: u32
   if (!takesSpace) return isEarly;
   // With the header in the handshake's ACK, the client's third packet is no sign of a loss yet.
   return !isEarly || load<u32>(record, FLOW_PACKETS_CLIENT) != PACKETS_OPENING;
+}
+
+/** Whether the header, which is on its way, goes again before this segment of the client. */
+export function repeatsHeader(packet: Packet, record: usize, sequence: u32): bool {
+  const taken = payloadBytesOf(packet) + u32((packet.flags & TCP_FIN) != 0);
+  return causesHeader(packet, record, true, sequence, sequence + taken);
 }
 
 /** Ends the opening of a flow if this segment of the target acknowledges the whole header. */

@@ -344,9 +344,9 @@ static void replay_records(struct replay *replay) {
   if (left > 0) fail("IN: ends within a record");
 }
 
-/* As `flowplane replay` sizes its tables: one flow a KiB of capture, unless the caller knows. */
+/* As `flowplane replay` sizes its tables: one flow in 256 bytes of capture, unless the caller knows. */
 static void create_replay(int64_t file_bytes, uint32_t given) {
-  int64_t flows = (file_bytes + 1023) / 1024;
+  int64_t flows = (file_bytes + 255) / 256;
   if (flows < 8192) flows = 8192;
   if (flows > 1 << 16) flows = 1 << 16;
   if (!create_engine(given != 0 ? given : (uint32_t)flows, (const uint8_t *)"flowplane replay")) fail("no memory");

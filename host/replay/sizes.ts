@@ -4,14 +4,14 @@ import type { EngineOptions } from "../engine/api.ts";
 import { createEngine, type Engine } from "../engine/engine.ts";
 import type { Scenario } from "../scenario/scenario.ts";
 
-/** Captures hold about one flow in so many bytes; most hold far fewer. */
-const BYTES_PER_FLOW = 1024;
+/** Captures hold at most about one flow in so many bytes; most hold far fewer. */
+const BYTES_PER_FLOW = 256;
 const FLOW_COUNT_MIN = 8192;
 /** Tables of so many flows of either family stay in caches and within reach of the TLB. */
 const FLOW_COUNT_MAX = 1 << 16;
-/** The part of a capture by which more flows show early, and that before which they are not counted. */
-const EARLY_PART = 64;
-const START_PART = 128;
+/** What is read of a capture before its flows tell how many there will be, and before they count for that. */
+const EARLY_BYTES = 16 << 20;
+const START_BYTES = 8 << 20;
 
 /**
  * Table sizes for a capture of known size; the engine's own for any other. A table that is no
@@ -49,10 +49,10 @@ export class Forecast {
   check(readBytes: number, created: number): void {
     if (created > this.#createdMax) throw new TooManyFlows();
     if (!this.#start) {
-      if (readBytes * START_PART >= this.#captureBytes) this.#start = { readBytes, created };
+      if (readBytes >= START_BYTES) this.#start = { readBytes, created };
       return;
     }
-    if (this.#hasLooked || readBytes * EARLY_PART < this.#captureBytes) return;
+    if (this.#hasLooked || readBytes < EARLY_BYTES) return;
     this.#hasLooked = true;
     // What lives already when a capture begins shows at once, and says nothing of the rest.
     const perByte = (created - this.#start.created) / (readBytes - this.#start.readBytes);
