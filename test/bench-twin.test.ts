@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import * as abi from "../assembly/abi.ts";
+import { measureReading, totalNs } from "../bench/reading.ts";
 import type { Bytes } from "../fixtures/bytes.ts";
 import { eth, type Packet } from "../fixtures/packets.ts";
 import { LINKTYPE, pcapFile, type Record } from "../fixtures/write.ts";
@@ -289,6 +290,19 @@ compared("a capture of random conversations", () => {
     for (const kind of kinds) expect(verdicts[VERDICT_NAMES.indexOf(kind)]).toBeGreaterThan(0);
     for (const name of ["expired", "reopened", "tcp", "udp"]) {
       expect(flows[name]).toBeGreaterThan(0);
+    }
+  });
+});
+
+compared("the program that reads a capture in three ways", () => {
+  test("has read the same in each, or ends with an error", () => {
+    const spent = measureReading(2, 3_000_000);
+    expect([...spent.keys()]).toEqual(["each", "turns", "mapped"]);
+    const all = [...spent.values()].flat();
+    expect(all).toHaveLength(6);
+    for (const one of all) {
+      expect(one.sum).toMatch(/^[1-9a-f]/);
+      expect(totalNs(one)).toBeGreaterThan(0);
     }
   });
 });

@@ -101,6 +101,19 @@ describe("the shared store", () => {
     }
   });
 
+  test("lies in memory as a whole once it is touched, and is the same as before", async () => {
+    const untouchedBytes = process.memoryUsage().rss;
+    const store = new SharedStore({ entries: 400_000 });
+    // Few, as each may touch pages of 2 MiB.
+    const flows = [decisionOf(1, 1), decisionOf(2, 2)];
+    await store.claim("client", flows, 0);
+    const tableBytes = store.memory.buffer.byteLength;
+    expect(process.memoryUsage().rss - untouchedBytes).toBeLessThan(tableBytes / 2);
+    store.touch();
+    expect(process.memoryUsage().rss - untouchedBytes).toBeGreaterThan(tableBytes * 0.9);
+    expect(await store.find("client", flows, 1)).toEqual(flows);
+  });
+
   test("lets exactly one of two threads win each decision", { timeout: 60_000 }, async () => {
     const store = new SharedStore({ entries: 40_000 });
     const count = 20_000;

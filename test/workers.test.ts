@@ -289,6 +289,26 @@ describe("workers make what one makes", () => {
     expect(same.failure).toMatch(/record \d+ at byte \d+: the file ends after/);
   });
 
+  test.each([true, false])("a worker that stops ends it, watched: %s", async (isWatched) => {
+    const file = join(SHIPPED, "web.pcap");
+    const scenario = defaultScenario("nat");
+    const gone = {
+      workers: 3,
+      file: join(folder, "gone.pcap"),
+      packetsMax: Number.POSITIVE_INFINITY,
+    };
+    const options: ReplayOptions = {
+      file,
+      scenario,
+      wantsTimeline: isWatched,
+      open: (memory) => openCapture(file, memory),
+      machine: MACHINE,
+      team: (task) =>
+        startTeam({ ...task, ...gone, scenario, wantsFrames: false, isSpread: true, wasm }),
+    };
+    await expect(replay(options)).rejects.toThrow(/gone\.pcap: ENOENT/);
+  });
+
   test("and a worker that fails ends the replay", { timeout: 60_000 }, async () => {
     const file = join(SHIPPED, "web.pcap");
     const scenario = defaultScenario("nat");

@@ -119,7 +119,10 @@ export class Fleet implements Plane {
       for (const [number, device] of (options.queues[0] ?? []).entries()) {
         spreading.steer(device, options.places[number]?.vpc ?? 0, number);
       }
-      await Promise.all(fleet.#nodes.map((node) => fleet.#begin(node)));
+      const begun = Promise.all(fleet.#nodes.map((node) => fleet.#begin(node)));
+      // While the nodes' processes start.
+      fleet.#store.touch();
+      await begun;
     } catch (error) {
       await fleet.stop();
       throw error;

@@ -64,7 +64,7 @@ export interface LoopOptions {
 }
 
 const SLEEP_MS_MAX = 1000;
-/** The shortest that a thread can rest; the timer makes a few microseconds of it. */
+/** The shortest that a thread can ask for; the timer of a virtual machine makes 25 of it. */
 const REST_MICROS = 1;
 const EVENT_BYTES = 8;
 
