@@ -102,8 +102,8 @@ import {
   TCP_RST,
   TCP_SYN,
 } from "./packet";
-import { rewriteStream } from "./pp2/fast";
-import { isOtherStream, passStream, streamFlags } from "./pp2/stream";
+import { passTranslated, rewriteStream } from "./pp2/fast";
+import { isOtherStream, streamFlags } from "./pp2/stream";
 import { resetStray } from "./reset";
 import { directionOf, rewriteAddresses, rewriteFast, rewritePacket } from "./rewrite";
 import { findCandidates } from "./stages";
@@ -303,7 +303,7 @@ function pass(
   let verdict = VERDICT_FORWARD;
   if (packet.kind != PACKET_FAST) {
     rewritePacket(packet, record, side, direction);
-    if (stream) verdict = passStream(descriptor, packet, record, side, direction, handle);
+    if (stream) verdict = passTranslated(descriptor, packet, record, side, direction, handle);
   } else if (stream) verdict = rewriteStream(descriptor, packet, record, side, direction);
   else rewriteFast(packet, record, side, direction);
   if (verdict != VERDICT_FORWARD) return giveVerdict(descriptor, verdict);

@@ -1,6 +1,6 @@
 /**
- * IPv4 segments of flows with a header on short ways. Whatever they do not take goes the long way (stream.ts),
- * which means the same: of a flow that opens, all but its usual five.
+ * Segments of flows with a header on short ways, nearly all of them of IPv4. Whatever they do not take goes
+ * the long way (stream.ts), which means the same: of a flow that opens, all but its usual five.
  *
  * Of a flow whose header is acknowledged, as it nearly always is: what becomes of any packet, and one number
  * moved by H.
@@ -32,11 +32,10 @@ import {
   loadBe32,
   TCP_ACKNOWLEDGEMENT,
   TCP_BYTES_MIN,
-  TCP_DATA_OFFSET,
   TCP_SEQUENCE,
 } from "../wire/segment";
 import { TCP_CHECKSUM } from "../wire/transport";
-import { mapSacks, TIMESTAMPS_ALONE } from "./options";
+import { hasSacks, mapSacks } from "./options";
 import { emitHeader, headerBytesFor, serviceOf } from "./segment";
 import {
   acknowledge,
@@ -49,8 +48,6 @@ import {
   streamFlags,
 } from "./stream";
 
-/** Data offset of a header with 12 bytes of options; none shorter has room for a SACK block. */
-const OFFSET_OF_12: u32 = 0x80;
 /** The highest bit of a number's low half, as it is loaded. */
 const HALF_HIGH_BIT: u32 = 0x80;
 /** What a number that wraps adds to the sum of its words: 2^32 is 1, of which the bytes are swapped. */
@@ -146,6 +143,37 @@ function passPlainly(descriptor: usize, packet: Packet, record: usize, delta: u3
   return VERDICT_FORWARD;
 }
 
+/**
+ * Passes the stream of a packet that was translated on the long way, of either family. Returns a VERDICT_*.
+ * Of a flow whose header is acknowledged it moves one number, and does not branch on which; whatever is not
+ * a whole header with ACK and without SYN goes on to the stream's rules.
+ */
+export function passTranslated(
+  descriptor: usize,
+  packet: Packet,
+  record: usize,
+  side: u32,
+  direction: u32,
+  handle: u32,
+): u32 {
+  const isDone = streamFlags(record) == FLOW_FLAG_HEADER;
+  const isPlain = (packet.flags & (TCP_ACK | TCP_SYN)) == TCP_ACK && packet.partial == 0;
+  if (!isDone || !isPlain || packet.transportBytes < TCP_BYTES_MIN) {
+    return passStream(descriptor, packet, record, side, direction, handle);
+  }
+  const segment = <usize>packet.transport;
+  const at = segment + <usize>(direction << 2);
+  const bytes = headerBytesFor(serviceOf(record), packet.isIpv6);
+  const amount = select<u32>(bytes, 0 - bytes, side == SIDE_CLIENT);
+  const before = load<u32>(at, TCP_SEQUENCE);
+  const after = bswap<u32>(bswap<u32>(before) + amount);
+  const sum = <u64>(~(<u32>load<u16>(segment, TCP_CHECKSUM)) & 0xffff) + <u64>~before + <u64>after;
+  store<u32>(at, after, TCP_SEQUENCE);
+  store<u16>(segment, <u16>(~fold(sum) & 0xffff), TCP_CHECKSUM);
+  if (hasSacks(segment) && direction == DIRECTION_FROM_SERVICE) mapSacks(packet, amount, 0, false);
+  return VERDICT_FORWARD;
+}
+
 /** Adds H to the number of the client's segment; its checksum has yet to follow a change of `delta`. */
 function raiseNumber(packet: Packet, number: u32, bytes: u32, delta: u32): void {
   const segment = <usize>packet.transport;
@@ -196,13 +224,6 @@ export function rewriteShifted(
 function amountOf(record: usize, side: u32): u32 {
   const bytes = headerBytesFor(serviceOf(record), 0);
   return side == SIDE_CLIENT ? bytes : 0 - bytes;
-}
-
-/** Whether there may be SACK blocks: neither timestamps alone, as nearly always, nor too few bytes. */
-function hasSacks(segment: usize): bool {
-  const offset = <u32>load<u8>(segment, TCP_DATA_OFFSET);
-  if (offset < OFFSET_OF_12) return false;
-  return ((load<u32>(segment, TCP_BYTES_MIN) ^ TIMESTAMPS_ALONE) | (offset ^ OFFSET_OF_12)) != 0;
 }
 
 /**

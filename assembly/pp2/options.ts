@@ -8,7 +8,7 @@
  */
 import { deltaOf, sumOf, updated } from "../checksum";
 import { Packet } from "../packet";
-import { headerBytesOf, loadBe32, TCP_BYTES_MIN } from "../wire/segment";
+import { headerBytesOf, loadBe32, TCP_BYTES_MIN, TCP_DATA_OFFSET } from "../wire/segment";
 import { TCP_CHECKSUM } from "../wire/transport";
 
 const OPTION_END: u8 = 0;
@@ -25,9 +25,19 @@ const OPTIONS_END_MAX: usize = 60;
 /** NOP, NOP, timestamps of 10 bytes and nothing else, as nearly all segments have it. */
 export const TIMESTAMPS_ALONE: u32 = 0x0a080101;
 
+/** Data offset of a header with 12 bytes of options; none shorter has room for a SACK block. */
+const OFFSET_OF_12: u32 = 0x80;
+
 /** Whether options of 12 bytes are timestamps and nothing else. */
 export function hasTimestampsAlone(segment: usize): bool {
   return load<u32>(segment, TCP_BYTES_MIN) == TIMESTAMPS_ALONE;
+}
+
+/** Whether there may be SACK blocks: neither timestamps alone, as nearly always, nor too few bytes. */
+export function hasSacks(segment: usize): bool {
+  const offset = <u32>load<u8>(segment, TCP_DATA_OFFSET);
+  if (offset < OFFSET_OF_12) return false;
+  return ((load<u32>(segment, TCP_BYTES_MIN) ^ TIMESTAMPS_ALONE) | (offset ^ OFFSET_OF_12)) != 0;
 }
 
 /** End of the options that are present. */

@@ -81,7 +81,7 @@ import {
   TCP_SEQUENCE,
 } from "../wire/segment";
 import { prependToDatagram } from "./datagram";
-import { behindHeader, isBeyond, mapSacks } from "./options";
+import { behindHeader, hasSacks, isBeyond, mapSacks } from "./options";
 import { emitHeader, headerBytesFor, serviceOf } from "./segment";
 import { cutSyn } from "./syn";
 
@@ -212,7 +212,7 @@ export function shiftSegment(packet: Packet, record: usize, side: u32, direction
   if ((packet.flags & TCP_ACK) == 0) return;
   const acknowledged = loadBe32(<usize>packet.transport + TCP_ACKNOWLEDGEMENT);
   replaceWord(packet, TCP_ACKNOWLEDGEMENT, acknowledged + amount);
-  mapSacks(packet, amount, 0, false);
+  if (hasSacks(<usize>packet.transport)) mapSacks(packet, amount, 0, false);
 }
 
 /**
