@@ -17,6 +17,7 @@ import { createOutput } from "../host/capture/output.ts";
 import { SyncOutput } from "../host/cli/files.ts";
 import { MapRecorder } from "../host/replay/recorders.ts";
 import { replay } from "../host/replay/replay.ts";
+import type { ReplayResult } from "../host/replay/result.ts";
 import { Forecast, TooManyFlows, tableSizes } from "../host/replay/sizes.ts";
 import { defaultScenario } from "../host/scenario/scenario.ts";
 
@@ -115,6 +116,20 @@ test("a pipe gets a capture of many flows once", { timeout: 30_000 }, async () =
   }
   await isRead;
   expect(Buffer.compare(Buffer.concat(parts), fs.readFileSync(file))).toBe(0);
+});
+
+test("workers begin anew together", { timeout: 60_000 }, () => {
+  const capture = path.join(folder, "shared.pcap");
+  fs.writeFileSync(capture, manyFlows(5000));
+  const results = ["1", "2"].map((workers) => {
+    const output = path.join(folder, `shared-${workers}.pcap`);
+    const words = [MAIN, "replay", capture, "--workers", workers, "--write", output];
+    const told = execFileSync(process.execPath, [...words, "--quiet", "--json"]);
+    const { digest, flows } = JSON.parse(told.toString()) as ReplayResult;
+    return { digest, created: flows.created, file: fs.readFileSync(output).toString("hex") };
+  });
+  expect(results[1]).toEqual(results[0]);
+  expect(results[0]?.created).toBe(5000);
 });
 
 const MB = 1e6;
