@@ -20,7 +20,32 @@ import {
 import type { DecidedBatch } from "./decider.ts";
 import type { Recorder } from "./replay.ts";
 
-const GATHER_CHARACTERS = 64 * 1024;
+const GATHER_BYTES = 64 * 1024;
+
+/** Lines of a map end so, by verdict and by kind of emitted frame. */
+const ENDS = VERDICT_NAMES.map((name) => bytesOf(`\t${name}\n`));
+const MADE_ENDS = EMIT_NAMES.map((name) => bytesOf(`\tmade.${name}\n`));
+const TAB = 9;
+const DIGIT_0 = 48;
+/** Two numbers below 2^53 and the longest name take less. */
+const LINE_BYTES_MAX = 128;
+
+function bytesOf(text: string): Uint8Array {
+  return new TextEncoder().encode(text);
+}
+
+/** Writes a whole number in decimal digits; returns where it ends. */
+function writeNumber(text: Uint8Array, start: number, value: number): number {
+  let end = start + 1;
+  for (let bound = 10; value >= bound; bound *= 10) end++;
+  let rest = value;
+  for (let at = end - 1; at >= start; at--) {
+    const tenth = Math.floor(rest / 10);
+    text[at] = DIGIT_0 + rest - tenth * 10;
+    rest = tenth;
+  }
+  return end;
+}
 
 /**
  * Lines of input record number (0 = made by the engine), output record number (0 = dropped) and
@@ -29,7 +54,8 @@ const GATHER_CHARACTERS = 64 * 1024;
 export class MapRecorder implements Recorder {
   readonly #batch: DecidedBatch;
   readonly #output: ByteOutput;
-  #text = "";
+  #text = new Uint8Array(GATHER_BYTES + LINE_BYTES_MAX);
+  #length = 0;
   #inputs = 0;
   #outputs = 0;
 
@@ -46,7 +72,7 @@ export class MapRecorder implements Recorder {
         const kind = emits[made * WORDS + WORD_VERDICT] as number;
         if (emits[made * WORDS + WORD_CAUSE] !== cause || (kind & EMIT_AFTER) !== after) return;
         this.#outputs += 1;
-        this.#text += `0\t${this.#outputs}\tmade.${EMIT_NAMES[kind & 0xffff]}\n`;
+        this.#line(0, this.#outputs, MADE_ENDS[kind & 0xffff] as Uint8Array);
       }
     };
     for (let index = 0; index < count; index++) {
@@ -56,10 +82,9 @@ export class MapRecorder implements Recorder {
       const isOut = verdict <= VERDICT_OUT_MAX;
       this.#inputs += 1;
       if (isOut) this.#outputs += 1;
-      this.#text += `${this.#inputs}\t${isOut ? this.#outputs : 0}\t${VERDICT_NAMES[verdict]}\n`;
+      this.#line(this.#inputs, isOut ? this.#outputs : 0, ENDS[verdict] as Uint8Array);
       if (made < emitCount) addMade(index, EMIT_AFTER);
     }
-    if (this.#text.length >= GATHER_CHARACTERS) this.#flush();
   }
 
   close(): Promise<void> | undefined {
@@ -67,10 +92,23 @@ export class MapRecorder implements Recorder {
     return this.#output.close();
   }
 
+  #line(input: number, output: number, end: Uint8Array): void {
+    if (this.#length >= GATHER_BYTES) this.#flush();
+    const text = this.#text;
+    let at = writeNumber(text, this.#length, input);
+    text[at++] = TAB;
+    at = writeNumber(text, at, output);
+    // Shorter than what a call would cost.
+    for (let from = 0; from < end.length; from++) text[at++] = end[from] as number;
+    this.#length = at;
+  }
+
   #flush(): void {
-    if (this.#text === "") return;
-    this.#output.write(new TextEncoder().encode(this.#text));
-    this.#text = "";
+    if (this.#length === 0) return;
+    this.#output.write(this.#text.subarray(0, this.#length));
+    // What was handed over must stay as it is.
+    this.#text = new Uint8Array(GATHER_BYTES + LINE_BYTES_MAX);
+    this.#length = 0;
   }
 }
 
