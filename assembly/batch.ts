@@ -15,6 +15,7 @@ import {
   BATCH_COUNT_MAX,
   COUNTER_VERDICTS,
   DIRECTION_FROM_CLIENT,
+  FLOW_FLAG_HEADER,
   FLOW_PACKETS_CLIENT,
   FLOW_SERVICE,
   FLOW_STATE,
@@ -102,8 +103,8 @@ import {
   TCP_RST,
   TCP_SYN,
 } from "./packet";
-import { passTranslated, rewriteStream } from "./pp2/fast";
-import { isOtherStream, streamFlags } from "./pp2/stream";
+import { rewriteMoved, rewriteStream } from "./pp2/fast";
+import { isOtherStream, passStream, streamFlags } from "./pp2/stream";
 import { resetStray } from "./reset";
 import { directionOf, rewriteAddresses, rewriteFast, rewritePacket } from "./rewrite";
 import { findCandidates } from "./stages";
@@ -302,8 +303,10 @@ function pass(
   const stream = streamFlags(record);
   let verdict = VERDICT_FORWARD;
   if (packet.kind != PACKET_FAST) {
-    rewritePacket(packet, record, side, direction);
-    if (stream) verdict = passTranslated(descriptor, packet, record, side, direction, handle);
+    if (stream != FLOW_FLAG_HEADER || !rewriteMoved(packet, record, side, direction)) {
+      rewritePacket(packet, record, side, direction);
+      if (stream) verdict = passStream(descriptor, packet, record, side, direction, handle);
+    }
   } else if (stream) verdict = rewriteStream(descriptor, packet, record, side, direction);
   else rewriteFast(packet, record, side, direction);
   if (verdict != VERDICT_FORWARD) return giveVerdict(descriptor, verdict);

@@ -67,7 +67,7 @@ function towards(side: u32, delta: u32): u32 {
 }
 
 /** Both deltas for a packet of any flow that arrived on `side`: network | transport << 16. */
-function deltasOf(record: usize, side: u32, isIpv6: u32): u32 {
+export function deltasOf(record: usize, side: u32, isIpv6: u32): u32 {
   if (!keepsDeltas(record, isIpv6)) return sumDeltas(record, side, isIpv6);
   const deltas = load<u32>(record, FLOW_NETWORK_DELTA);
   return towards(side, deltas & 0xffff) | (towards(side, deltas >> 16) << 16);

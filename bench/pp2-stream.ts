@@ -24,7 +24,7 @@ import { count, significant } from "../host/report/units.ts";
 import { sampleOf } from "./measure.ts";
 import { PAGES } from "./traffic.ts";
 
-const FLOWS = [1000, 100_000, 1_000_000];
+const FLOWS = { IPv4: [1000, 100_000, 1_000_000], IPv6: [1000, 100_000] };
 const BATCH = 250;
 const STRIDE = 192;
 const PAIRS = 300;
@@ -33,6 +33,8 @@ const BATCHES = 24;
 const OPENINGS = 250;
 const HEADER_BYTES = 100;
 const ISN = 1000;
+/** For a table that nothing is put into. */
+const FEW_FLOWS = 16;
 const TIMESTAMPS = hex("0101080a0000000100000002");
 /** What the requirement allows. */
 const RATIO_MAX = { packet: 1.05, opening: 1.3, "opening, on_first_ack,": 1.3 } as const;
@@ -41,56 +43,91 @@ const PLACEMENTS = {
   with: "on_first_ack_with_payload",
   early: "on_first_ack",
 } as const;
-const TARGET = "100.64.0.1";
-const LISTENER = "192.0.2.80";
-
 interface Frame {
   bytes: Uint8Array;
   port: number;
 }
 
-/** Where the client's address and port stand in a frame of a port. */
-const CLIENT_AT = [26, 30];
-const PORT_AT = [34, 36];
-const ADDRESSES_AT = 26;
-const SEQUENCE_AT = 38;
-const CHECKSUM_AT = 50;
+/** A family's addresses, and where a frame has what differs. */
+interface Family {
+  name: keyof typeof FLOWS;
+  client: string;
+  target: string;
+  listener: string;
+  /** Where the client's address and port stand in a frame of a port; three bytes of it are the flow's number. */
+  numberAt: [number, number];
+  portAt: [number, number];
+  addressesAt: number;
+  sequenceAt: number;
+  checksumAt: number;
+}
+
+const FAMILIES: Record<keyof typeof FLOWS, Family> = {
+  IPv4: {
+    name: "IPv4",
+    client: "10.0.0.0",
+    target: "100.64.0.1",
+    listener: "192.0.2.80",
+    numberAt: [27, 31],
+    portAt: [34, 36],
+    addressesAt: 26,
+    sequenceAt: 38,
+    checksumAt: 50,
+  },
+  IPv6: {
+    name: "IPv6",
+    client: "2001:db8::",
+    target: "2001:db8:1::1",
+    listener: "2001:db8:2::80",
+    numberAt: [35, 51],
+    portAt: [54, 56],
+    addressesAt: 22,
+    sequenceAt: 58,
+    checksumAt: 70,
+  },
+};
 
 /** One engine and its connections, told apart by their number. */
 class Way {
   readonly engine: Engine;
+  readonly #family: Family;
   /** The five packets of an opening, and two of an open connection. */
   readonly #opening: Frame[];
   readonly #open: Frame[];
   #opened = 0;
 
-  constructor(engine: Engine, hasHeader: boolean) {
+  constructor(engine: Engine, family: Family, hasHeader: boolean) {
     this.engine = engine;
+    this.#family = family;
     const shift = hasHeader ? HEADER_BYTES : 0;
     this.#opening = [
-      client("S", 0, 0),
-      server("SA", 1),
-      client("A", 1, 0),
-      client("PA", 1, 60),
-      server("A", 61 + shift),
+      client(family, "S", 0, 0),
+      server(family, "SA", 1),
+      client(family, "A", 1, 0),
+      client(family, "PA", 1, 60),
+      server(family, "A", 61 + shift),
     ];
-    this.#open = [client("PA", 61, 20), server("A", 61 + shift)];
+    this.#open = [client(family, "PA", 61, 20), server(family, "A", 61 + shift)];
   }
 
-  static async create(placement: HeaderPlacement | undefined, flowCountMax: number): Promise<Way> {
+  static async create(
+    family: Family,
+    placement: HeaderPlacement | undefined,
+    flowCount: number,
+  ): Promise<Way> {
     const hasHeader = placement !== undefined;
     const engine = await createEngine({
       prepareMemory: PAGES.prepare,
-      flowCountMax,
-      flow6CountMax: 16,
+      flowCountMax: family.name === "IPv4" ? flowCount : FEW_FLOWS,
+      flow6CountMax: family.name === "IPv6" ? flowCount : FEW_FLOWS,
       seed: new Uint8Array(16),
       proxyProtocol: hasHeader,
     });
-    const targets = [{ address: TARGET, port: 8080 }];
+    const targets = [{ address: family.target, port: 8080 }];
     engine.setService(0, { targets, ...(hasHeader && { proxyProtocol: { placement } }) });
     engine.setPort(0, { service: 0, peer: 1 });
     engine.setPort(1, { sides: "service", peer: 0 });
-    return new Way(engine, hasHeader);
+    return new Way(engine, family, hasHeader);
   }
 
   /** Puts a frame of a flow into the batch. Checksums are whatever they are: they only move. */
@@ -98,13 +135,14 @@ class Way {
     const { arena, bytes, descriptors } = this.engine;
     const address = arena.address + index * STRIDE;
     bytes.set(frame, address);
-    const client = address + (CLIENT_AT[port] as number);
-    bytes[client + 1] = flow >> 16;
-    bytes[client + 2] = flow >> 8;
-    bytes[client + 3] = flow;
+    const { numberAt, portAt } = this.#family;
+    const client = address + (numberAt[port] as number);
+    bytes[client] = flow >> 16;
+    bytes[client + 1] = flow >> 8;
+    bytes[client + 2] = flow;
     const number = 20_000 + (flow % 1000);
-    bytes[address + (PORT_AT[port] as number)] = number >> 8;
-    bytes[address + (PORT_AT[port] as number) + 1] = number;
+    bytes[address + (portAt[port] as number)] = number >> 8;
+    bytes[address + (portAt[port] as number) + 1] = number;
     descriptors.set([address, frame.length, 1, port, 0, 0, 0, frame.length], index * 8);
   }
 
@@ -152,15 +190,15 @@ class Way {
   }
 }
 
-function client(flags: string, seq: number, payload: number): Frame {
+function client({ client: from, listener }: Family, flags: string, seq: number, payload: number) {
   const options = { flags, seq: ISN + seq, options: TIMESTAMPS };
-  const packet = eth().ipv4("10.0.0.0", LISTENER).tcp(20_000, 443, options);
+  const packet = eth().ip(from, listener).tcp(20_000, 443, options);
   return { bytes: packet.payload(payload).bytes(), port: 0 };
 }
 
-function server(flags: string, ack: number): Frame {
+function server({ client: to, target }: Family, flags: string, ack: number): Frame {
   const options = { flags, seq: 5000, ack: ISN + ack, options: TIMESTAMPS };
-  return { bytes: eth().ipv4(TARGET, "10.0.0.0").tcp(8080, 20_000, options).bytes(), port: 1 };
+  return { bytes: eth().ip(target, to).tcp(8080, 20_000, options).bytes(), port: 1 };
 }
 
 export interface StreamCost {
@@ -176,10 +214,10 @@ export interface StreamCost {
 
 type Ways = Record<keyof typeof PLACEMENTS, Way>;
 
-async function createWays(flowCountMax: number): Promise<Ways> {
+async function createWays(family: Family, flowCount: number): Promise<Ways> {
   const ways = {} as Ways;
   for (const [name, placement] of Object.entries(PLACEMENTS)) {
-    ways[name as keyof Ways] = await Way.create(placement, flowCountMax);
+    ways[name as keyof Ways] = await Way.create(family, placement, flowCount);
   }
   return ways;
 }
@@ -222,7 +260,7 @@ function compare(
  * @throws Error when a packet was dropped, not every flow got one header, or what leaves of a flow differs
  *   in more than the number of the client's segment and a checksum that is as right as it was
  */
-function check(ways: Ways, flows: number): void {
+function check(ways: Ways, family: Family, flows: number): void {
   for (const [name, placement] of Object.entries(PLACEMENTS)) {
     const { verdicts, flows, emitted, proxyProtocol } = ways[name as keyof Ways].engine.counters();
     const absorbed = verdicts["absorb.header"];
@@ -241,7 +279,7 @@ function check(ways: Ways, flows: number): void {
     const [sent, answer] = ways.without.translated(flow) as [Uint8Array, Uint8Array];
     for (const way of [ways.with, ways.early]) {
       const [moved, other] = way.translated(flow) as [Uint8Array, Uint8Array];
-      if (!same(answer, other) || !isMoved(sent, moved)) {
+      if (!same(answer, other) || !isMoved(family, sent, moved)) {
         throw new Error(`bench: packets of flow ${flow} are not what they are without a header`);
       }
     }
@@ -249,14 +287,15 @@ function check(ways: Ways, flows: number): void {
 }
 
 /** Whether two frames differ in a number that is higher by the header, and a checksum that is as right. */
-function isMoved(sent: Uint8Array, moved: Uint8Array): boolean {
-  const numberIn = (frame: Uint8Array) => new DataView(frame.buffer).getUint32(SEQUENCE_AT);
-  const sumOf = (frame: Uint8Array) => internetChecksum(frame.subarray(ADDRESSES_AT));
+function isMoved(family: Family, sent: Uint8Array, moved: Uint8Array): boolean {
+  const { addressesAt, sequenceAt, checksumAt } = family;
+  const numberIn = (frame: Uint8Array) => new DataView(frame.buffer).getUint32(sequenceAt);
+  const sumOf = (frame: Uint8Array) => internetChecksum(frame.subarray(addressesAt));
   const blank = (frame: Uint8Array) =>
     frame
       .slice()
-      .fill(0, SEQUENCE_AT, SEQUENCE_AT + 4)
-      .fill(0, CHECKSUM_AT, CHECKSUM_AT + 2);
+      .fill(0, sequenceAt, sequenceAt + 4)
+      .fill(0, checksumAt, checksumAt + 2);
   const isHigher = numberIn(moved) === numberIn(sent) + HEADER_BYTES;
   return isHigher && sumOf(sent) === sumOf(moved) && same(blank(sent), blank(moved));
 }
@@ -265,11 +304,14 @@ function isMoved(sent: Uint8Array, moved: Uint8Array): boolean {
 export async function measureStreams(pairs = PAIRS, flowCounts = FLOWS): Promise<StreamCost[]> {
   const costs: StreamCost[] = [];
   const open = (way: Way) => way.open(OPENINGS);
-  for (const flows of flowCounts) {
+  const sizes = Object.values(FAMILIES).flatMap((family) => {
+    return flowCounts[family.name].map((flows) => ({ family, flows }));
+  });
+  for (const { family, flows } of sizes) {
     const room = flows + (2 * pairs + 1) * OPENINGS;
-    const ways = await createWays(Math.max(1 << 18, Math.ceil(room * 1.05)));
+    const ways = await createWays(family, Math.max(1 << 18, Math.ceil(room * 1.05)));
     for (const way of Object.values(ways)) way.open(flows);
-    const among = `among ${count(flows)} flows`;
+    const among = `among ${count(flows)} flows, ${family.name}`;
     const packets = BATCHES * BATCH;
     costs.push(
       compare("packet", among, ways, "with", pairs, packets, (way, pair) => {
@@ -281,14 +323,16 @@ export async function measureStreams(pairs = PAIRS, flowCounts = FLOWS): Promise
     // As many flows stand in both tables that are compared.
     ways.early.open(pairs * OPENINGS);
     costs.push(compare("opening, on_first_ack,", among, ways, "early", pairs, OPENINGS, open));
-    check(ways, flows);
+    check(ways, family, flows);
   }
   return costs;
 }
 
 if (import.meta.main) {
   const isSmoke = process.argv.includes("--smoke");
-  const costs = await (isSmoke ? measureStreams(SMOKE_PAIRS, [1000]) : measureStreams());
+  const costs = await (isSmoke
+    ? measureStreams(SMOKE_PAIRS, { IPv4: [1000], IPv6: [1000] })
+    : measureStreams());
   const right = (title: string) => ({ title, align: "right" }) as const;
   const columns = [
     { title: "ns", align: "left" } as const,

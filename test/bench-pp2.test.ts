@@ -33,11 +33,11 @@ test("packets and openings with a header in the stream, beside those without", (
     "at most",
     "met",
   ]);
-  expect(rows.map((row) => row.split(/\s{2,}/)[0])).toEqual([
-    "per packet among 1,000 flows",
-    "per opening among 1,000 flows",
-    "per opening, on_first_ack, among 1,000 flows",
-  ]);
+  const kinds = ["packet", "opening", "opening, on_first_ack,"];
+  const names = ["IPv4", "IPv6"].flatMap((family) => {
+    return kinds.map((kind) => `per ${kind} among 1,000 flows, ${family}`);
+  });
+  expect(rows.map((row) => row.split(/\s{2,}/)[0])).toEqual(names);
   for (const row of rows) {
     const [, ...cells] = row.split(/\s{2,}/);
     const met = cells.pop();

@@ -26,7 +26,16 @@ import { fold, updated } from "../checksum";
 import { handleOf4 } from "../flow/table";
 import { asksFirst } from "../memory";
 import { Packet, TCP_ACK, TCP_RST, TCP_SYN } from "../packet";
-import { keepsDeltas, rewriteFast, rewriteHead, sumDeltas4, transportDelta } from "../rewrite";
+import {
+  deltasOf,
+  keepsDeltas,
+  portsOf,
+  rewriteAddresses,
+  rewriteFast,
+  rewriteHead,
+  sumDeltas4,
+  transportDelta,
+} from "../rewrite";
 import {
   headerBytesOf,
   loadBe32,
@@ -144,34 +153,28 @@ function passPlainly(descriptor: usize, packet: Packet, record: usize, delta: u3
 }
 
 /**
- * Passes the stream of a packet that was translated on the long way, of either family. Returns a VERDICT_*.
- * Of a flow whose header is acknowledged it moves one number, and does not branch on which; whatever is not
- * a whole header with ACK and without SYN goes on to the stream's rules.
+ * Rewrites a segment of a flow whose header is acknowledged, of either family: a whole header with ACK and
+ * without SYN, of which one number moves. It does not branch on which, and sums once. False when the segment
+ * is another, and nothing has changed.
  */
-export function passTranslated(
-  descriptor: usize,
-  packet: Packet,
-  record: usize,
-  side: u32,
-  direction: u32,
-  handle: u32,
-): u32 {
-  const isDone = streamFlags(record) == FLOW_FLAG_HEADER;
-  const isPlain = (packet.flags & (TCP_ACK | TCP_SYN)) == TCP_ACK && packet.partial == 0;
-  if (!isDone || !isPlain || packet.transportBytes < TCP_BYTES_MIN) {
-    return passStream(descriptor, packet, record, side, direction, handle);
-  }
+export function rewriteMoved(packet: Packet, record: usize, side: u32, direction: u32): bool {
+  if ((packet.flags & (TCP_ACK | TCP_SYN)) != TCP_ACK || packet.partial != 0) return false;
+  if (packet.transportBytes < TCP_BYTES_MIN) return false;
+  rewriteAddresses(packet, record, side, direction);
   const segment = <usize>packet.transport;
   const at = segment + <usize>(direction << 2);
   const bytes = headerBytesFor(serviceOf(record), packet.isIpv6);
   const amount = select<u32>(bytes, 0 - bytes, side == SIDE_CLIENT);
   const before = load<u32>(at, TCP_SEQUENCE);
   const after = bswap<u32>(bswap<u32>(before) + amount);
-  const sum = <u64>(~(<u32>load<u16>(segment, TCP_CHECKSUM)) & 0xffff) + <u64>~before + <u64>after;
+  const delta = deltasOf(record, side, packet.isIpv6) >> 16;
+  const checksum = <u64>(~(<u32>load<u16>(segment, TCP_CHECKSUM)) & 0xffff);
+  const sum = checksum + <u64>delta + <u64>~before + <u64>after;
+  store<u32>(segment, portsOf(record, side ^ 1, direction));
   store<u32>(at, after, TCP_SEQUENCE);
   store<u16>(segment, <u16>(~fold(sum) & 0xffff), TCP_CHECKSUM);
   if (hasSacks(segment) && direction == DIRECTION_FROM_SERVICE) mapSacks(packet, amount, 0, false);
-  return VERDICT_FORWARD;
+  return true;
 }
 
 /** Adds H to the number of the client's segment; its checksum has yet to follow a change of `delta`. */
