@@ -14,16 +14,10 @@ import { createEngine } from "../host/engine/engine.ts";
 import { Frames } from "../host/engine/frames.ts";
 import { TRANSIT_BYTES, Transit } from "../host/engine/transit.ts";
 import { write } from "./reference/pp2.ts";
-import {
-  completed,
-  headerBytesOf,
-  headerOf,
-  type VnetHeader,
-  withPartial,
-} from "./reference/vnet.ts";
+import { completed, type VnetHeader, withPartial } from "./reference/vnet.ts";
+import { type Handed, passThrough } from "./transit.ts";
 
 const H = 100;
-const VNET_BYTES = 12;
 /** The longest packet that a read from a device brings, and that an IPv4 header can count. */
 const PACKET_BYTES_MAX = 65_535;
 const CLIENT_ISN = 2 ** 32 - 30;
@@ -101,11 +95,6 @@ async function engineOf(proxyProtocol: ProxyProtocolOptions, vnetHeader: boolean
   return engine;
 }
 
-interface Left {
-  header: VnetHeader;
-  packet: Uint8Array;
-}
-
 /** Packets behind a virtio_net_hdr, a batch at a time. */
 async function device(proxyProtocol: ProxyProtocolOptions) {
   const engine = await engineOf(proxyProtocol, true);
@@ -114,24 +103,19 @@ async function device(proxyProtocol: ProxyProtocolOptions) {
     transit.placeAddress(0, client, 0);
     transit.placeAddress(1, target, 1);
   }
-  return (port: number, ...sent: Left[]): Left[] => {
-    for (const { header, packet } of sent) {
-      engine.bytes.set(headerBytesOf(header), transit.nextAddress);
-      engine.bytes.set(packet, transit.nextAddress + VNET_BYTES);
-      transit.take(VNET_BYTES + packet.length, port, 1000);
-    }
-    return Array.from({ length: transit.process() }, (_, index) => {
-      const start = transit.addressOf(index);
-      const bytes = engine.bytes.slice(start, start + transit.bytesOf(index));
-      return { header: headerOf(bytes), packet: bytes.slice(VNET_BYTES) };
-    });
+  return (port: number, ...sent: Handed[]): Handed[] => {
+    const left = passThrough(
+      { engine, transit },
+      sent.map((one) => ({ ...one, port })),
+    );
+    return left.map(({ header, packet }) => ({ header, packet }));
   };
 }
 
-const plainly = (packet: Packet): Left => ({ header: EMPTY, packet: packet.bytes() });
+const plainly = (packet: Packet): Handed => ({ header: EMPTY, packet: packet.bytes() });
 
 /** A super-packet as a kernel hands it to a device: `start` bytes of IP, a TCP header of 20. */
-function superPacket(packet: Packet, gsoType: number, start: number): Left {
+function superPacket(packet: Packet, gsoType: number, start: number): Handed {
   const header = {
     isPartial: true,
     isValid: false,
@@ -162,13 +146,13 @@ describe.each([
     run(0, plainly(fromClient(up(family), 0, "S")));
     run(1, plainly(fromTarget(down(family), 0, 1, "SA")));
   };
-  const expectSuper = (left: Left | undefined, seq: number) => {
+  const expectSuper = (left: Handed | undefined, seq: number) => {
     expect(left?.header).toEqual(segment(0).header);
     expect(left?.packet.length).toBe(PACKET_BYTES_MAX);
     const whole = completed(left?.packet ?? pattern(1), left?.header ?? EMPTY);
     equal(whole, toTarget(upOut(family, ip), seq, "PA").payload(body));
   };
-  const expectHeader = (left: Left | undefined, flags: string) => {
+  const expectHeader = (left: Handed | undefined, flags: string) => {
     expect(left?.header).toEqual(EMPTY);
     const id = family === 4 ? { id: 0x8000 } : {};
     equal(left?.packet, toTarget(upOut(family, id), 1, flags).payload(headerOfFlow(family)));

@@ -9,15 +9,9 @@ import { createEngine } from "../host/engine/engine.ts";
 import { Frames } from "../host/engine/frames.ts";
 import type { NetworkTables } from "../host/engine/network.ts";
 import { TRANSIT_BYTES, Transit } from "../host/engine/transit.ts";
-import {
-  completed,
-  headerBytesOf,
-  headerOf,
-  type VnetHeader,
-  withPartial,
-} from "./reference/vnet.ts";
+import { completed, type VnetHeader, withPartial } from "./reference/vnet.ts";
+import { type Left, passThrough } from "./transit.ts";
 
-const VNET_BYTES = 12;
 const MTU_BYTES = 1400;
 const MSS_1460 = hex("020405b4");
 
@@ -46,13 +40,8 @@ async function gateway(vnetHeader: boolean) {
   const transit = new Transit(engine);
   transit.placeAddress(1, "192.0.2.1", 4);
   const pass = (packet: Uint8Array, header: VnetHeader): Uint8Array | undefined => {
-    engine.bytes.set(headerBytesOf(header), transit.nextAddress);
-    engine.bytes.set(packet, transit.nextAddress + VNET_BYTES);
-    transit.take(VNET_BYTES + packet.length, 0, 1000);
-    if (transit.process() === 0) return undefined;
-    const start = transit.addressOf(0);
-    const left = engine.bytes.slice(start, start + transit.bytesOf(0));
-    return completed(left.slice(VNET_BYTES), headerOf(left));
+    const [left] = passThrough({ engine, transit }, [{ packet, header, port: 0 }]);
+    return left && completed(left.packet, left.header);
   };
   return { engine, pass };
 }
@@ -128,14 +117,10 @@ describe("packets of devices between the families", () => {
       const { checksumStart, checksumOffset, isPartial } = header;
       const bytes = packet.bytes();
       const sent = isPartial ? withPartial(bytes, checksumStart, checksumOffset) : bytes;
-      engine.bytes.set(headerBytesOf(header), transit.nextAddress);
-      engine.bytes.set(sent, transit.nextAddress + VNET_BYTES);
-      transit.take(VNET_BYTES + sent.length, port, 1000);
-      expect(transit.process()).toBe(1);
-      const start = transit.addressOf(0);
-      const left = engine.bytes.slice(start, start + transit.bytesOf(0));
-      const out = headerOf(left);
-      return { header: out, packet: completed(left.slice(VNET_BYTES), out) };
+      const left = passThrough({ engine, transit }, [{ packet: sent, header, port }]);
+      expect(left).toHaveLength(1);
+      const [one] = left as [Left];
+      return { header: one.header, packet: completed(one.packet, one.header) };
     };
   }
 
@@ -197,14 +182,8 @@ describe("PROXY headers in packets of devices", () => {
     transit.placeAddress(1, "172.16.0.1", 1);
     transit.placeAddress(0, "10.0.0.1", 0);
     return (packet: Uint8Array, header: VnetHeader, port: number): Uint8Array[] => {
-      engine.bytes.set(headerBytesOf(header), transit.nextAddress);
-      engine.bytes.set(packet, transit.nextAddress + VNET_BYTES);
-      transit.take(VNET_BYTES + packet.length, port, 1000);
-      return Array.from({ length: transit.process() }, (_, index) => {
-        const start = transit.addressOf(index);
-        const left = engine.bytes.slice(start, start + transit.bytesOf(index));
-        return completed(left.slice(VNET_BYTES), headerOf(left));
-      });
+      const left = passThrough({ engine, transit }, [{ packet, header, port }]);
+      return left.map((one) => completed(one.packet, one.header));
     };
   }
 

@@ -14,19 +14,15 @@ import {
   completed,
   datagramsOf,
   headerBytesOf,
-  headerOf,
   type VnetHeader,
   withPartial,
 } from "./reference/vnet.ts";
+import { type Handed, type Left, passThrough, VNET_BYTES } from "./transit.ts";
 
 const RUNS = 80;
-const VNET_BYTES = 12;
 const NO_OFFLOAD: VnetHeader = { isPartial: false, checksumStart: 0, checksumOffset: 0 };
 
-interface Sent {
-  packet: Uint8Array;
-  /** What the sender leaves to the device: where the checksum is, if it does. */
-  header: VnetHeader;
+interface Sent extends Handed {
   port: number;
 }
 
@@ -48,30 +44,6 @@ async function transitOf(vnetHeader: boolean): Promise<{ engine: Engine; transit
     transit.placeAddress(0, address, 3);
   for (const address of ["172.16.0.1", "2001:db8:b::1"]) transit.placeAddress(1, address, 5);
   return { engine, transit };
-}
-
-interface Left {
-  device: number;
-  header: VnetHeader;
-  packet: Uint8Array;
-}
-
-/** Runs packets through as one batch. */
-function pass(
-  { engine, transit }: { engine: Engine; transit: Transit },
-  sent: readonly Sent[],
-): Left[] {
-  for (const { packet, header, port } of sent) {
-    engine.bytes.set(headerBytesOf(header), transit.nextAddress);
-    engine.bytes.set(packet, transit.nextAddress + VNET_BYTES);
-    transit.take(VNET_BYTES + packet.length, port, 1000);
-  }
-  return Array.from({ length: transit.process() }, (_, index) => {
-    const start = transit.addressOf(index);
-    const bytes = engine.bytes.slice(start, start + transit.bytesOf(index));
-    const header = headerOf(bytes);
-    return { device: transit.deviceOf(index), header, packet: bytes.slice(VNET_BYTES) };
-  });
 }
 
 const whole = (sent: Sent): Sent => ({
@@ -152,14 +124,14 @@ describe("checksums left to the device", () => {
         through.transit.merges = false;
         plain.transit.merges = false;
         const sent = numbers.map(sentOf);
-        const left = pass(through, sent);
-        const expected = pass(plain, sent.map(whole));
+        const left = passThrough(through, sent);
+        const expected = passThrough(plain, sent.map(whole));
         const finished = left.map((one) => ({ ...one, packet: completed(one.packet, one.header) }));
         const same = (list: Left[]) => list.map(({ device, packet }) => ({ device, packet }));
         expect(same(finished)).toEqual(same(expected));
         const answers = left.map(answerTo);
-        const back = pass(through, answers).map((one) => completed(one.packet, one.header));
-        expect(back).toEqual(pass(plain, answers.map(whole)).map(({ packet }) => packet));
+        const back = passThrough(through, answers).map((one) => completed(one.packet, one.header));
+        expect(back).toEqual(passThrough(plain, answers.map(whole)).map(({ packet }) => packet));
         partial += left.filter(({ header }) => header.isPartial).length;
       }),
       { numRuns: RUNS, seed: 20261125 },
@@ -180,7 +152,7 @@ describe("checksums left to the device", () => {
       checksumOffset: 16,
     };
     const sent = { packet: withPartial(packet, 20, 16), header, port: 0 };
-    expect(pass(through, [sent])[0]?.header).toEqual(header);
+    expect(passThrough(through, [sent])[0]?.header).toEqual(header);
   });
 });
 
@@ -214,9 +186,9 @@ describe("datagrams that leave as one super-packet", () => {
         const through = await transitOf(true);
         const single = await transitOf(true);
         single.transit.merges = false;
-        const left = pass(through, sent);
+        const left = passThrough(through, sent);
         const cut = left.flatMap(({ packet, header }) => datagramsOf(packet, header));
-        const expected = pass(single, sent).flatMap(({ packet, header }) =>
+        const expected = passThrough(single, sent).flatMap(({ packet, header }) =>
           datagramsOf(packet, header),
         );
         expect(cut).toEqual(expected);
@@ -233,7 +205,7 @@ describe("datagrams that leave as one super-packet", () => {
     const one = (first: number): Packet =>
       raw().ip("10.0.0.1", "192.0.2.1", { df: true }).udp(5000, 53).payload(pattern(1000, first));
     const sent = Array.from({ length: 64 }, (_, i) => leftToDevice(one(i).bytes(), 6, 2));
-    const left = pass(through, sent);
+    const left = passThrough(through, sent);
     const { header, packet } = left[0] as Left;
     expect(left.length).toBe(1);
     expect(packet.length).toBe(28 + 64_000);
@@ -253,7 +225,7 @@ describe("datagrams that leave as one super-packet", () => {
       .udp(5000, 53)
       .payload(pattern(1400));
     const sent = Array.from({ length: 60 }, () => leftToDevice(one.bytes(), 6, 2));
-    expect(pass(through, sent).map(({ packet }) => packet.length)).toEqual([
+    expect(passThrough(through, sent).map(({ packet }) => packet.length)).toEqual([
       28 + 46 * 1400,
       28 + 14 * 1400,
     ]);
@@ -264,9 +236,9 @@ describe("devices", () => {
   test("an address that no device has is counted, and its frame stays", async () => {
     const { engine, transit } = await transitOf(true);
     const packet = raw().ip("10.0.0.9", "192.0.2.1").udp(5000, 53).bytes();
-    const left = pass({ engine, transit }, [{ packet, header: NO_OFFLOAD, port: 0 }]);
+    const left = passThrough({ engine, transit }, [{ packet, header: NO_OFFLOAD, port: 0 }]);
     expect(left.length).toBe(1);
-    expect(pass({ engine, transit }, [answerTo(left[0] as Left)])).toEqual([]);
+    expect(passThrough({ engine, transit }, [answerTo(left[0] as Left)])).toEqual([]);
     expect(engine.counters().unreachable).toBe(1);
   });
 
@@ -279,7 +251,7 @@ describe("devices", () => {
       .payload(pattern(8));
     const known = raw().ip("10.0.0.2", "192.0.2.1").udp(5000, 53).payload(pattern(8));
     const sent = [stray, known].map((packet, i) => leftToDevice(packet.bytes(), i ? 6 : 16, 2));
-    const [reset, other] = pass({ engine, transit }, sent);
+    const [reset, other] = passThrough({ engine, transit }, sent);
     const answer = raw().ip("192.0.2.1", "10.0.0.1", { df: true });
     const expected = answer.tcp(80, 5000, { flags: "R", seq: 2000, ack: 0, window: 0 }).bytes();
     expect(reset).toMatchObject({ device: 3, header: { isPartial: false, gsoType: 0 } });
