@@ -52,6 +52,8 @@ import {
   findOwner,
   flowTable,
   handleOf4,
+  mayBeClientSide,
+  mayHaveOwner,
   storeSide,
   takePlace,
 } from "./flow/table";
@@ -107,7 +109,8 @@ export function beginFast(descriptor: usize, packet: Packet, port: usize): bool 
   const table = flowTable(0);
   if (!isPlain(from, isUdp) || !hasRoom(table, from)) return false;
   if (isSelf(packet) || isUnchangedOrHairpin(packet, tuple)) return false;
-  if (findByClientSide(table, packet) != 0 || findOwner(table, tuple) != 0) return false;
+  if (mayBeClientSide(table, packet) && findByClientSide(table, packet) != 0) return false;
+  if (mayHaveOwner(table, tuple) && findOwner(table, tuple) != 0) return false;
   if (sides & PORT_SIDE_SERVICE && findByIndex(table, packet, SIDE_SERVICE) != 0) return false;
   if (hasCrossings && (mayCross(packet) || mayCross(tuple))) return false;
   const record = takePlace(table, packet, tuple);

@@ -22,12 +22,13 @@ import {
   firstBucket,
   flowTable,
   groupTags,
+  hasSpilled,
   homeGroup,
-  mayHaveSpilled,
   probeBucket,
   recordAt,
   recordOfCell,
   secondBucket,
+  spillsOf,
   tagMatches,
   tagOf,
 } from "./flow/table";
@@ -41,6 +42,8 @@ import {
   PACKET_LATER,
   Packet,
   packetAt,
+  TCP_ACK,
+  TCP_SYN,
 } from "./packet";
 import { clearForeseen } from "./translate";
 import { parseFrame } from "./wire/link";
@@ -76,6 +79,8 @@ export function findCandidates(count: u32): void {
   touch(indexed + LOOKUP_LINE, indexedEnd, LOOKUP_BYTES);
   const indexedBefore = indexedEnd;
   let linesEnd = foreseeBeginnings(probeHomes(lines));
+  touch(homes + LOOKUP_LINE, homesEnd, LOOKUP_BYTES);
+  probeSpills();
   touch(indexedBefore + LOOKUP_LINE, indexedEnd, LOOKUP_BYTES);
   linesEnd = probeIndex(linesEnd, false);
   touch(indexed + LOOKUP_LINE, indexedEnd, LOOKUP_BYTES);
@@ -134,11 +139,11 @@ function addLookup(at: usize, packet: Packet, line: usize): void {
 }
 
 /**
- * Looks at the home groups. Packets that miss where the index might know more join its list.
- * Adds the lines of candidates at `linesAt` and returns where they end.
+ * Looks at the home groups, and leaves in `homes` the packets that miss, with the line that knows of spilled
+ * flows. Adds the lines of candidates at `linesAt` and returns where they end.
  */
 function probeHomes(linesAt: usize): usize {
-  let index = indexedEnd;
+  let missed = homes;
   let line = linesAt;
   const end = homesEnd;
   for (let at = homes; at < end; at += LOOKUP_BYTES) {
@@ -151,15 +156,35 @@ function probeHomes(linesAt: usize): usize {
       line = addCandidate(line, packet, recordAt(table, slot + ctz(hits)));
       const others = hits & (hits - 1);
       if (others) line = addLines(line, recordAt(table, slot + ctz(others)), packet.isIpv6);
+      // Of those in a table that is nearly full, one in twenty only looks like a packet of another flow.
+      if (isOpening(packet)) line = addBeginning(line, table, packet, tags, slot);
       continue;
     }
     line = addBeginning(line, table, packet, tags, slot);
-    if (!mayHaveSpilled(table, slot >> 4, packet.hash)) continue;
+    addLookup(missed, packet, spillsOf(table, slot >> 4));
+    missed += LOOKUP_BYTES;
+  }
+  homesEnd = missed;
+  return line;
+}
+
+/** Whether a packet of TCP asks for a new connection. */
+function isOpening(packet: Packet): bool {
+  return (packet.flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+}
+
+/** Packets that missed at home where the index might know more join its list. */
+function probeSpills(): void {
+  let index = indexedEnd;
+  const end = homesEnd;
+  for (let at = homes; at < end; at += LOOKUP_BYTES) {
+    const packet = changetype<Packet>(<usize>load<u32>(at));
+    const table = flowTable(packet.isIpv6);
+    if (!hasSpilled(<usize>load<u32>(at, LOOKUP_LINE), packet.hash)) continue;
     addLookup(index, packet, firstBucket(table, packet.hash));
     index += LOOKUP_BYTES;
   }
   indexedEnd = index;
-  return line;
 }
 
 function addCandidate(line: usize, packet: Packet, record: usize): usize {

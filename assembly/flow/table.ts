@@ -153,13 +153,14 @@ function spillBit(hash: u64): u32 {
   return 1 << (<u32>bit);
 }
 
-function spillsOf(table: FlowTable, group: u32): usize {
+/** The word of a group that knows of flows which have spilled from it. */
+export function spillsOf(table: FlowTable, group: u32): usize {
   return table.spills + ((<usize>group) << 2);
 }
 
-/** False when no flow with this client-side hash has spilled from its home group. */
-export function mayHaveSpilled(table: FlowTable, group: u32, hash: u64): bool {
-  return (load<u32>(spillsOf(table, group)) & spillBit(hash)) != 0;
+/** False when no flow with this client-side hash has spilled from the group whose word it is. */
+export function hasSpilled(spills: usize, hash: u64): bool {
+  return (load<u32>(spills) & spillBit(hash)) != 0;
 }
 
 export function recordAt(table: FlowTable, slot: u32): usize {
@@ -256,7 +257,7 @@ export function findByClientSide(table: FlowTable, packet: Packet): usize {
     if (matches(record, SIDE_CLIENT, packet)) return record;
     hits &= hits - 1;
   }
-  if (!mayHaveSpilled(table, group, packet.hash)) return 0;
+  if (!hasSpilled(spillsOf(table, group), packet.hash)) return 0;
   return findByIndex(table, packet, SIDE_CLIENT);
 }
 
@@ -346,13 +347,48 @@ export function takeSlot(table: FlowTable, hash: u64): usize {
 }
 
 /**
+ * False when for certain no flow has the packet's tuple as its client side; true says nothing. It is what
+ * the first packet of a flow nearly always gets, after two looks.
+ */
+export function mayBeClientSide(table: FlowTable, packet: Packet): bool {
+  const group = homeGroup(table, packet.hash);
+  if (tagMatches(groupTags(table, group), tagOf(packet.hash)) != 0) return true;
+  return hasSpilled(spillsOf(table, group), packet.hash);
+}
+
+/** The same for `findOwner`. */
+export function mayHaveOwner(table: FlowTable, tuple: Packet): bool {
+  const hash = tuple.hash;
+  const first = probeBucket(table, firstBucket(table, hash), hash);
+  const second = probeBucket(table, secondBucket(table, hash), hash);
+  return (first | second | table.unindexedCount) != 0;
+}
+
+/**
  * Takes a slot for a flow, and an index cell under its service-side tuple. Returns the record with
  * its client side and FLOW_FLAGS set, all else undefined; 0, with nothing changed, when either is not
  * to be had. The caller has checked flowCount < flowCountMax.
  */
 export function takePlace(table: FlowTable, packet: Packet, tuple: Packet): usize {
+  const hash = packet.hash;
+  const group = homeGroup(table, hash);
+  const tags = groupTags(table, group);
+  const free = tagMatches(tags, 0);
+  if (free == 0) return takeSpilledPlace(table, packet, tuple, group);
+  const slot = (group << 4) + ctz(free);
+  if (!addToIndex(table, tuple.hash, slot)) return 0;
+  store<u8>(tags + <usize>ctz(free), tagOf(hash));
+  const record = recordAt(table, slot);
+  storeSide(record, SIDE_CLIENT, packet);
+  store<u8>(record, 0, FLOW_FLAGS);
+  table.flowCount++;
+  return record;
+}
+
+/** The same where the home group is full. */
+function takeSpilledPlace(table: FlowTable, packet: Packet, tuple: Packet, home: u32): usize {
   const cursor = table.spillCursor;
-  const record = takeSlot(table, packet.hash);
+  const record = takeSpilledSlot(table, packet.hash, home);
   if (record != 0) {
     storeSide(record, SIDE_CLIENT, packet);
     if (addToIndex(table, tuple.hash, slotOf(table, record))) return record;

@@ -410,6 +410,7 @@ static inline void prefetch_beginning(const struct packet *packet, const uint8_t
 
 /* Looks at the home groups; returns how many packets wait for the index. */
 static uint32_t probe_homes(uint32_t home_count, uint32_t index_count) {
+  uint32_t missed = 0;
   for (uint32_t at = 0; at < home_count; at++) {
     struct packet *packet = homes[at].packet;
     const uint8_t *tags = homes[at].line;
@@ -420,12 +421,20 @@ static uint32_t probe_homes(uint32_t home_count, uint32_t index_count) {
       prefetch_record(packet->candidate);
       uint32_t others = hits & (hits - 1);
       if (others) prefetch_record(group + __builtin_ctz(others));
-      continue;
     }
-    prefetch_beginning(packet, tags);
-    uint32_t group = (uint32_t)((tags - table.tags) / GROUP_SLOTS);
-    if (!may_have_spilled(group, packet->tuple.hash)) continue;
-    indexed[index_count] = (struct wait){packet, first_bucket(packet->tuple.hash)};
+    /* One in twenty that only looks like a packet of another flow begins one. */
+    bool is_opening = (packet->flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+    if (hits == 0 || is_opening) prefetch_beginning(packet, tags);
+    if (hits) continue;
+    const uint32_t *spills = &table.spills[(tags - table.tags) / GROUP_SLOTS];
+    homes[missed++] = (struct wait){packet, spills};
+    __builtin_prefetch(spills);
+  }
+  for (uint32_t at = 0; at < missed; at++) {
+    struct packet *packet = homes[at].packet;
+    uint64_t hash = packet->tuple.hash;
+    if (!has_spilled(homes[at].line, hash)) continue;
+    indexed[index_count] = (struct wait){packet, first_bucket(hash)};
     __builtin_prefetch(indexed[index_count++].line);
   }
   return index_count;

@@ -268,9 +268,9 @@ static inline uint32_t spill_bit(uint64_t hash) {
   return (uint32_t)1 << (8 + ((hash >> 8 & 0xffff) * SPILL_BITS >> 16));
 }
 
-/* False when no flow with this client-side hash has spilled from its home group. */
-static inline bool may_have_spilled(uint32_t group, uint64_t hash) {
-  return (table.spills[group] & spill_bit(hash)) != 0;
+/* False when no flow with this client-side hash has spilled from the group whose word it is. */
+static inline bool has_spilled(const uint32_t *spills, uint64_t hash) {
+  return (*spills & spill_bit(hash)) != 0;
 }
 
 static struct flow *find_by_client_side(const struct tuple *tuple) {
@@ -280,7 +280,7 @@ static struct flow *find_by_client_side(const struct tuple *tuple) {
     struct flow *flow = table.records + (size_t)group * GROUP_SLOTS + __builtin_ctz(hits);
     if (is_same(flow, SIDE_CLIENT, tuple)) return flow;
   }
-  return may_have_spilled(group, tuple->hash) ? find_by_index(tuple, SIDE_CLIENT) : NULL;
+  return has_spilled(&table.spills[group], tuple->hash) ? find_by_index(tuple, SIDE_CLIENT) : NULL;
 }
 
 /* Flow whose service-side tuple is this one, indexed or not. */
