@@ -303,7 +303,7 @@ function pass(
   const stream = streamFlags(record);
   let verdict = VERDICT_FORWARD;
   if (packet.kind != PACKET_FAST) {
-    if (stream != FLOW_FLAG_HEADER || !rewriteMoved(packet, record, side, direction)) {
+    if (!(stream & FLOW_FLAG_HEADER) || !rewriteMoved(packet, record, side, direction)) {
       rewritePacket(packet, record, side, direction);
       if (stream) verdict = passStream(descriptor, packet, record, side, direction, handle);
     }

@@ -85,26 +85,53 @@ export function crc32cOfChange(start: usize, bytes: u32, zeros: u32): u32 {
   return sum;
 }
 
+/** Addresses and ports of a family. */
+export const TUPLE_BYTES: u32 = 12;
+export const TUPLE6_BYTES: u32 = 36;
 /** For each byte of a tuple and each of its values, what it adds; the first few distances get tables. */
-const tuples: usize = memory.data(4 * 12288, 64);
-const tuplesAt: usize = memory.data(16, 16);
-const TUPLE_TABLES_BYTES: usize = 12288;
-const word: usize = memory.data(12, 4);
+const PLACES: u32 = 4;
+const tuples: usize = memory.data(4 * 12 * 1024, 64);
+const tuples6: usize = memory.data(4 * 36 * 1024, 64);
+/** The distances that have a place, 0 for none. */
+const owners: usize = memory.data(16, 16);
+const owners6: usize = memory.data(16, 16);
+const word: usize = memory.data(36, 4);
 
 /** `crc32cOfChange` of addresses and ports of IPv4, as loaded; `zeros` is not 0. */
 export function crc32cOfTuple(source: u32, destination: u32, ports: u32, zeros: u32): u32 {
-  const place = <usize>(zeros & 3);
-  const owner = tuplesAt + (place << 2);
-  const table = tuples + place * TUPLE_TABLES_BYTES;
-  if (load<u32>(owner) != zeros && !makeTuple(table, owner, zeros)) {
+  const table = tablesOf(tuples, owners, TUPLE_BYTES, zeros);
+  if (table == 0) {
     store<u32>(word, source);
     store<u32>(word, destination, 4);
     store<u32>(word, ports, 8);
-    return crc32cOfChange(word, 12, zeros);
+    return crc32cOfChange(word, TUPLE_BYTES, zeros);
   }
   const ofSource = ofWord(table, source);
   const ofDestination = ofWord(table + 4 * TABLE_BYTES, destination);
   return ofSource ^ ofDestination ^ ofWord(table + 8 * TABLE_BYTES, ports);
+}
+
+/** The same of IPv6, whose addresses stand at `source` and `destination`. */
+export function crc32cOfTuple6(source: usize, destination: usize, ports: u32, zeros: u32): u32 {
+  const table = tablesOf(tuples6, owners6, TUPLE6_BYTES, zeros);
+  if (table == 0) {
+    v128.store(word, v128.load(source));
+    v128.store(word, v128.load(destination), 16);
+    store<u32>(word, ports, 32);
+    return crc32cOfChange(word, TUPLE6_BYTES, zeros);
+  }
+  const ofSource = ofAddress(table, source);
+  const ofDestination = ofAddress(table + 16 * TABLE_BYTES, destination);
+  return ofSource ^ ofDestination ^ ofWord(table + 32 * TABLE_BYTES, ports);
+}
+
+function ofAddress(table: usize, at: usize): u32 {
+  return (
+    ofWord(table, load<u32>(at)) ^
+    ofWord(table + 4 * TABLE_BYTES, load<u32>(at, 4)) ^
+    ofWord(table + 8 * TABLE_BYTES, load<u32>(at, 8)) ^
+    ofWord(table + 12 * TABLE_BYTES, load<u32>(at, 12))
+  );
 }
 
 function ofWord(table: usize, word: u32): u32 {
@@ -116,28 +143,35 @@ function ofWord(table: usize, word: u32): u32 {
   );
 }
 
-/** Makes the tables for `zeros`, each value from one with a bit less; false when another has the place. */
-function makeTuple(tables: usize, owner: usize, zeros: u32): bool {
-  if (load<u32>(owner) != 0) return false;
-  for (let byte: u32 = 0; byte < 12; byte++) {
-    const table = tables + <usize>byte * TABLE_BYTES;
+/** The tables of a family's tuples that `zeros` bytes follow; 0 when another distance has their place. */
+function tablesOf(all: usize, owners: usize, tupleBytes: u32, zeros: u32): usize {
+  const place = <usize>(zeros & (PLACES - 1));
+  const owner = owners + (place << 2);
+  const first = all + place * <usize>tupleBytes * TABLE_BYTES;
+  if (load<u32>(owner) == zeros) return first;
+  if (load<u32>(owner) != 0) return 0;
+  makeTuple(first, tupleBytes, zeros);
+  store<u32>(owner, zeros);
+  return first;
+}
+
+/** Makes a table for each byte, each value from one with a bit less. */
+function makeTuple(first: usize, tupleBytes: u32, zeros: u32): void {
+  for (let byte: u32 = 0; byte < tupleBytes; byte++) {
+    const table = first + <usize>byte * TABLE_BYTES;
     for (let value: u32 = 1; value < 256; value++) {
       const least = value & (0 - value);
       if (value == least) {
-        memory.fill(word, 0, 12);
-        store<u8>(word + <usize>byte, <u8>value);
-        store<u32>(table + ((<usize>value) << 2), crc32cOfChange(word, 12, zeros));
+        store<u8>(word, <u8>value);
+        const sum = crc32cOfChange(word, 1, zeros + tupleBytes - byte - 1);
+        store<u32>(table + ((<usize>value) << 2), sum);
       } else {
         const others = load<u32>(table + ((<usize>(value ^ least)) << 2));
-        store<u32>(
-          table + ((<usize>value) << 2),
-          others ^ load<u32>(table + ((<usize>least) << 2)),
-        );
+        const sum = others ^ load<u32>(table + ((<usize>least) << 2));
+        store<u32>(table + ((<usize>value) << 2), sum);
       }
     }
   }
-  store<u32>(owner, zeros);
-  return true;
 }
 
 /** Takes `bytes` bytes at `start` into a remainder. */

@@ -10,12 +10,18 @@ import {
   CONFIG_PP2,
   CONFIG_PP2_UDP,
   COUNTER_PP2_DATAGRAMS,
+  DIRECTION_FROM_CLIENT,
   FRAME_ADDRESS,
   FRAME_BYTES,
   FRAME_CAPTURED_BYTES,
   FRAME_HEADROOM_BYTES,
   FRAME_WIRE_BYTES,
   PP2_DATAGRAM_BYTES_MAX,
+  SERVICE_PP2_SUM,
+  SERVICE_PP2_SUM6,
+  SERVICE_PP2_TEMPLATE,
+  SERVICE_PP2_TEMPLATE6,
+  SIDE_CLIENT,
   VERDICT_DROP_FRAGMENT,
   VERDICT_DROP_TOO_LARGE,
   VERDICT_FORWARD,
@@ -25,12 +31,16 @@ import {
 } from "../abi";
 import { deltaOf, fold, sumOf, updated, updatedUdp } from "../checksum";
 import { countUp } from "../counters";
+import { copyLines } from "../emit";
 import { config, counters, frames, reserve } from "../memory";
 import { FRAGMENT_NONE, Packet } from "../packet";
+import { addressOf, portsOf } from "../rewrite";
 import { IPV4_CHECKSUM, IPV4_TOTAL_LENGTH } from "../wire/ipv4";
 import { IPV6_PAYLOAD_LENGTH } from "../wire/ipv6";
 import { UDP_CHECKSUM } from "../wire/transport";
-import { headerBytesFor, serviceOf, TRANSPORT_DATAGRAM, writeHeader } from "./segment";
+import { crc32cOfChange, TUPLE_BYTES, TUPLE6_BYTES } from "./crc32c";
+import { FAMILY, HEADER_BYTES_MIN, TLV_HEAD_BYTES } from "./header";
+import { headerBytesFor, serviceOf } from "./segment";
 
 const UDP_BYTES: u32 = 8;
 const UDP_LENGTH: u32 = 4;
@@ -67,7 +77,7 @@ export function prependToDatagram(descriptor: usize, packet: Packet, record: usi
   if (packet.partial != 0) memory.copy(slot - VNET_BYTES, <usize>(frame - VNET_BYTES), VNET_BYTES);
   else memory.fill(slot - VNET_BYTES, 0, VNET_BYTES);
   const header = slot + <usize>front;
-  const headerSum = writeHeader(header, record, packet.isIpv6, TRANSPORT_DATAGRAM);
+  const headerSum = writeHeader(header, record, packet.isIpv6);
   memory.copy(header + headerBytes, <usize>(frame + front), <usize>(captured - front));
   const moved = <u32>slot - frame;
   lengthen(packet, moved, headerBytes, headerSum);
@@ -77,6 +87,55 @@ export function prependToDatagram(descriptor: usize, packet: Packet, record: usi
   store<u32>(descriptor, wireBytes + headerBytes, FRAME_WIRE_BYTES);
   countUp(counters + COUNTER_PP2_DATAGRAMS);
   return VERDICT_FORWARD;
+}
+
+/** What differs from the template, which is a stream's: the word with the family byte, and the tuple. */
+const change: usize = memory.data(40, 16);
+const CHANGE_AT: u32 = 12;
+const CHANGED_TUPLE: u32 = HEADER_BYTES_MIN - CHANGE_AT;
+/** From a stream to a datagram, in the low nibble of the family byte. */
+const TRANSPORT_CHANGE: u8 = 1 ^ 2;
+
+/**
+ * Writes the header of a datagram at `at`, and up to 15 bytes behind it. Returns the sum of its words, unfolded.
+ * As in segment.ts, CRC and sum are the template's and what the change adds to them.
+ */
+function writeHeader(at: usize, record: usize, isIpv6: u8): u64 {
+  const service = serviceOf(record);
+  const bytes = headerBytesFor(service, isIpv6);
+  const templateAt = isIpv6 ? SERVICE_PP2_TEMPLATE6 : SERVICE_PP2_TEMPLATE;
+  const template = <usize>load<u32>(service + <usize>templateAt);
+  const tupleBytes = isIpv6 ? TUPLE6_BYTES : TUPLE_BYTES;
+  store<u8>(change + <usize>(FAMILY - CHANGE_AT), TRANSPORT_CHANGE);
+  storeTuple(change + <usize>CHANGED_TUPLE, record, isIpv6);
+  const changeBytes = CHANGED_TUPLE + tupleBytes;
+  const remainder = crc32cOfChange(change, changeBytes, bytes - CHANGE_AT - changeBytes);
+  const crcAt = <usize>(HEADER_BYTES_MIN + tupleBytes + TLV_HEAD_BYTES);
+  const crc = load<u32>(template + crcAt) ^ bswap<u32>(remainder);
+  copyLines(at, template, bytes);
+  store<u8>(at + <usize>FAMILY, load<u8>(template + <usize>FAMILY) ^ TRANSPORT_CHANGE);
+  storeTuple(at + <usize>HEADER_BYTES_MIN, record, isIpv6);
+  store<u32>(at + crcAt, crc);
+  const sum = <u64>load<u16>(service + <usize>(isIpv6 ? SERVICE_PP2_SUM6 : SERVICE_PP2_SUM));
+  const tuple = sumOf(change + <usize>CHANGED_TUPLE, tupleBytes);
+  // Transport, which is one higher, and CRC stand on odd bytes.
+  return sum + tuple + ((<u64>crc + 1) << 8);
+}
+
+/** Addresses and ports of the client side, as a header has them. */
+function storeTuple(at: usize, record: usize, isIpv6: u8): void {
+  const source = addressOf(record, isIpv6, SIDE_CLIENT, true);
+  const destination = addressOf(record, isIpv6, SIDE_CLIENT, false);
+  const ports = portsOf(record, SIDE_CLIENT, DIRECTION_FROM_CLIENT);
+  if (isIpv6) {
+    v128.store(at, v128.load(source));
+    v128.store(at, v128.load(destination), 16);
+    store<u32>(at, ports, 32);
+  } else {
+    store<u32>(at, load<u32>(source));
+    store<u32>(at, load<u32>(destination), 4);
+    store<u32>(at, ports, 8);
+  }
 }
 
 /** The packet's length as its IP header counts it, without an IPv6 header. */

@@ -153,13 +153,15 @@ function passPlainly(descriptor: usize, packet: Packet, record: usize, delta: u3
 }
 
 /**
- * Rewrites a segment of a flow whose header is acknowledged, of either family: a whole header with ACK and
- * without SYN, of which one number moves. It does not branch on which, and sums once. False when the segment
- * is another, and nothing has changed.
+ * Rewrites a segment of a flow whose header is acknowledged, by this segment at the latest, of either family: a
+ * whole header with ACK and without SYN, of which one number moves. It does not branch on which, and sums
+ * once. False when the segment is another, and nothing has changed.
  */
 export function rewriteMoved(packet: Packet, record: usize, side: u32, direction: u32): bool {
   if ((packet.flags & (TCP_ACK | TCP_SYN)) != TCP_ACK || packet.partial != 0) return false;
   if (packet.transportBytes < TCP_BYTES_MIN) return false;
+  const isDone = streamFlags(record) == FLOW_FLAG_HEADER;
+  if (!isDone && !ends(packet, record, side, direction)) return false;
   rewriteAddresses(packet, record, side, direction);
   const segment = <usize>packet.transport;
   const at = segment + <usize>(direction << 2);

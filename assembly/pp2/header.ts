@@ -44,7 +44,7 @@ export const VERSION_AND_COMMAND: u32 = 12;
 export const FAMILY: u32 = 13;
 const LENGTH: u32 = 14;
 const SIGNATURE_BYTES: u32 = 12;
-const TLV_HEAD_BYTES: u32 = 3;
+export const TLV_HEAD_BYTES: u32 = 3;
 
 const VERSION: u32 = 2;
 const COMMAND_LOCAL: u32 = 0;

@@ -15,11 +15,9 @@ import {
   DIRECTION_FROM_CLIENT,
   EMIT_PP2,
   FLOW_CLIENT_SIDE,
-  FLOW_FLAG_CLIENT_HIGH,
-  FLOW_FLAGS,
   FLOW_SERVICE,
+  FLOW6_CLIENT_LOW,
   FRAME_PORT_OUT,
-  KEY_LOW_PORT_BE,
   SERVICE_BYTES,
   SERVICE_PP2_BYTES,
   SERVICE_PP2_BYTES6,
@@ -29,11 +27,11 @@ import {
   SERVICE_PP2_TEMPLATE6,
   SIDE_CLIENT,
 } from "../abi";
-import { fold, sumOf } from "../checksum";
+import { fold, sumOf16 } from "../checksum";
 import { copyLines, copyLink, emit, emitSlot } from "../emit";
 import { services } from "../memory";
 import { Packet, PROTOCOL_TCP, sumAddresses } from "../packet";
-import { addressOf, portsOf } from "../rewrite";
+import { portsOf, sourceIsHigh } from "../rewrite";
 import { IPV4_BYTES_MIN, IPV4_SOURCE } from "../wire/ipv4";
 import { IPV6_BYTES, IPV6_PAYLOAD_LENGTH, IPV6_SOURCE } from "../wire/ipv6";
 import {
@@ -44,8 +42,8 @@ import {
   TCP_WINDOW,
 } from "../wire/segment";
 import { TCP_CHECKSUM } from "../wire/transport";
-import { crc32cOfChange, crc32cOfTuple } from "./crc32c";
-import { FAMILY, HEADER_BYTES_MIN } from "./header";
+import { crc32cOfTuple, crc32cOfTuple6, TUPLE_BYTES, TUPLE6_BYTES } from "./crc32c";
+import { HEADER_BYTES_MIN, TLV_HEAD_BYTES } from "./header";
 import { findTimestamps, TIMESTAMPS_ALONE, TIMESTAMPS_BYTES } from "./options";
 
 const IPV4_SERVICE: u32 = 1;
@@ -56,13 +54,10 @@ const IPV4_HOP_LIMIT: u32 = 8;
 const DO_NOT_FRAGMENT: u32 = 0x0040;
 const ID_REPEATED: u32 = 0x0080;
 const FLAGS_PSH_ACK: u32 = 0x18;
-const TLV_HEAD_BYTES: u32 = 3;
-/** Addresses and ports of IPv4. */
-const TUPLE_BYTES: u32 = 12;
 
-/** Low nibble of the family byte. */
-export const TRANSPORT_STREAM: u8 = 1;
-export const TRANSPORT_DATAGRAM: u8 = 2;
+/** Where a header's CRC32C stands, behind the tuple. */
+const CRC_AT: usize = <usize>(HEADER_BYTES_MIN + TUPLE_BYTES + TLV_HEAD_BYTES);
+const CRC6_AT: usize = <usize>(HEADER_BYTES_MIN + TUPLE6_BYTES + TLV_HEAD_BYTES);
 
 export function serviceOf(record: usize): usize {
   return services + <usize>load<u16>(record, FLOW_SERVICE) * SERVICE_BYTES;
@@ -81,71 +76,43 @@ function writeHeader4(at: usize, record: usize): u64 {
   const service = serviceOf(record);
   const bytes = load<u16>(service, SERVICE_PP2_BYTES);
   const template = <usize>load<u32>(service, SERVICE_PP2_TEMPLATE);
-  const isHigh = <u32>load<u8>(record, FLOW_FLAGS) & FLOW_FLAG_CLIENT_HIGH;
+  const isHigh = sourceIsHigh(record, SIDE_CLIENT, DIRECTION_FROM_CLIENT);
   const addresses = load<u64>(record, FLOW_CLIENT_SIDE);
-  const portPair = load<u32>(record, FLOW_CLIENT_SIDE + KEY_LOW_PORT_BE);
   const ends = select<u64>(rotl<u64>(addresses, 32), addresses, isHigh);
-  const ports = select<u32>(rotl<u32>(portPair, 16), portPair, isHigh);
+  const ports = portsOf(record, SIDE_CLIENT, DIRECTION_FROM_CLIENT);
   const source = <u32>ends;
   const destination = <u32>(ends >> 32);
-  const crcAt = <usize>(HEADER_BYTES_MIN + TUPLE_BYTES + TLV_HEAD_BYTES);
   const zeros = bytes - HEADER_BYTES_MIN - TUPLE_BYTES;
   const remainder = crc32cOfTuple(source, destination, ports, zeros);
-  const crc = load<u32>(template + crcAt) ^ bswap<u32>(remainder);
+  const crc = load<u32>(template, CRC_AT) ^ bswap<u32>(remainder);
   copyLines(at, template, bytes);
   store<u64>(at, ends, HEADER_BYTES_MIN);
   store<u32>(at, ports, HEADER_BYTES_MIN + 8);
-  store<u32>(at + crcAt, crc);
+  store<u32>(at, crc, CRC_AT);
   // The CRC stands on an odd byte.
   const tuple = <u64>source + <u64>destination + <u64>ports;
   return <u64>load<u16>(service, SERVICE_PP2_SUM) + tuple + ((<u64>crc) << 8);
 }
 
-/** What differs from the template, from the family byte's word to the ports. */
-const change: usize = memory.data(40, 16);
-const CHANGE_AT: u32 = 12;
-const CHANGED_FAMILY: usize = 1;
-const CHANGED_ADDRESSES: usize = 4;
-
-/** The same for either family; `transport` is 1 for streams, 2 for datagrams. */
-export function writeHeader(at: usize, record: usize, isIpv6: u8, transport: u8): u64 {
+/** The same of IPv6. */
+function writeHeader6(at: usize, record: usize): u64 {
   const service = serviceOf(record);
-  const bytes = headerBytesFor(service, isIpv6);
-  const templateAt = isIpv6 ? SERVICE_PP2_TEMPLATE6 : SERVICE_PP2_TEMPLATE;
-  const template = <usize>load<u32>(service + <usize>templateAt);
-  const tupleBytes: u32 = isIpv6 ? 36 : TUPLE_BYTES;
-  // The template is a stream's.
-  const familyChange = transport ^ TRANSPORT_STREAM;
-  store<u8>(change, familyChange, CHANGED_FAMILY);
-  storeTuple(change + CHANGED_ADDRESSES, record, isIpv6);
-  const changeBytes = <u32>CHANGED_ADDRESSES + tupleBytes;
-  const remainder = crc32cOfChange(change, changeBytes, bytes - CHANGE_AT - changeBytes);
-  const crcAt = <usize>(HEADER_BYTES_MIN + tupleBytes + TLV_HEAD_BYTES);
-  const crc = load<u32>(template + crcAt) ^ bswap<u32>(remainder);
-  copyLines(at, template, bytes);
-  store<u8>(at + <usize>FAMILY, load<u8>(template + <usize>FAMILY) ^ familyChange);
-  storeTuple(at + <usize>HEADER_BYTES_MIN, record, isIpv6);
-  store<u32>(at + crcAt, crc);
-  const sum = <u64>load<u16>(service + <usize>(isIpv6 ? SERVICE_PP2_SUM6 : SERVICE_PP2_SUM));
-  const tuple = sumOf(change + CHANGED_ADDRESSES, tupleBytes);
-  // Transport and CRC stand on odd bytes.
-  return sum + tuple + ((<u64>crc) << 8) + ((<u64>(transport - TRANSPORT_STREAM)) << 8);
-}
-
-/** Addresses and ports of the client side, as a header has them. */
-function storeTuple(at: usize, record: usize, isIpv6: u8): void {
-  const source = addressOf(record, isIpv6, SIDE_CLIENT, true);
-  const destination = addressOf(record, isIpv6, SIDE_CLIENT, false);
+  const bytes = load<u16>(service, SERVICE_PP2_BYTES6);
+  const template = <usize>load<u32>(service, SERVICE_PP2_TEMPLATE6);
+  const high = (<usize>sourceIsHigh(record, SIDE_CLIENT, DIRECTION_FROM_CLIENT)) << 4;
+  const source = record + FLOW6_CLIENT_LOW + high;
+  const destination = record + FLOW6_CLIENT_LOW + (high ^ 16);
   const ports = portsOf(record, SIDE_CLIENT, DIRECTION_FROM_CLIENT);
-  if (isIpv6) {
-    v128.store(at, v128.load(source));
-    v128.store(at, v128.load(destination), 16);
-    store<u32>(at, ports, 32);
-  } else {
-    store<u32>(at, load<u32>(source));
-    store<u32>(at, load<u32>(destination), 4);
-    store<u32>(at, ports, 8);
-  }
+  const zeros = bytes - HEADER_BYTES_MIN - TUPLE6_BYTES;
+  const remainder = crc32cOfTuple6(source, destination, ports, zeros);
+  const crc = load<u32>(template, CRC6_AT) ^ bswap<u32>(remainder);
+  copyLines(at, template, bytes);
+  v128.store(at, v128.load(source), HEADER_BYTES_MIN);
+  v128.store(at, v128.load(destination), HEADER_BYTES_MIN + 16);
+  store<u32>(at, ports, HEADER_BYTES_MIN + 32);
+  store<u32>(at, crc, CRC6_AT);
+  const tuple = sumOf16(source) + sumOf16(destination) + <u64>ports;
+  return <u64>load<u16>(service, SERVICE_PP2_SUM6) + tuple + ((<u64>crc) << 8);
 }
 
 /**
@@ -171,9 +138,7 @@ export function emitHeader(
   sum += <u64>bswap<u16>(PROTOCOL_TCP) + <u64>bswap<u16>(<u16>segmentBytes);
   sum += writeHead(segment, packet, sequence, timestamps);
   const header = segment + <usize>headBytes;
-  sum += packet.isIpv6
-    ? writeHeader(header, record, 1, TRANSPORT_STREAM)
-    : writeHeader4(header, record);
+  sum += packet.isIpv6 ? writeHeader6(header, record) : writeHeader4(header, record);
   store<u32>(segment, ~fold(sum) & 0xffff, TCP_CHECKSUM);
   if (packet.isIpv6) writeIpv6(network, packet, segmentBytes);
   else writeIpv4(network, packet, segmentBytes);

@@ -7,7 +7,7 @@ import { clearForeseen } from "../../assembly/translate";
 
 export { deltaOf, fold, inverse, sumOf, updated, updatedUdp } from "../../assembly/checksum";
 export { hashTuple, seedHash } from "../../assembly/hash";
-export { crc32c, crc32cOfChange, crc32cOfTuple } from "../../assembly/pp2/crc32c";
+export { crc32c, crc32cOfChange, crc32cOfTuple, crc32cOfTuple6 } from "../../assembly/pp2/crc32c";
 
 /** Bytes that tests write to. */
 export const scratch: usize = memory.data(16384, 64);
