@@ -46,6 +46,7 @@ interface Plan extends Effort {
   processes: number;
   fileBytes: number;
   fileRounds: number;
+  processRounds: number;
   largeBytes: number;
 }
 
@@ -65,7 +66,8 @@ const CANONICAL: Plan = {
   heapPackets: 10 * M,
   processes: 25,
   fileBytes: 200 * M,
-  fileRounds: 9,
+  fileRounds: 15,
+  processRounds: 9,
   largeBytes: 0,
 };
 
@@ -87,6 +89,7 @@ const PLANS: Record<Mode, Plan> = {
     processes: 1,
     fileBytes: 2 * M,
     fileRounds: 1,
+    processRounds: 1,
   },
   full: {
     ...CANONICAL,
@@ -171,15 +174,19 @@ class Run {
   }
 
   async #files(hasTcprewrite: boolean) {
-    const { fileBytes, fileRounds, largeBytes } = this.#plan;
+    const { fileBytes, fileRounds, processRounds, largeBytes } = this.#plan;
     this.#say("captures");
     if (!hasTcprewrite) this.#skipped.push("tcprewrite: skipped, it is not there");
-    const effort = { bytes: fileBytes, rounds: fileRounds, hasTcprewrite };
+    const effort = { bytes: fileBytes, rounds: fileRounds, processRounds, hasTcprewrite };
     const { rows, bytes, packets, digest } = await measureFiles(this.#folder, effort, this.#c);
     const capture = { bytes, packets, digest };
     if (largeBytes === 0) return { files: rows, capture, large: undefined };
     this.#say("capture of 1 GB");
-    const large = measureProcesses(this.#folder, { ...effort, bytes: largeBytes, rounds: 3 });
+    const large = measureProcesses(this.#folder, {
+      ...effort,
+      bytes: largeBytes,
+      processRounds: 5,
+    });
     return { files: rows, capture, large: { ...large, name: "whole process, 1 GB" } };
   }
 

@@ -26,6 +26,8 @@ const TCPREWRITE = ["--pnat=10.0.0.0/8:203.0.113.0/24", "--portmap=443:8443"];
 export interface FilesEffort {
   bytes: number;
   rounds: number;
+  /** Of whole processes, which take longer. */
+  processRounds: number;
   hasTcprewrite: boolean;
 }
 
@@ -126,7 +128,7 @@ class Files {
     reachDisk(this.#input);
     const ours: number[] = [];
     const theirs: number[] = [];
-    for (let round = 0; round < this.#effort.rounds; round++) {
+    for (let round = 0; round < this.#effort.processRounds; round++) {
       const words = [main.path, "replay", this.#input, "--write", output, "--quiet", "--json"];
       ours.push(seconds(process.execPath, words));
       if (!this.#effort.hasTcprewrite) continue;

@@ -22,8 +22,9 @@ export interface Effort {
   digestBatches: number;
 }
 
-/** Windows of new flows in a turn: when the first begins, the caches hold nothing of the table. */
+/** Windows of new flows in a turn, and packets of flows that live before them. */
 const TURN_WINDOWS = 4;
+const LIVE_PACKETS = 131_072;
 
 interface Twin {
   process(count: number): void;
@@ -118,6 +119,8 @@ class NewFlows {
     const count = Math.min(TURN_WINDOWS, this.#windowsLeft);
     if (count === 0) return;
     this.#windowsLeft -= count;
+    // Traffic of the flows that live, as goes on beside new ones; what had its turn before has emptied the caches.
+    this.#traffic.run(LIVE_PACKETS, KIND.established, 64, BATCH, true);
     this.#turns.push(
       sampleOf(Array.from({ length: count }, () => this.#traffic.create(this.#windowFlows))),
     );
