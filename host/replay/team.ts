@@ -17,7 +17,7 @@ import type { FrameMemory } from "../capture/source.ts";
 import type { Counters, Usage } from "../engine/api.ts";
 import { createEngine, type Engine } from "../engine/engine.ts";
 import { Gathering, stagesBytes } from "../engine/gathering.ts";
-import { CaptureError } from "../errors.ts";
+import { CaptureError, revived } from "../errors.ts";
 import type { DecidedBatch, PassCounts, Team, TeamTask, Unwatched } from "./decider.ts";
 import { addMeasured } from "./meter.ts";
 import { Control, makeRings, nap, RingReader } from "./ring.ts";
@@ -103,7 +103,7 @@ class WorkerTeam implements Team {
     };
     this.#members.push(member);
     const fail = (error: unknown) => {
-      if (!this.#isStopped) this.#failure ??= error;
+      if (!this.#isStopped) this.#failure ??= revived(error);
     };
     thread.on("message", (news: WorkerNews) => {
       if (news.what === "ready") member.isReady = true;
