@@ -76,6 +76,7 @@ describe.each(PLACEMENTS)("%s", (placement) => {
       expect(emitted.pp2).toBe(channel.tally.made);
       expect(proxyProtocol.repeated).toBe(channel.tally.made - CONNECTIONS);
       expect(proxyProtocol.repeated).toBeGreaterThan(0);
+      expect(proxyProtocol.clamped).toBeGreaterThan(0);
     }
     expect(packets).toBeGreaterThan(ROUNDS * CONNECTIONS * 20);
     process.stderr.write(`gauntlet: ${placement}, ${padTo} bytes: ${packets} packets\n`);
