@@ -194,7 +194,7 @@ class WorkerTeam implements Team {
       this.#gathering.gather(0, RUN);
       if (isOver && !hasMore) break;
       this.#check();
-      report(this.#at.packets, this.#at.bytes);
+      report(this.#gathering.records, this.#gatheredBytes());
       // To be woken for each batch would cost more than the batch.
       await nap(isOver ? 0 : UNWATCHED_NAP_MS);
     }
@@ -208,6 +208,12 @@ class WorkerTeam implements Team {
       digest: this.#gathering.digest,
       failure: failure === undefined ? undefined : new CaptureError(failure),
     };
+  }
+
+  /** Captured bytes of the records gathered so far, by the mean length of those that the first worker has read. */
+  #gatheredBytes(): number {
+    const { packets, bytes } = this.#at;
+    return packets > 0 ? this.#gathering.records * (bytes / packets) : 0;
   }
 
   digest(): bigint {
