@@ -51,6 +51,8 @@ interface Plan extends Effort {
 
 const CANONICAL: Plan = {
   windows: 12,
+  turns: 12,
+  turnWindows: 3,
   windowPackets: 131_072,
   // As many as the C twin digests.
   digestBatches: 1024,
@@ -61,9 +63,9 @@ const CANONICAL: Plan = {
   capacity: [[M, M / 4]],
   pieceMs: 200,
   heapPackets: 10 * M,
-  processes: 11,
+  processes: 25,
   fileBytes: 200 * M,
-  fileRounds: 5,
+  fileRounds: 9,
   largeBytes: 0,
 };
 
@@ -72,6 +74,8 @@ const PLANS: Record<Mode, Plan> = {
   smoke: {
     ...CANONICAL,
     windows: 2,
+    turns: 1,
+    turnWindows: 2,
     windowPackets: 8192,
     flows: [K],
     typed: [K],

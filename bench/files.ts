@@ -13,7 +13,7 @@ import { definePorts } from "../host/replay/batch.ts";
 import { tableSizes } from "../host/replay/sizes.ts";
 import { defaultScenario } from "../host/scenario/scenario.ts";
 import { writeImix } from "./imix.ts";
-import { sampleOf } from "./measure.ts";
+import { ratioOf, sampleOf } from "./measure.ts";
 import type { FileRow } from "./result.ts";
 import type { CTwin } from "./twin-c.ts";
 import { parseBytes, walkAlone, wholeRecords } from "./walk.ts";
@@ -108,7 +108,7 @@ class Files {
     if (this.#c && twinDigest !== this.digest) {
       throw new Error(`bench: ${name}: digest ${this.digest}, of the C twin ${twinDigest}`);
     }
-    return this.#row(name, ours, theirs.length > 0 ? { "C twin": sampleOf(theirs).min } : {});
+    return this.#row(name, ours, { "C twin": theirs });
   }
 
   /**
@@ -133,8 +133,7 @@ class Files {
       const files = ["-i", this.#input, "-o", outputs[1] as string];
       theirs.push(seconds("tcprewrite", [...TCPREWRITE, ...files]));
     }
-    const others = theirs.length > 0 ? { tcprewrite: sampleOf(theirs).min } : {};
-    return this.#row(`whole process, file to file, ${main.from}`, ours, others);
+    return this.#row(`whole process, file to file, ${main.from}`, ours, { tcprewrite: theirs });
   }
 
   /** The record walk and pcap-parser in this process, in turns, over a part of the capture. */
@@ -153,15 +152,23 @@ class Files {
       theirs.push(parser.seconds);
     }
     const name = "record walk alone, in memory";
-    const row = this.#row(name, ours, { "pcap-parser": sampleOf(theirs).min });
+    const row = this.#row(name, ours, { "pcap-parser": theirs });
     const nsPerPacket = (row.seconds * 1e9) / packets;
     return { ...row, nsPerPacket, gbps: (capture.length * 8) / row.seconds / 1e9 };
   }
 
-  #row(name: string, times: number[], others: Record<string, number>): FileRow {
+  /** `rivals` are the others' times in the rounds of `times`; none where they are not there. */
+  #row(name: string, times: number[], rivals: Record<string, number[]>): FileRow {
     const seconds = sampleOf(times).min;
     const nsPerPacket = (seconds * 1e9) / this.#packets;
-    return { name, seconds, nsPerPacket, gbps: (this.#bytes * 8) / seconds / 1e9, others };
+    const others: FileRow["others"] = {};
+    const over: FileRow["over"] = {};
+    for (const [rival, theirs] of Object.entries(rivals)) {
+      if (theirs.length === 0) continue;
+      others[rival] = sampleOf(theirs).min;
+      over[rival] = ratioOf(theirs.map((time, round) => time / (times[round] as number))).middle;
+    }
+    return { name, seconds, nsPerPacket, gbps: (this.#bytes * 8) / seconds / 1e9, others, over };
   }
 }
 

@@ -2,8 +2,8 @@
  * Flow traffic in memory: WebAssembly, the C twin and the two TypeScript twins over the same
  * generated packets, the rounds of one beside the rounds of the other.
  */
-import { setTimeout } from "node:timers/promises";
-import { costNs, type Sample, sampleOf, timed } from "./measure.ts";
+import { pagesNow } from "./machine.ts";
+import { costNs, ratioOf, type Sample, sampleOf, timed } from "./measure.ts";
 import { Prototype } from "./prototype.ts";
 import type { CapacityRow, FlowsRow, TrafficRow, TwinCost } from "./result.ts";
 import { BATCH, KIND, Traffic } from "./traffic.ts";
@@ -11,16 +11,19 @@ import type { CTwin } from "./twin-c.ts";
 import { IdiomaticTwin } from "./twin-idiomatic.ts";
 import { TypedTwin } from "./twin-typed.ts";
 
-/** Between windows that are to lie apart. */
-const REST_MS = 250;
-
 /** How much is measured. */
 export interface Effort {
   windows: number;
+  turns: number;
+  /** Of each turn. */
+  turnWindows: number;
   windowPackets: number;
   /** Batches that go into digests. */
   digestBatches: number;
 }
+
+/** Windows of new flows in a turn: when the first begins, the caches hold nothing of the table. */
+const TURN_WINDOWS = 4;
 
 interface Twin {
   process(count: number): void;
@@ -40,7 +43,7 @@ const TWIN_DIGEST_BATCHES = 1024;
 /** 7 of 64, 4 of 594 and 1 of 1518 bytes. */
 const IMIX_BYTES = (7 * 64 + 4 * 594 + 1518) / 12;
 
-/** One size: engine, prototype and C twin take turns, three rounds each. */
+/** One size: engine, prototype, C twin and tables that take new flows have their turns one after the other. */
 export async function measureFlows(
   flows: number,
   effort: Effort,
@@ -53,45 +56,78 @@ export async function measureFlows(
   const digest = traffic.digest(effort.digestBatches);
   const prototype = await Prototype.create(flows);
   prototype.verify(16);
-  const rounds = [0, 1, 2].map(() => {
-    const wasm = traffic.cost(effort.windows, effort.windowPackets);
-    const bare = prototype.cost(effort.windows, effort.windowPackets);
-    const twin = c?.memory(flows, BATCH, effort.windows);
-    return { wasm, bare, twin };
-  });
-  const single = traffic.cost(Math.min(5, effort.windows), effort.windowPackets / 2, { batch: 1 });
-  const newFullNs = await newFlowNs(traffic, flows);
-  const roomy = await Traffic.create({ flows, flowsMax: Math.max(1024, 2 * flows) });
-  roomy.create();
-  const newNs = await newFlowNs(roomy, flows);
+  const roomy = await NewFlows.create(flows, Math.max(1024, 2 * flows), effort.turns);
+  const full = await NewFlows.create(flows, undefined, effort.turns);
+  const twin = c?.turns(flows, BATCH, effort.turnWindows);
+  const turns: Turn[] = [];
+  for (let turn = 0; turn < effort.turns; turn++) {
+    const wasm = traffic.cost(effort.turnWindows, effort.windowPackets);
+    const bare = prototype.cost(effort.turnWindows, effort.windowPackets);
+    turns.push({ wasm, bare, ...(twin && { twinNs: await twin.turn() }) });
+    roomy.turn();
+    full.turn();
+  }
+  const single = traffic.cost(5, effort.windowPackets / 2, { batch: 1 });
   const row: FlowsRow = {
     flows,
-    wasm: joined(rounds.map(({ wasm }) => wasm)),
+    wasm: joined(turns.map(({ wasm }) => wasm)),
     single: single.min,
     fillNs,
-    newNs,
-    newFullNs,
-    prototype: joined(rounds.map(({ bare }) => bare)),
+    fresh: roomy.sample,
+    freshFull: full.sample,
+    prototype: joined(turns.map(({ bare }) => bare)),
+    over: { prototype: ratioOf(turns.map(({ wasm, bare }) => wasm.min / bare.min)).middle },
     digest,
   };
-  const twins = rounds.flatMap(({ twin }) => (twin ? [twin] : []));
-  const best = twins.sort((a, b) => a.min - b.min)[0];
-  if (best) row.twin = { ...best, newNs: Math.min(...twins.map(({ newNs }) => newNs)) };
+  const pages = pagesNow();
+  if (pages) row.pages = pages;
+  if (twin) {
+    row.twin = await twin.finish();
+    row.over.twin = ratioOf(turns.map(({ wasm, twinNs = 0 }) => wasm.min / twinNs)).middle;
+  }
   return row;
 }
 
-/**
- * An eighth more flows; ns per flow in the best of many short windows. They come in four bursts over a
- * second, for a machine that others share has slow spells as long as one burst.
- */
-async function newFlowNs(traffic: Traffic, flows: number): Promise<number> {
-  const windows = Math.max(1, Math.min(16, Math.floor(flows / 8 / BATCH)));
-  let best = Number.POSITIVE_INFINITY;
-  for (let window = 0; window < windows; window++) {
-    if (window > 0 && window % 4 === 0) await setTimeout(REST_MS);
-    best = Math.min(best, traffic.create(flows / 8 / windows));
+interface Turn {
+  wasm: Sample;
+  bare: Sample;
+  twinNs?: number;
+}
+
+/** A table in which an eighth more flows begin beside those that live, some in every turn. */
+class NewFlows {
+  readonly #traffic: Traffic;
+  readonly #windowFlows: number;
+  #windowsLeft: number;
+  readonly #turns: Sample[] = [];
+
+  static async create(flows: number, flowsMax: number | undefined, turns: number) {
+    const traffic = await Traffic.create({ flows, ...(flowsMax && { flowsMax }) });
+    traffic.create();
+    return new NewFlows(traffic, flows / 8, turns * TURN_WINDOWS);
   }
-  return best;
+
+  private constructor(traffic: Traffic, flows: number, windowsMax: number) {
+    this.#traffic = traffic;
+    // Small tables have no room for so many.
+    this.#windowsLeft = Math.max(1, Math.min(windowsMax, Math.floor(flows / BATCH)));
+    this.#windowFlows = flows / this.#windowsLeft;
+  }
+
+  turn(): void {
+    const count = Math.min(TURN_WINDOWS, this.#windowsLeft);
+    if (count === 0) return;
+    this.#windowsLeft -= count;
+    this.#turns.push(
+      sampleOf(Array.from({ length: count }, () => this.#traffic.create(this.#windowFlows))),
+    );
+  }
+
+  /** The best window of all turns; the median is that of the turns' best ones. */
+  get sample(): Sample {
+    const { min, median, spread } = sampleOf(this.#turns.map((turn) => turn.min));
+    return { min, median, spread, windows: this.#turns.length * TURN_WINDOWS };
+  }
 }
 
 /** Rounds of windows as one. */

@@ -45,14 +45,14 @@ function flowGoals({ flows, capacity }: Measured): Judged[] {
   });
   const twins = [1, K, 10 * K].map((thousands): Judged => {
     const row = at(thousands * K);
-    const ratio = row?.twin ? row.wasm.min / row.twin.min : undefined;
+    const ratio = row?.over.twin;
     const name = `time of WASM over C twin, ${flowsText(thousands * K)} flows`;
     const otherwise = row ? NO_TWIN : NO_SIZE;
     return { name, is: "atMost", goal: 1.35, unit: "x", value: ratio, otherwise };
   });
   const prototypes = [1, K, 10 * K].map((thousands): Judged => {
     const row = at(thousands * K);
-    const ratio = row?.prototype ? row.wasm.min / row.prototype.min : undefined;
+    const ratio = row?.over.prototype;
     const name = `time of WASM over the prototype, ${flowsText(thousands * K)} flows`;
     return { name, is: "atMost", goal: 1.6, unit: "x", value: ratio, otherwise: NO_SIZE };
   });
@@ -74,11 +74,11 @@ function flowGoals({ flows, capacity }: Measured): Judged[] {
     atLeast("over good typed-array TypeScript, 1 M", 3, speedup(large, "typed")),
     atLeast("over idiomatic TypeScript, 1 M", 30, speedup(large, "idiomatic")),
     {
-      ...atLeast("new flows beside 1 M, room for 2 M", 5, large && K / large.newNs),
+      ...atLeast("new flows beside 1 M, room for 2 M", 5, large && K / large.fresh.median),
       unit: "M/s",
     },
     {
-      ...atLeast("new flows beside 1 M, room for 1.25 M", 5, large && K / large.newFullNs),
+      ...atLeast("new flows beside 1 M, room for 1.25 M", 5, large && K / large.freshFull.median),
       unit: "M/s",
     },
     {
@@ -143,8 +143,7 @@ function hostGoals({ host, mode }: Measured): Judged[] {
 function fileGoals({ files, mode, large }: Measured): Judged[] {
   const row = (begin: string) => files.find(({ name }) => name.startsWith(begin));
   const over = (found: FileRow | undefined, other: string) => {
-    const theirs = found?.others[other];
-    return mode === "smoke" || !found || theirs === undefined ? undefined : theirs / found.seconds;
+    return mode === "smoke" ? undefined : found?.over[other];
   };
   const goal = (name: string, least: number, value: number | undefined, otherwise: string) =>
     ({ name, is: "atLeast", goal: least, unit: "x", value, otherwise }) as const;

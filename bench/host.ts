@@ -7,6 +7,8 @@ import { BATCH, Traffic } from "./traffic.ts";
 
 const CHILD = fileURLToPath(new URL("child.ts", import.meta.url));
 const CALLS = 200_000;
+/** Of those without warm-up, whose ratio is no goal. */
+const COLD_PROCESSES = 3;
 
 type First = Pick<HostFigures, "firstNs" | "laterNs" | "emptiedNs">;
 
@@ -46,8 +48,8 @@ export async function measureHost(
 ): Promise<HostFigures> {
   const heap = child<{ growthBytes: number }>(["heap", String(heapPackets)], ["--expose-gc"]);
   // Of several processes the one with the median ratio: its figures are of one moment.
-  const firsts = (words: string[]) => {
-    const runs = Array.from({ length: processes }, () => child<First>(["first", ...words]));
+  const firsts = (count: number, words: string[]) => {
+    const runs = Array.from({ length: count }, () => child<First>(["first", ...words]));
     runs.sort((a, b) => a.firstNs / a.emptiedNs - b.firstNs / b.emptiedNs);
     return runs[runs.length >> 1] as First;
   };
@@ -55,7 +57,7 @@ export async function measureHost(
     crossingNs: await crossing(windows),
     heapGrowthBytes: heap.growthBytes,
     heapPackets,
-    ...firsts([]),
-    coldFirstNs: firsts(["cold"]).firstNs,
+    ...firsts(processes, []),
+    coldFirstNs: firsts(Math.min(processes, COLD_PROCESSES), ["cold"]).firstNs,
   };
 }

@@ -38,6 +38,30 @@ function hugePages(): string {
   }
 }
 
+/** This process's memory for which huge pages were asked, and how much of it is in them; bytes. */
+export interface Pages {
+  bytes: number;
+  hugeBytes: number;
+}
+
+/** What the kernel says of it (smaps); undefined where it says nothing. */
+export function pagesNow(): Pages | undefined {
+  let text: string;
+  try {
+    text = fs.readFileSync("/proc/self/smaps", "utf8");
+  } catch {
+    return undefined;
+  }
+  const asked = text
+    .split(/^(?=[0-9a-f]+-[0-9a-f]+ )/m)
+    .filter((part) => /^VmFlags:.*\bhg\b/m.test(part));
+  const sum = (name: string) => {
+    const found = asked.map((part) => new RegExp(`^${name}:\\s+(\\d+) kB`, "m").exec(part)?.[1]);
+    return found.reduce((bytes, kib) => bytes + 1024 * Number(kib ?? 0), 0);
+  };
+  return { bytes: sum("Rss"), hugeBytes: sum("AnonHugePages") };
+}
+
 export function loadNow(): number {
   return os.loadavg()[0] as number;
 }

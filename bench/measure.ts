@@ -68,3 +68,15 @@ export function costNs(
   const median = ((own.median - other.min) * 1e6) / count;
   return { min, median, spread: min > 0 ? median / min - 1 : 0, windows: own.windows };
 }
+
+/** Best times so far of what is taken off, by name: a disturbed one would take off too much. */
+export class Overheads {
+  readonly #best = new Map<string, number>();
+
+  /** `times` are new ones. */
+  best(name: string, times: readonly number[]): number {
+    const best = Math.min(...times, this.#best.get(name) ?? Number.POSITIVE_INFINITY);
+    this.#best.set(name, best);
+    return best;
+  }
+}

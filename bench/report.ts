@@ -2,7 +2,7 @@
 import { type Column, table, wrapped } from "../host/report/table.ts";
 import { count, dataSize, memorySize, significant } from "../host/report/units.ts";
 import { flowsText } from "./goals.ts";
-import type { BenchResult, FlowsRow, Goal, Machine } from "./result.ts";
+import type { BenchResult, FlowsRow, Goal } from "./result.ts";
 
 const WIDTH = 98;
 const ABSENT = "-";
@@ -27,7 +27,7 @@ export function benchReport(result: BenchResult): string {
     ),
     fileSection(result),
     hostLines(result),
-    machineLines(result.machine),
+    machineLines(result),
     digestLines(result),
     skipped.flatMap((line) => wrapped(line, WIDTH)),
   ];
@@ -81,8 +81,10 @@ function flowSection(rows: readonly FlowsRow[]): string[] {
   ]);
   const creating = rows.map((row) => [
     flowsText(row.flows),
-    ns(row.newNs),
-    ns(row.newFullNs),
+    ns(row.fresh.min),
+    ns(row.fresh.median),
+    ns(row.freshFull.min),
+    ns(row.freshFull.median),
     ns(row.fillNs),
     ns(row.twin?.newNs),
     ns(row.typed?.newNs),
@@ -96,7 +98,9 @@ function flowSection(rows: readonly FlowsRow[]): string[] {
     ...section("(fill: into an untouched table, as the twins)", creating, [
       "flows",
       "WASM x 2",
+      "median",
       "WASM x 1.25",
+      "median",
       "WASM fill",
       "C twin fill",
       "typed TS fill",
@@ -154,7 +158,7 @@ function hostLines({ host }: BenchResult): string[] {
   ];
 }
 
-function machineLines(machine: Machine): string[] {
+function machineLines({ machine, flows }: BenchResult): string[] {
   const { cpu, cores, memoryBytes, system, node, v8, flowplane, assemblyscript } = machine;
   return [
     "Machine",
@@ -163,7 +167,17 @@ function machineLines(machine: Machine): string[] {
     `  gcc ${machine.gcc}, tcprewrite ${machine.tcprewrite}; load ${machine.load
       .map((load) => load.toFixed(1))
       .join(" before, ")} after the run`,
+    ...pagesLine(flows),
   ];
+}
+
+function pagesLine(flows: readonly FlowsRow[]): string[] {
+  const shares = flows.flatMap(({ flows: size, pages }) => {
+    if (!pages || pages.bytes === 0) return [];
+    const share = ((100 * pages.hugeBytes) / pages.bytes).toFixed(0);
+    return [`${share} % of ${memorySize(pages.bytes)} at ${flowsText(size)} flows`];
+  });
+  return shares.length > 0 ? wrapped(`  in huge pages: ${shares.join(", ")}`, WIDTH) : [];
 }
 
 function digestLines({ flows, capture }: BenchResult): string[] {

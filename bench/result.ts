@@ -1,4 +1,5 @@
 /** What a run of the benchmark found out. Plain data: `--json` prints it, report.ts words it. */
+import type { Pages } from "./machine.ts";
 import type { Sample } from "./measure.ts";
 
 export type Mode = "smoke" | "canonical" | "full";
@@ -23,14 +24,18 @@ export interface FlowsRow {
   /** Creating the flows, from the first into an untouched table. ns per flow. */
   fillNs: number;
   /** Creating flows beside those that live, in a table with room for twice as many. ns per flow. */
-  newNs: number;
+  fresh: Sample;
   /** The same in a table with room for a quarter more. ns per flow. */
-  newFullNs: number;
+  freshFull: Sample;
   /** The prototype of bench/assembly/prototype.ts. */
   prototype?: Sample;
   twin?: TwinFlows;
+  /** The engine's time over the other's, in the middle of turns. */
+  over: { prototype?: number; twin?: number };
   typed?: TwinCost;
   idiomatic?: TwinCost;
+  /** The engines' memory at the end, and how much of it the system had put into huge pages. */
+  pages?: Pages;
   /** One dependent load from as much memory as the table takes, ns. */
   chaseNs?: number;
   /** One of many independent loads from it, ns. */
@@ -86,6 +91,8 @@ export interface FileRow {
   gbps: number;
   /** The others over the same file, in seconds. */
   others: Record<string, number>;
+  /** Their time over ours, in the middle of rounds. */
+  over: Record<string, number>;
 }
 
 export interface HostFigures {

@@ -1,7 +1,9 @@
 /** The same algorithm in C (bench/c/twin.c), compiled when the benchmark runs. */
-import { spawnSync } from "node:child_process";
+import { type ChildProcessByStdio, spawn, spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
+import { createInterface } from "node:readline/promises";
+import type { Readable, Writable } from "node:stream";
 import { fileURLToPath } from "node:url";
 import type { TwinFlows } from "./result.ts";
 import { PAGES } from "./traffic.ts";
@@ -25,6 +27,40 @@ export interface TwinFile {
   seconds: number;
   engineSeconds: number;
   digest: string;
+}
+
+function flowsOf(memory: TwinMemory): TwinFlows {
+  const { nsPerPacketMin: min, nsPerPacketMedian: median, newNsPerFlow: newNs, digest } = memory;
+  return { min, median, newNs, digest };
+}
+
+/** A twin that waits between turns, so that what it is compared with has the machine meanwhile. */
+export class TwinTurns {
+  readonly #process: ChildProcessByStdio<Writable, Readable, null>;
+  readonly #lines: AsyncIterator<string>;
+
+  constructor(process: ChildProcessByStdio<Writable, Readable, null>) {
+    this.#process = process;
+    this.#lines = createInterface({ input: process.stdout })[Symbol.asyncIterator]();
+  }
+
+  /** Best cost of its windows, ns per packet. */
+  async turn(): Promise<number> {
+    this.#process.stdin.write("\n");
+    return Number((await this.#line()).split(" ")[0]);
+  }
+
+  /** Ends it; what it says of all its turns. */
+  async finish(): Promise<TwinFlows> {
+    this.#process.stdin.end();
+    return flowsOf(JSON.parse(await this.#line()) as TwinMemory);
+  }
+
+  async #line(): Promise<string> {
+    const { value, done } = await this.#lines.next();
+    if (done) throw new Error("twin: it ended before its turn");
+    return value;
+  }
 }
 
 export class CTwin {
@@ -60,8 +96,18 @@ export class CTwin {
   ): TwinFlows {
     const words = ["memory", String(flows), String(batch), String(passes), kind, way, length];
     const got = this.#run<TwinMemory>(this.#programs[family], words);
-    const { nsPerPacketMin: min, nsPerPacketMedian: median, newNsPerFlow: newNs, digest } = got;
-    return { min, median, newNs, digest };
+    return flowsOf(got);
+  }
+
+  /** Flows that live until the last turn: windows of them whenever it is the twin's turn. */
+  turns(flows: number, batch: number, windows: number): TwinTurns {
+    const words = ["memory", String(flows), String(batch), String(windows)];
+    const program = this.#programs.ipv4;
+    return new TwinTurns(
+      spawn(program, [...words, "established", "staged", "64", "turns"], {
+        stdio: ["pipe", "pipe", "inherit"],
+      }),
+    );
   }
 
   file(input: string, output?: string): TwinFile {

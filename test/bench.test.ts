@@ -44,8 +44,8 @@ describe("a smoke run", () => {
     expect(result.files).toHaveLength(4);
     const [row] = result.flows;
     for (const figure of [
-      row?.newNs,
-      row?.newFullNs,
+      row?.fresh.min,
+      row?.freshFull.median,
       row?.fillNs,
       row?.wasm.min,
       row?.typed?.min,
@@ -100,11 +100,16 @@ describe("a smoke run", () => {
   test("meets a goal exactly when its figure is on the right side", () => {
     const [row] = result.flows;
     if (!row) throw new Error("no row");
-    const large = { ...row, flows: 1_000_000, single: 4 * row.wasm.min, newNs: 200 };
-    const full = { ...large, newFullNs: 250 };
+    const large = { ...row, flows: 1_000_000, single: 4 * row.wasm.min };
+    const fresh = { ...row.fresh, min: 100, median: 200 };
+    const full = { ...large, fresh, freshFull: { ...fresh, median: 250 }, over: { twin: 1.36 } };
     const goals = judge({ ...result, mode: "canonical", flows: [full], large: undefined });
     const named = (begin: string) => goals.find(({ name }) => name.startsWith(begin));
     expect(named("batches of 128")).toMatchObject({ value: 4, met: true });
+    expect(named("time of WASM over C twin, 1 M")).toMatchObject({ value: 1.36, met: false });
+    expect(named("time of WASM over the prototype, 1 M")).toMatchObject({
+      reason: "not in this run",
+    });
     expect(named("new flows beside 1 M, room for 2 M")).toMatchObject({ value: 5, met: true });
     expect(named("new flows beside 1 M, room for 1.25 M")).toMatchObject({ value: 4, met: false });
   });

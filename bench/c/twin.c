@@ -4,11 +4,12 @@
  * it gives the same frames, verdicts and flow records; test/bench-twin.test.ts compares them.
  *
  *   gcc -O3 -march=native [-DTWIN_IPV6] [-DHUGE_PAGES] -o twin bench/c/twin.c
- *   twin memory FLOWS BATCH PASSES [established|new|constant] [staged|single] [64|imix|1514]
+ *   twin memory FLOWS BATCH PASSES [established|new|constant] [staged|single] [64|imix|1514] [turns]
  *   twin file IN [OUT]
  *
  * `memory` generates frames as bench/assembly/generator.ts does and times windows of 131072 packets
- * with and without processing. `file` replays a pcap (classic, little-endian, us, Ethernet) through
+ * with and without processing. With `turns` it does so anew for every line of its input, and answers
+ * each with its best cost and its median one, until the input ends. `file` replays a pcap (classic, little-endian, us, Ethernet) through
  * source NAT as `flowplane replay` does with its default scenario.
  *
  * Compiled for IPv6 it has the records, digests and lookups of IPv6, and `memory` alone.
@@ -198,47 +199,67 @@ static int ascending(const void *left, const void *right) {
 }
 
 struct times {
-  double min, median;
+  double min, median, generator;
 };
 
 static struct times times_of(double *values, uint32_t count) {
   qsort(values, count, sizeof *values, ascending);
-  return (struct times){values[0], values[count / 2]};
+  return (struct times){.min = values[0], .median = values[count / 2]};
 }
 
-static void run_memory(uint32_t flow_count, uint32_t batch, uint32_t passes, int mode,
-                       process_function *process) {
-  uint32_t window = (WINDOW_PACKETS + batch - 1) / batch;
+/* What windows of traffic are measured with. */
+struct work {
+  process_function *process;
+  int mode;
+  uint32_t flow_count, batch, batches;
+};
+
+/* Costs of `passes` windows, ns per packet, the generator's best taken off. */
+static struct times measure(const struct work *work, double *full, double *alone, uint32_t passes) {
+  double packets = (double)work->batches * work->batch;
+  for (uint32_t pass = 0; pass < passes; pass++) {
+    if (work->mode == MODE_NEW) create_gateway(work->flow_count);
+    full[pass] = run(work->process, work->batch, work->mode, work->flow_count, work->batches) / packets;
+    alone[pass] = run(NULL, work->batch, work->mode, work->flow_count, work->batches) / packets;
+  }
+  struct times with = times_of(full, passes);
+  double without = times_of(alone, passes).min;
+  return (struct times){with.min - without, with.median - without, without};
+}
+
+static void run_memory(struct work work, uint32_t passes, bool in_turns) {
+  uint32_t flow_count = work.flow_count, batch = work.batch;
   uint32_t creating = (flow_count + batch - 1) / batch;
   double *full = calloc(passes, sizeof *full), *alone = calloc(passes, sizeof *alone);
   if (full == NULL || alone == NULL) fail("PASSES: too many for the memory");
   create_gateway(flow_count);
   generator_seed(1);
-  double creating_ns = run(process, batch, MODE_NEW, flow_count, creating);
-  if (mode == MODE_NEW) {
-    window = creating;
+  double creating_ns = run(work.process, batch, MODE_NEW, flow_count, creating) / flow_count;
+  if (work.mode == MODE_NEW) {
+    work.batches = creating;
   } else {
-    run(process, batch, MODE_ANSWER, flow_count, creating);
-    run(process, batch, mode, flow_count, window * 4);
+    run(work.process, batch, MODE_ANSWER, flow_count, creating);
+    run(work.process, batch, work.mode, flow_count, work.batches * 4);
   }
-  double window_packets = (double)window * batch;
-  for (uint32_t pass = 0; pass < passes; pass++) {
-    if (mode == MODE_NEW) create_gateway(flow_count);
-    full[pass] = run(process, batch, mode, flow_count, window) / window_packets;
-    alone[pass] = run(NULL, batch, mode, flow_count, window) / window_packets;
+  struct times cost = {0};
+  if (!in_turns) cost = measure(&work, full, alone, passes);
+  for (char line[8]; in_turns && fgets(line, sizeof line, stdin) != NULL;) {
+    run(work.process, batch, work.mode, flow_count, work.batches);
+    struct times turn = measure(&work, full, alone, passes);
+    printf("%.2f %.2f\n", turn.min, turn.median);
+    fflush(stdout);
+    if (cost.min == 0 || turn.min < cost.min) cost = turn;
   }
-  struct times with = times_of(full, passes), without = times_of(alone, passes);
   generator_seed(2);
   uint64_t digest = 0;
   for (int at = 0; at < 1024; at++) {
-    generate(batch, mode == MODE_CONSTANT ? mode : MODE_ESTABLISHED, 0, flow_count);
-    process(batch);
+    generate(batch, work.mode == MODE_CONSTANT ? work.mode : MODE_ESTABLISHED, 0, flow_count);
+    work.process(batch);
     digest = digest_frames(frames, batch, digest);
   }
   printf("{\"flows\":%u,\"batch\":%u,", flow_count, batch);
-  printf("\"nsPerPacketMin\":%.1f,\"nsPerPacketMedian\":%.1f,", with.min - without.min,
-         with.median - without.min);
-  printf("\"newNsPerFlow\":%.1f,\"digest\":\"%016llx\",", creating_ns / flow_count - without.min,
+  printf("\"nsPerPacketMin\":%.1f,\"nsPerPacketMedian\":%.1f,", cost.min, cost.median);
+  printf("\"newNsPerFlow\":%.1f,\"digest\":\"%016llx\",", creating_ns - cost.generator,
          (unsigned long long)digest);
   print_counters();
   printf("}\n");
@@ -389,7 +410,7 @@ static void run_file(const char *in, const char *out, uint32_t flows) {
 
 static void usage_error(void) {
   fprintf(stderr, "twin memory FLOWS BATCH PASSES [established|new|constant] [staged|single] "
-                  "[64|imix|1514]\n"
+                  "[64|imix|1514] [turns]\n"
                   "twin file IN [OUT|- [FLOWS]]\n");
   exit(2);
 }
@@ -414,6 +435,7 @@ static int choice(const char *text, const char *const names[]) {
 int main(int count, char **values) {
   static const char *const modes[] = {"established", "new", "constant", NULL};
   static const char *const ways[] = {"staged", "single", NULL};
+  static const char *const turns[] = {"turns", NULL};
   static const char *const lengths[] = {"imix", "64", "1514", NULL};
   static const uint32_t length_bytes[] = {0, 64, 1514};
   if (count < 3) usage_error();
@@ -424,11 +446,17 @@ int main(int count, char **values) {
     return 0;
   }
 #endif
-  if (strcmp(values[1], "memory") != 0 || count < 5 || count > 8) usage_error();
-  int mode = count > 5 ? choice(values[5], modes) : MODE_ESTABLISHED;
+  if (strcmp(values[1], "memory") != 0 || count < 5 || count > 9) usage_error();
   bool is_single = count > 6 && choice(values[6], ways) == 1;
   if (count > 7) captured_bytes = length_bytes[choice(values[7], lengths)];
-  run_memory(number(values[2], 48000000), number(values[3], BATCH_COUNT_MAX),
-             number(values[4], 10000), mode, is_single ? process_single : process_staged);
+  bool in_turns = count > 8 && choice(values[8], turns) == 0;
+  struct work work = {
+      .process = is_single ? process_single : process_staged,
+      .mode = count > 5 ? choice(values[5], modes) : MODE_ESTABLISHED,
+      .flow_count = number(values[2], 48000000),
+      .batch = number(values[3], BATCH_COUNT_MAX),
+  };
+  work.batches = (WINDOW_PACKETS + work.batch - 1) / work.batch;
+  run_memory(work, number(values[4], 10000), in_turns);
   return 0;
 }

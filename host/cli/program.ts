@@ -164,8 +164,11 @@ function replayCommand(): Command {
     )
     .option("--json", "print the report as JSON (schema flowplane.replay/1)");
   return withCommonOptions(command).action(async (capture: string, flags: ReplayFlags) => {
+    // Workers begin while the rest of the command is still being loaded.
+    const { hireThreads } = await import("../replay/hiring.ts");
+    const threads = flags.workers > 1 ? hireThreads(flags.workers) : [];
     const { runReplay } = await import("./replay.ts");
-    await runReplay(capture, flags);
+    await runReplay(capture, flags, threads);
   });
 }
 

@@ -2,6 +2,7 @@
 
 import { statSync } from "node:fs";
 import { cpus } from "node:os";
+import type { Worker } from "node:worker_threads";
 import { createCapture, openCapture } from "../capture/file.ts";
 import type { CaptureReader } from "../capture/reader.ts";
 import type { FrameSource } from "../capture/source.ts";
@@ -22,7 +23,11 @@ import { Terminal } from "./terminal.ts";
 import { configuredWorld } from "./world.ts";
 
 /** @throws {FlowplaneError} also after the report, when the capture broke off */
-export async function runReplay(capture: string, flags: ReplayFlags): Promise<void> {
+export async function runReplay(
+  capture: string,
+  flags: ReplayFlags,
+  threads: readonly Worker[] = [],
+): Promise<void> {
   const { config, write, map, drops, html } = flags;
   if (capture === "-" && flags.repeat > 1) {
     throw new UsageError("--repeat: standard input can be read only once; save it to a file");
@@ -46,7 +51,7 @@ export async function runReplay(capture: string, flags: ReplayFlags): Promise<vo
     machine: machine(),
   };
   if (network) options.network = network;
-  if (flags.workers > 1) shareOut(options, capture, flags);
+  if (flags.workers > 1) shareOut(options, capture, flags, threads);
   // What a pipe has been given cannot be taken back: with one, tables are large from the beginning.
   const canBeginAnew = ![write, map, drops].some(isStream);
   const captureBytes = canBeginAnew ? uncompressedSize(capture) : undefined;
@@ -70,7 +75,12 @@ export async function runReplay(capture: string, flags: ReplayFlags): Promise<vo
 }
 
 /** Makes the replay that of several workers. */
-function shareOut(options: ReplayOptions, capture: string, flags: ReplayFlags): void {
+function shareOut(
+  options: ReplayOptions,
+  capture: string,
+  flags: ReplayFlags,
+  threads: readonly Worker[],
+): void {
   if (capture === "-" || !statSync(capture, { throwIfNoEntry: false })?.isFile()) {
     const name = capture === "-" ? "standard input" : capture;
     throw new UsageError(
@@ -83,9 +93,10 @@ function shareOut(options: ReplayOptions, capture: string, flags: ReplayFlags): 
     const note = "targets have ports of their own: one worker decides all frames";
     options.scenario = { ...scenario, notes: [...scenario.notes, note] };
   }
+  let hired: readonly Worker[] | undefined = threads;
   options.team = async (task) => {
     const { startTeam } = await import("../replay/team.ts");
-    return startTeam({
+    const whole = {
       ...task,
       workers: flags.workers,
       file: capture,
@@ -94,7 +105,11 @@ function shareOut(options: ReplayOptions, capture: string, flags: ReplayFlags): 
       wantsFrames: flags.write !== undefined,
       isSpread,
       wasm: await compileEngine(),
-    });
+    };
+    // A replay that begins anew needs new ones.
+    const team = startTeam(whole, hired);
+    hired = undefined;
+    return team;
   };
 }
 

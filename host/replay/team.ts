@@ -12,13 +12,14 @@
  * three quarters full and fewer datagrams are in pieces than FRAGMENT_COUNT_MAX.
  */
 
-import { Worker } from "node:worker_threads";
+import type { Worker } from "node:worker_threads";
 import type { FrameMemory } from "../capture/source.ts";
 import type { Counters, Usage } from "../engine/api.ts";
 import { createEngine, type Engine } from "../engine/engine.ts";
 import { Gathering, stagesBytes } from "../engine/gathering.ts";
 import { CaptureError, revived } from "../errors.ts";
 import type { DecidedBatch, PassCounts, Team, TeamTask, Unwatched } from "./decider.ts";
+import { hireThreads } from "./hiring.ts";
 import { addMeasured } from "./meter.ts";
 import { Control, makeRings, nap, RingReader } from "./ring.ts";
 import type { FirstNews, WorkerNews, WorkerPass, WorkerTask } from "./worker.ts";
@@ -29,13 +30,12 @@ const SPARE_BYTES = 128 << 20;
 /** Where nobody watches: most records that are gathered at once, and how long workers tell meanwhile. */
 const RUN = 1 << 20;
 const UNWATCHED_NAP_MS = 4;
-const MODULE_URL = new URL(
-  import.meta.url.endsWith(".ts") ? "./worker.ts" : "./worker.js",
-  import.meta.url,
-);
 
-/** Starts the workers; they are ready when this returns. */
-export async function startTeam(task: TeamTask): Promise<Team> {
+/** Gives threads, as many as there are workers, their task; they are ready when this returns. */
+export async function startTeam(
+  task: TeamTask,
+  threads: readonly Worker[] = hireThreads(task.workers),
+): Promise<Team> {
   const { workers } = task;
   const engine = await createEngine({
     flowCountMax: 16,
@@ -46,8 +46,8 @@ export async function startTeam(task: TeamTask): Promise<Team> {
   });
   const shared = makeRings(workers);
   const team = new WorkerTeam(engine, task, new Control(shared));
-  for (let worker = 0; worker < workers; worker++) {
-    team.hire({ ...task, worker, shared }, new RingReader(shared, worker));
+  for (const [worker, thread] of threads.entries()) {
+    team.hire(thread, { ...task, worker, shared });
   }
   await team.ready();
   return team;
@@ -92,8 +92,8 @@ class WorkerTeam implements Team {
     };
   }
 
-  hire(task: WorkerTask, reader: RingReader): void {
-    const thread = new Worker(MODULE_URL, { workerData: task });
+  hire(thread: Worker, task: WorkerTask): void {
+    const reader = new RingReader(task.shared, task.worker);
     const member: Member = {
       thread,
       reader,
@@ -115,6 +115,8 @@ class WorkerTeam implements Team {
     thread.on("exit", (code) => {
       if (!member.passes) fail(new Error(`worker ${task.worker} has ended with status ${code}`));
     });
+    thread.ref();
+    thread.postMessage(task);
   }
 
   /** Waits until every worker is as far as `isThere` says. */
@@ -192,7 +194,7 @@ class WorkerTeam implements Team {
       this.#gathering.gather(0, RUN);
       if (isOver && !hasMore) break;
       this.#check();
-      report(this.#at.packets, this.#at.bytes);
+      report(this.#gathering.records, this.#gatheredBytes());
       // To be woken for each batch would cost more than the batch.
       await nap(isOver ? 0 : UNWATCHED_NAP_MS);
     }
@@ -206,6 +208,12 @@ class WorkerTeam implements Team {
       digest: this.#gathering.digest,
       failure: failure === undefined ? undefined : new CaptureError(failure),
     };
+  }
+
+  /** Captured bytes of the records gathered so far, by the mean length of those that the first worker has read. */
+  #gatheredBytes(): number {
+    const { packets, bytes } = this.#at;
+    return packets > 0 ? this.#gathering.records * (bytes / packets) : 0;
   }
 
   digest(): bigint {

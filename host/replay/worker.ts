@@ -3,9 +3,10 @@
  * of its lanes and decides them with its own engine. In the first pass it tells its decisions
  * through its ring; later passes only take time.
  *
- * Runs only as a worker thread that team.ts has started.
+ * Runs only as a worker thread (hiring.ts), which waits for its task and ends when it is done.
  */
-import { parentPort, workerData } from "node:worker_threads";
+import { once } from "node:events";
+import { parentPort } from "node:worker_threads";
 import { openCapture } from "../capture/file.ts";
 import type { CaptureReader } from "../capture/reader.ts";
 import type { Counters, Usage } from "../engine/api.ts";
@@ -27,7 +28,7 @@ import { type Measured, Meter } from "./meter.ts";
 import { Control, RingWriter, type SharedRings } from "./ring.ts";
 import { engineFor } from "./sizes.ts";
 
-/** What a worker is told at its start. */
+/** What a worker is told, in one message. */
 export interface WorkerTask extends TeamTask {
   worker: number;
   shared: SharedRings;
@@ -214,4 +215,7 @@ async function run(task: WorkerTask, tell: (news: WorkerNews) => void): Promise<
   tell({ what: "done", passes });
 }
 
-if (parentPort) await run(workerData as WorkerTask, (news) => parentPort?.postMessage(news));
+if (parentPort) {
+  const [task] = await once(parentPort, "message");
+  await run(task as WorkerTask, (news) => parentPort?.postMessage(news));
+}
