@@ -44,3 +44,11 @@ export class HeaderError extends FlowplaneError {
     this.needed = options.needed;
   }
 }
+
+const KINDS = { FlowplaneError, CaptureError, UsageError, ConfigError, EngineError, HeaderError };
+
+/** An error of another thread, which comes without its class, with it again. */
+export function revived(error: unknown): unknown {
+  if (!(error instanceof Error) || !Object.hasOwn(KINDS, error.name)) return error;
+  return Object.setPrototypeOf(error, KINDS[error.name as keyof typeof KINDS].prototype);
+}

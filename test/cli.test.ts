@@ -112,6 +112,7 @@ describe("an error is one line and an exit status:", () => {
       2,
       /--workers: 2 workers each read the capture; standard input/,
     ],
+    [["replay", "none.pcap", "--workers", "2"], 1, /^flowplane: none\.pcap: ENOENT/],
     [
       ["replay", "web.pcap", "--workers", "65"],
       2,

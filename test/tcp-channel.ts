@@ -1,14 +1,16 @@
 /**
  * Many TCP connections through one engine on a virtual clock: clients on port 0, targets behind
  * port 1, both over links that lose, delay, reorder and repeat packets as a seed tells. Links are
- * bare IP. A millisecond's arrivals are one batch.
+ * bare IP. A millisecond's arrivals are one batch. Whatever leaves the engine has right checksums.
  */
-import { addressBytes, seeded } from "../fixtures/bytes.ts";
+import { addressBytes, addressText, seeded } from "../fixtures/bytes.ts";
+import { wrongChecksums } from "../fixtures/verify.ts";
 import type { ProxyProtocolOptions } from "../host/engine/api.ts";
 import { createEngine, type Engine } from "../host/engine/engine.ts";
 import { type Departure, Frames } from "../host/engine/frames.ts";
 import { Endpoint, type EndpointOptions } from "./tcp-endpoint.ts";
 import { build, FIN, RST, read, type Segment, SYN } from "./tcp-segment.ts";
+import { type Ends, FIXED, type World } from "./tcp-world.ts";
 
 export interface LinkOptions {
   /** Shares of packets. */
@@ -28,9 +30,6 @@ export interface ConnectionOptions {
   headerBytes: number;
 }
 
-const CLIENT = ["10.0.0.9", "2001:db8::9"] as const;
-const LISTENER = ["192.0.2.80", "2001:db8:f::80"] as const;
-const LISTENER_PORT = 443;
 const TICKS_MAX = 1 << 16;
 const CLIENT_SIDE = 0;
 const SERVER_SIDE = 1;
@@ -48,7 +47,9 @@ export class Connection {
   readonly client: Endpoint;
   readonly server: Endpoint;
   readonly options: ConnectionOptions;
-  readonly port: number;
+  /** The client's address and port, and those that it connects to. */
+  readonly from: Ends;
+  readonly to: Ends;
   /** Payloads of the headers that the engine made, by their bytes. */
   readonly headers = new Set<string>();
   headerCount = 0;
@@ -60,19 +61,19 @@ export class Connection {
 
   constructor(
     options: ConnectionOptions,
-    port: number,
+    from: Ends,
+    to: Ends,
     fly: (connection: Connection, packet: Uint8Array, port: number) => void,
   ) {
     this.options = options;
-    this.port = port;
-    const family = options.isIpv6 ? 1 : 0;
-    const [client, listener] = [addressBytes(CLIENT[family]), addressBytes(LISTENER[family])];
+    this.from = from;
+    this.to = to;
     const { toServer, toClient, headerBytes } = options;
     const there = {
-      source: client,
-      destination: listener,
-      sourcePort: port,
-      destinationPort: LISTENER_PORT,
+      source: addressBytes(from.address),
+      destination: addressBytes(to.address),
+      sourcePort: from.port,
+      destinationPort: to.port,
     };
     this.client = new Endpoint(
       { ...options.client, data: toServer },
@@ -106,9 +107,25 @@ export class Connection {
     this.server.receive(segment, nowMs);
   }
 
+  /** What the target sees: whom it is, and whom it talks to. */
+  get target(): Ends | undefined {
+    const seen = this.#serverSide;
+    return seen && { address: addressText(seen.destination), port: seen.destinationPort };
+  }
+
+  get node(): Ends | undefined {
+    const seen = this.#serverSide;
+    return seen && { address: addressText(seen.source), port: seen.sourcePort };
+  }
+
   get isDone(): boolean {
     return this.client.isDone && this.server.isDone;
   }
+}
+
+function endsOf(packet: Uint8Array): string {
+  const { source, destination, sourcePort, destinationPort } = read(packet);
+  return `${addressText(source)} ${sourcePort} ${addressText(destination)} ${destinationPort}`;
 }
 
 /** Packets of one run, by what became of them. */
@@ -119,7 +136,10 @@ export interface Tally {
 }
 
 /** An engine with headers, between clients on port 0 and targets behind port 1. */
-export async function channelEngine(proxyProtocol: ProxyProtocolOptions): Promise<Engine> {
+export async function channelEngine(
+  proxyProtocol: ProxyProtocolOptions,
+  { nodes, targets, targetPort }: World = FIXED,
+): Promise<Engine> {
   const engine = await createEngine({
     flowCountMax: 4096,
     flow6CountMax: 4096,
@@ -128,11 +148,8 @@ export async function channelEngine(proxyProtocol: ProxyProtocolOptions): Promis
     proxyProtocol: true,
   });
   engine.setService(0, {
-    sourceAddresses: ["198.19.255.1", "2001:db8:0:2::1"],
-    targets: ["100.64.0.1", "100.64.0.2", "2001:db8:0:3::1"].map((address) => ({
-      address,
-      port: 8080,
-    })),
+    sourceAddresses: [...nodes],
+    targets: targets.map((address) => ({ address, port: targetPort })),
     proxyProtocol,
   });
   engine.setPort(CLIENT_SIDE, { service: 0, peer: SERVER_SIDE, link: "raw" });
@@ -150,27 +167,35 @@ export class Channel {
   readonly tally: Tally = { packets: 0, made: 0, lost: 0 };
   readonly #frames: Frames;
   readonly #proxyProtocol: ProxyProtocolOptions;
+  readonly #world: World;
   readonly #random: () => number;
   readonly #ring: Flight[][] = Array.from({ length: 8192 }, () => []);
   readonly connections: Connection[] = [];
   #live: Connection[] = [];
   nowMs = 0;
 
-  static async create(seed: number, proxyProtocol: ProxyProtocolOptions): Promise<Channel> {
-    const engine = await channelEngine(proxyProtocol);
-    return new Channel(engine, proxyProtocol, seed);
+  static async create(
+    seed: number,
+    proxyProtocol: ProxyProtocolOptions,
+    world = FIXED,
+  ): Promise<Channel> {
+    const engine = await channelEngine(proxyProtocol, world);
+    return new Channel(engine, proxyProtocol, world, seed);
   }
 
-  constructor(engine: Engine, proxyProtocol: ProxyProtocolOptions, seed: number) {
+  constructor(engine: Engine, proxyProtocol: ProxyProtocolOptions, world: World, seed: number) {
     this.engine = engine;
+    this.#world = world;
     this.#frames = new Frames(engine);
     this.#proxyProtocol = proxyProtocol;
     this.#random = seeded(seed);
   }
 
   open(options: ConnectionOptions, startMs: number): Connection {
-    const port = 1024 + this.connections.length;
-    const connection = new Connection(options, port, (one, packet, at) => {
+    const { listeners, listenerPort } = this.#world;
+    const from = this.#world.clientOf(this.connections.length, options.isIpv6);
+    const to = { address: listeners[options.isIpv6 ? 1 : 0], port: listenerPort };
+    const connection = new Connection(options, from, to, (one, packet, at) => {
       this.#fly({ connection: one, packet, port: at });
     });
     connection.startMs = startMs;
@@ -239,6 +264,8 @@ export class Channel {
       const flight = flights[next] as Flight;
       const { connection } = flight;
       const packet = departure.frame.slice();
+      const wrong = wrongChecksums(packet, "raw");
+      if (wrong.length > 0) throw new Error(`leaves with a wrong checksum of ${wrong}`);
       if (departure.made === undefined) {
         next++;
         if (made) this.#checkCause(made, packet);
@@ -260,9 +287,10 @@ export class Channel {
     return packet;
   }
 
-  /** By default nothing but payload, FIN or RST causes a header. */
+  /** By default nothing but payload, FIN or RST causes a header, which has the ends of its cause. */
   #checkCause(made: Uint8Array, cause: Uint8Array): void {
     const { flags, payload } = read(cause);
+    if (endsOf(made) !== endsOf(cause)) throw new Error("a header has other ends than its cause");
     if (flags & SYN) throw new Error("a SYN caused a header");
     if (made.length === 0) throw new Error("an empty header");
     if (this.#proxyProtocol.placement === "on_first_ack") return;

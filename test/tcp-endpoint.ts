@@ -328,6 +328,8 @@ export class Endpoint {
       return;
     }
     const kept = Math.min(payload.length, this.#received + this.#options.window - start);
+    // It begins where the window ends.
+    if (kept === 0 && payload.length > 0) return;
     if (start - 1 + kept > this.#bytes.length) throw new Error("more bytes than were sent");
     if (start > 0) this.#bytes.set(payload.subarray(0, kept), start - 1);
     else throw new Error(`data at position ${start}`);

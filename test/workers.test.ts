@@ -17,6 +17,7 @@ import type { CaptureReader } from "../host/capture/reader.ts";
 import { CaptureWriter } from "../host/capture/writer.ts";
 import type { PortOptions } from "../host/engine/api.ts";
 import { compileEngine } from "../host/engine/module.ts";
+import { CaptureError } from "../host/errors.ts";
 import { DropsRecorder, MapRecorder, WriteRecorder } from "../host/replay/recorders.ts";
 import { type ReplayOptions, replay } from "../host/replay/replay.ts";
 import { startTeam } from "../host/replay/team.ts";
@@ -306,7 +307,9 @@ describe("workers make what one makes", () => {
       team: (task) =>
         startTeam({ ...task, ...gone, scenario, wantsFrames: false, isSpread: true, wasm }),
     };
-    await expect(replay(options)).rejects.toThrow(/gone\.pcap: ENOENT/);
+    const failure = await replay(options).catch((error: unknown) => error);
+    expect(failure).toBeInstanceOf(CaptureError);
+    expect((failure as Error).message).toMatch(/gone\.pcap: ENOENT/);
   });
 
   test("and a worker that fails ends the replay", { timeout: 60_000 }, async () => {

@@ -81,7 +81,8 @@ function shareOut(
   flags: ReplayFlags,
   threads: readonly Worker[],
 ): void {
-  if (capture === "-" || !statSync(capture, { throwIfNoEntry: false })?.isFile()) {
+  // What is not there at all is an error of its own, as with one worker.
+  if (capture === "-" || statSync(capture, { throwIfNoEntry: false })?.isFile() === false) {
     const name = capture === "-" ? "standard input" : capture;
     throw new UsageError(
       `--workers: ${flags.workers} workers each read the capture; ${name} can be read only once`,

@@ -6,7 +6,7 @@ import { MessageChannel, type MessagePort, Worker } from "node:worker_threads";
 import type { Region } from "../engine/api.ts";
 import { createTablePacker } from "../engine/packer.ts";
 import type { TableRoom } from "../engine/room.ts";
-import { FlowplaneError } from "../errors.ts";
+import { FlowplaneError, revived } from "../errors.ts";
 import { loadSyscalls, type Syscalls, type Window } from "../io/syscalls.ts";
 import type { Answers, Questions } from "../nodes/undecided.ts";
 import type {
@@ -97,9 +97,9 @@ class PlaneWorker {
       else if (message.event === "ready") ready.resolve(message.network);
       else happened(message);
     });
-    this.#thread.on("error", (error: Error) => {
-      this.#failure = error;
-      ready.reject(error);
+    this.#thread.on("error", (error) => {
+      this.#failure = revived(error) as Error;
+      ready.reject(this.#failure);
     });
     this.#thread.on("exit", () => {
       const failure = this.#failure ?? new FlowplaneError("data plane: the worker has ended");

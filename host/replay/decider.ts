@@ -126,7 +126,10 @@ export interface Unwatched {
 export interface Team extends Decider {
   /** Lets the workers into the first pass. */
   begin(): void;
-  /** Waits for the first pass in place of reading the capture; `report` is told of its progress. */
+  /**
+   * Waits for the first pass in place of reading the capture; `report` is told of its progress, packets and
+   * bytes (about) as of the same record as the batch's counters.
+   */
   unwatched(report: (packets: number, bytes: number) => void): Promise<Unwatched>;
   /** Runs the other passes; returns all passes of each worker. */
   rest(passes: number): Promise<WorkerPass[][]>;

@@ -17,7 +17,7 @@ import type { FrameMemory } from "../capture/source.ts";
 import type { Counters, Usage } from "../engine/api.ts";
 import { createEngine, type Engine } from "../engine/engine.ts";
 import { Gathering, stagesBytes } from "../engine/gathering.ts";
-import { CaptureError } from "../errors.ts";
+import { CaptureError, revived } from "../errors.ts";
 import type { DecidedBatch, PassCounts, Team, TeamTask, Unwatched } from "./decider.ts";
 import { hireThreads } from "./hiring.ts";
 import { addMeasured } from "./meter.ts";
@@ -103,7 +103,7 @@ class WorkerTeam implements Team {
     };
     this.#members.push(member);
     const fail = (error: unknown) => {
-      if (!this.#isStopped) this.#failure ??= error;
+      if (!this.#isStopped) this.#failure ??= revived(error);
     };
     thread.on("message", (news: WorkerNews) => {
       if (news.what === "ready") member.isReady = true;
@@ -194,7 +194,7 @@ class WorkerTeam implements Team {
       this.#gathering.gather(0, RUN);
       if (isOver && !hasMore) break;
       this.#check();
-      report(this.#at.packets, this.#at.bytes);
+      report(this.#gathering.records, this.#gatheredBytes());
       // To be woken for each batch would cost more than the batch.
       await nap(isOver ? 0 : UNWATCHED_NAP_MS);
     }
@@ -208,6 +208,12 @@ class WorkerTeam implements Team {
       digest: this.#gathering.digest,
       failure: failure === undefined ? undefined : new CaptureError(failure),
     };
+  }
+
+  /** Captured bytes of the records gathered so far, by the mean length of those that the first worker has read. */
+  #gatheredBytes(): number {
+    const { packets, bytes } = this.#at;
+    return packets > 0 ? this.#gathering.records * (bytes / packets) : 0;
   }
 
   digest(): bigint {
