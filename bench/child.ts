@@ -5,13 +5,11 @@
  *   heap PACKETS: growth of the JavaScript heap while PACKETS packets go through (--expose-gc)
  */
 import { sampleOf } from "./measure.ts";
-import { BATCH, Traffic } from "./traffic.ts";
+import { BATCH, FOREVER_MS, Traffic } from "./traffic.ts";
 
 const FLOWS = 1024;
 /** More than all caches of a core hold. */
 const ELSEWHERE_BYTES = 64 << 20;
-/** Later than any flow of the generator lives. */
-const FOREVER_MS = 0x40000000;
 
 /**
  * The life of 1,024 flows, their making and 32 batches of traffic, again and again over an empty

@@ -99,6 +99,8 @@ class Files {
     const theirs: number[] = [];
     let twinDigest = "";
     for (let round = 0; round < this.#effort.rounds; round++) {
+      // Both make a new file: emptying an old one would count for us, and not for the twin.
+      for (const file of [output, twinOutput]) if (file) fs.rmSync(file, { force: true });
       const { seconds, digest } = await translateOnce(this.#input, output);
       ours.push(seconds);
       this.digest = digest;

@@ -22,10 +22,6 @@ export interface Effort {
   digestBatches: number;
 }
 
-/** Windows of new flows in a turn, and packets of flows that live before them. */
-const TURN_WINDOWS = 4;
-const LIVE_PACKETS = 131_072;
-
 interface Twin {
   process(count: number): void;
 }
@@ -41,6 +37,8 @@ const FRAME_LENGTHS = [
 ] as const;
 /** Batches that the C twin digests. */
 const TWIN_DIGEST_BATCHES = 1024;
+/** Most flows that live in all passes over one table that takes new ones: filling it takes time. */
+const PASS_FLOWS = 12_000_000;
 /** 7 of 64, 4 of 594 and 1 of 1518 bytes. */
 const IMIX_BYTES = (7 * 64 + 4 * 594 + 1518) / 12;
 
@@ -57,8 +55,8 @@ export async function measureFlows(
   const digest = traffic.digest(effort.digestBatches);
   const prototype = await Prototype.create(flows);
   prototype.verify(16);
-  const roomy = await NewFlows.create(flows, Math.max(1024, 2 * flows), effort.turns);
-  const full = await NewFlows.create(flows, undefined, effort.turns);
+  const roomy = await NewFlows.create(flows, Math.max(1024, 2 * flows));
+  const full = await NewFlows.create(flows);
   const twin = c?.turns(flows, BATCH, effort.turnWindows);
   const turns: Turn[] = [];
   for (let turn = 0; turn < effort.turns; turn++) {
@@ -95,41 +93,33 @@ interface Turn {
   twinNs?: number;
 }
 
-/** A table in which an eighth more flows begin beside those that live, some in every turn. */
+/**
+ * A table in which an eighth more flows begin beside those that live, in one go and right behind those: as in
+ * a gateway to which new ones keep coming. Every pass begins with an empty table.
+ */
 class NewFlows {
   readonly #traffic: Traffic;
-  readonly #windowFlows: number;
-  #windowsLeft: number;
-  readonly #turns: Sample[] = [];
+  readonly #passesMax: number;
+  readonly #passes: number[] = [];
 
-  static async create(flows: number, flowsMax: number | undefined, turns: number) {
-    const traffic = await Traffic.create({ flows, ...(flowsMax && { flowsMax }) });
-    traffic.create();
-    return new NewFlows(traffic, flows / 8, turns * TURN_WINDOWS);
+  static async create(flows: number, flowsMax?: number): Promise<NewFlows> {
+    return new NewFlows(await Traffic.create({ flows, ...(flowsMax && { flowsMax }) }));
   }
 
-  private constructor(traffic: Traffic, flows: number, windowsMax: number) {
+  private constructor(traffic: Traffic) {
     this.#traffic = traffic;
-    // Small tables have no room for so many.
-    this.#windowsLeft = Math.max(1, Math.min(windowsMax, Math.floor(flows / BATCH)));
-    this.#windowFlows = flows / this.#windowsLeft;
+    this.#passesMax = Math.ceil(PASS_FLOWS / traffic.flows);
   }
 
   turn(): void {
-    const count = Math.min(TURN_WINDOWS, this.#windowsLeft);
-    if (count === 0) return;
-    this.#windowsLeft -= count;
-    // Traffic of the flows that live, as goes on beside new ones; what had its turn before has emptied the caches.
-    this.#traffic.run(LIVE_PACKETS, KIND.established, 64, BATCH, true);
-    this.#turns.push(
-      sampleOf(Array.from({ length: count }, () => this.#traffic.create(this.#windowFlows))),
-    );
+    if (this.#passes.length >= this.#passesMax) return;
+    this.#traffic.empty();
+    this.#traffic.create();
+    this.#passes.push(this.#traffic.create(this.#traffic.flows / 8));
   }
 
-  /** The best window of all turns; the median is that of the turns' best ones. */
   get sample(): Sample {
-    const { min, median, spread } = sampleOf(this.#turns.map((turn) => turn.min));
-    return { min, median, spread, windows: this.#turns.length * TURN_WINDOWS };
+    return sampleOf(this.#passes);
   }
 }
 

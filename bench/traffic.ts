@@ -106,6 +106,9 @@ export async function benchEngine(options: EngineOptions): Promise<Engine> {
 
 export const KIND = { established: 0, new: 1, constant: 2, answer: 3 } as const;
 
+/** Later than any flow of the generator lives. */
+export const FOREVER_MS = 0x40000000;
+
 export interface TrafficOptions {
   flows: number;
   /** Flows that there is room for; default a quarter more. */
@@ -191,6 +194,15 @@ export class Traffic {
     // Its best time so far: a disturbed one would take off more than the generator's share.
     this.#generatorMs = Math.min(this.#generatorMs, generatorMs / batches);
     return ((ms / batches - this.#generatorMs) * 1e6) / BATCH;
+  }
+
+  /** Ends all flows; those made next are the first ones again. */
+  empty(): void {
+    const { expire, groupCount } = this.engine.exports;
+    const ended = expire(FOREVER_MS, 0, groupCount());
+    const made = this.#created - this.#base;
+    if (ended !== made) throw new Error(`traffic: ${ended} flows ended, not ${made}`);
+    this.#created = this.#base;
   }
 
   /** Lets every flow that was made be answered, so that it is established. */
