@@ -18,6 +18,7 @@ import { type World, worldOf } from "./tcp-world.ts";
 const codec = await createHeaderCodec();
 const ROUNDS = Number(process.env.FLOWPLANE_GAUNTLET ?? 4);
 const CONNECTIONS = 60;
+const TIMEOUT_MS = 60_000 + ROUNDS * 2000;
 
 function vpceOf(random: () => number): string {
   const digits = Array.from({ length: 17 }, () => Math.floor(random() * 16).toString(16));
@@ -53,33 +54,37 @@ function expectIntact(connection: Connection, world: World, vpce: string): void 
 const PLACEMENTS: HeaderPlacement[] = ["on_first_ack_with_payload", "on_first_ack"];
 
 describe.each(PLACEMENTS)("%s", (placement) => {
-  test.each([100, 135, 524])("headers of %i bytes survive whatever happens", async (padTo) => {
-    let [packets, clamped] = [0, 0];
-    for (let round = 0; round < ROUNDS; round++) {
-      const seed = round * 1000 + padTo + (placement === "on_first_ack" ? 500 : 0);
-      const random = seeded(seed);
-      const vpce = vpceOf(random);
-      const options: ProxyProtocolOptions = { placement, vpce, padTo };
-      const world = worldOf(random);
-      const channel = await Channel.create(seed, options, world);
-      for (let index = 0; index < CONNECTIONS; index++) {
-        channel.open(connectionOptions(random, options, padTo), 1 + Math.floor(random() * 2000));
+  test.each([100, 135, 524])(
+    "headers of %i bytes survive whatever happens",
+    { timeout: TIMEOUT_MS },
+    async (padTo) => {
+      let [packets, clamped] = [0, 0];
+      for (let round = 0; round < ROUNDS; round++) {
+        const seed = round * 1000 + padTo + (placement === "on_first_ack" ? 500 : 0);
+        const random = seeded(seed);
+        const vpce = vpceOf(random);
+        const options: ProxyProtocolOptions = { placement, vpce, padTo };
+        const world = worldOf(random);
+        const channel = await Channel.create(seed, options, world);
+        for (let index = 0; index < CONNECTIONS; index++) {
+          channel.open(connectionOptions(random, options, padTo), 1 + Math.floor(random() * 2000));
+        }
+        try {
+          await channel.run();
+          for (const connection of channel.connections) expectIntact(connection, world, vpce);
+        } catch (error) {
+          throw new Error(`seed ${seed}: ${(error as Error).message}`, { cause: error });
+        }
+        packets += channel.tally.packets;
+        const { emitted, proxyProtocol } = channel.engine.counters();
+        expect(emitted.pp2).toBe(channel.tally.made);
+        expect(proxyProtocol.repeated).toBe(channel.tally.made - CONNECTIONS);
+        expect(proxyProtocol.repeated).toBeGreaterThan(0);
+        clamped += proxyProtocol.clamped;
       }
-      try {
-        await channel.run();
-        for (const connection of channel.connections) expectIntact(connection, world, vpce);
-      } catch (error) {
-        throw new Error(`seed ${seed}: ${(error as Error).message}`, { cause: error });
-      }
-      packets += channel.tally.packets;
-      const { emitted, proxyProtocol } = channel.engine.counters();
-      expect(emitted.pp2).toBe(channel.tally.made);
-      expect(proxyProtocol.repeated).toBe(channel.tally.made - CONNECTIONS);
-      expect(proxyProtocol.repeated).toBeGreaterThan(0);
-      clamped += proxyProtocol.clamped;
-    }
-    expect(packets).toBeGreaterThan(ROUNDS * CONNECTIONS * 20);
-    expect(clamped).toBeGreaterThan(0);
-    process.stderr.write(`gauntlet: ${placement}, ${padTo} bytes: ${packets} packets\n`);
-  });
+      expect(packets).toBeGreaterThan(ROUNDS * CONNECTIONS * 20);
+      expect(clamped).toBeGreaterThan(0);
+      process.stderr.write(`gauntlet: ${placement}, ${padTo} bytes: ${packets} packets\n`);
+    },
+  );
 });
