@@ -22,11 +22,14 @@ import { packageVersion, type ReplayFlags } from "./program.ts";
 import { Terminal } from "./terminal.ts";
 import { configuredWorld } from "./world.ts";
 
-/** @throws {FlowplaneError} also after the report, when the capture broke off */
+/**
+ * `threads` are those hired for the workers, none where one worker does.
+ * @throws {FlowplaneError} also after the report, when the capture broke off
+ */
 export async function runReplay(
   capture: string,
   flags: ReplayFlags,
-  threads: readonly Worker[] = [],
+  threads: readonly Worker[],
 ): Promise<void> {
   const { config, write, map, drops, html } = flags;
   if (capture === "-" && flags.repeat > 1) {
