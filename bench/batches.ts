@@ -6,7 +6,6 @@
  * All take turns; medians in microseconds, two looks at the clock included (the batch of none says what they
  * take). Frames are written right before each batch, outside the clock.
  */
-import { fileURLToPath } from "node:url";
 import { sampleOf, timed } from "./measure.ts";
 import { type BenchExports, benchEngine, PAGES, Traffic } from "./traffic.ts";
 
@@ -86,6 +85,6 @@ function print(sizes: readonly number[], medians: Map<string, number[]>): void {
   }
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) {
+if (import.meta.main) {
   print(BATCHES_EFFORT.sizes, await measureBatches(BATCHES_EFFORT));
 }

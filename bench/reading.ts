@@ -81,7 +81,7 @@ function print(spent: Map<string, Spent[]>): void {
   }
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) {
+if (import.meta.main) {
   if (os.availableParallelism() < 2) console.log("bench: reading: skipped, there is one core");
   else print(measureReading(ROUNDS, FILE_BYTES));
 }

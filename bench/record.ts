@@ -119,4 +119,4 @@ async function record(): Promise<void> {
   if (html) writePage(html, pageOf(resultsAt(file)));
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) await record();
+if (import.meta.main) await record();

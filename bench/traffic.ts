@@ -132,9 +132,7 @@ export class Traffic {
   readonly #base: number;
   readonly #isIpv6: boolean;
   #created: number;
-  /** The generator's best time for a batch of new flows. */
-  #generatorMs = Number.POSITIVE_INFINITY;
-  /** Its best times for windows of other traffic. */
+  /** The generator's best times: for a batch of new flows, for windows of other traffic. */
   readonly #generators = new Overheads();
 
   static async create(options: TrafficOptions): Promise<Traffic> {
@@ -182,18 +180,13 @@ export class Traffic {
       );
     };
     // Twice: the first call of a process compiles.
-    const generatorMs = Math.min(
-      timed(() => run(0)),
-      timed(() => run(0)),
-    );
+    const generatorMs = [0, 1].map(() => timed(() => run(0)) / batches);
     let end = 0;
     const ms = timed(() => {
       end = run(1);
     });
     this.#created = end;
-    // Its best time so far: a disturbed one would take off more than the generator's share.
-    this.#generatorMs = Math.min(this.#generatorMs, generatorMs / batches);
-    return ((ms / batches - this.#generatorMs) * 1e6) / BATCH;
+    return ((ms / batches - this.#generators.best("new", generatorMs)) * 1e6) / BATCH;
   }
 
   /** Ends all flows; those made next are the first ones again. */

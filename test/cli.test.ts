@@ -113,6 +113,7 @@ describe("an error is one line and an exit status:", () => {
       /--workers: 2 workers each read the capture; standard input/,
     ],
     [["replay", "none.pcap", "--workers", "2"], 1, /^flowplane: none\.pcap: ENOENT/],
+    [["replay", ".", "--workers", "2"], 1, /^flowplane: \.: EISDIR/],
     [
       ["replay", "web.pcap", "--workers", "65"],
       2,

@@ -6,6 +6,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
+import { eth } from "../fixtures/packets.ts";
 import { LINKTYPE, pcapFile } from "../fixtures/write.ts";
 import { compileEngine } from "../host/engine/module.ts";
 import { startTeam } from "../host/replay/team.ts";
@@ -23,20 +24,11 @@ afterAll(() => {
 
 /** The opening of TCP connection number `flow`. */
 function opening(flow: number): Uint8Array {
-  const frame = new Uint8Array(FRAME_BYTES);
-  const view = new DataView(frame.buffer);
-  view.setUint16(12, 0x0800);
-  view.setUint8(14, 0x45);
-  view.setUint16(16, FRAME_BYTES - 14);
-  view.setUint8(22, 64);
-  view.setUint8(23, 6);
-  view.setUint32(26, 0x0a000000 + flow);
-  view.setUint32(30, 0xc6336401);
-  view.setUint16(34, 1024 + (flow % 50_000));
-  view.setUint16(36, 443);
-  view.setUint8(46, 0x50);
-  view.setUint8(47, 2);
-  return frame;
+  const client = `10.0.${flow >> 8}.${flow & 255}`;
+  return eth()
+    .ipv4(client, "198.51.100.1")
+    .tcp(1024 + (flow % 50_000), 443, { flags: "S" })
+    .bytes();
 }
 
 test("packets, bytes and flows are of one instant", { timeout: 60_000 }, async () => {

@@ -98,7 +98,8 @@ const TRANSPORT_CHANGE: u8 = 1 ^ 2;
 
 /**
  * Writes the header of a datagram at `at`, and up to 15 bytes behind it. Returns the sum of its words, unfolded.
- * As in segment.ts, CRC and sum are the template's and what the change adds to them.
+ * As in segment.ts, CRC and sum are the template's and what the change adds to them; those of streams are
+ * functions of their own, each with one caller, as they become part of it.
  */
 function writeHeader(at: usize, record: usize, isIpv6: u8): u64 {
   const service = serviceOf(record);

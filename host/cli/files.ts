@@ -60,7 +60,7 @@ export function plainSize(path: string): number | undefined {
   return status?.isFile() ? status.size : undefined;
 }
 
-/** Whether an output is a pipe or a terminal: what has gone there has gone. */
+/** Whether a path is a pipe or a terminal: what has gone there has gone, and what came from there is read. */
 export function isStream(path: string | undefined): boolean {
   const status = path === undefined ? undefined : statSync(path, { throwIfNoEntry: false });
   return status !== undefined && (status.isFIFO() || status.isCharacterDevice());

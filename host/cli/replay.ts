@@ -1,6 +1,5 @@
 /** `flowplane replay`: files and flags in, the replay's report out. */
 
-import { statSync } from "node:fs";
 import { cpus } from "node:os";
 import type { Worker } from "node:worker_threads";
 import { createCapture, openCapture } from "../capture/file.ts";
@@ -84,8 +83,7 @@ function shareOut(
   flags: ReplayFlags,
   threads: readonly Worker[],
 ): void {
-  // What is not there at all is an error of its own, as with one worker.
-  if (capture === "-" || statSync(capture, { throwIfNoEntry: false })?.isFile() === false) {
+  if (capture === "-" || isStream(capture)) {
     const name = capture === "-" ? "standard input" : capture;
     throw new UsageError(
       `--workers: ${flags.workers} workers each read the capture; ${name} can be read only once`,
