@@ -11,7 +11,7 @@ export default defineConfig({
     testTimeout: 60_000,
     hookTimeout: 120_000,
     expect: { poll: { timeout: 20_000 } },
-    globalSetup: ["test/setup/tools.ts"],
+    globalSetup: ["test/setup/compile-cache.ts", "test/setup/tools.ts"],
     reporters: process.env.CI ? ["default", "json"] : ["default"],
     outputFile: { json: "build/test-results.json" },
     projects: [

@@ -28,8 +28,6 @@ afterAll(() => rmSync(FOLDER, { recursive: true }));
 function flowplane(words: string[], input?: Uint8Array) {
   const { status, stdout, stderr } = spawnSync(process.execPath, [MAIN, ...words], {
     cwd: FOLDER,
-    // Sixty starts of the same program: its compiled modules are kept between them.
-    env: { ...process.env, NODE_COMPILE_CACHE: join(FOLDER, "compiled") },
     ...(input ? { input } : {}),
     maxBuffer: 1 << 26,
   });

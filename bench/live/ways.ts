@@ -34,6 +34,8 @@ export interface Way {
   /** What the client calls, and the port that stands for iperf3's. */
   address: string;
   iperfPort: string;
+  /** The first hop, as a route says it. */
+  hop: string;
   lab?: Lab;
 }
 
@@ -57,7 +59,7 @@ export interface Ways {
   all: Partial<Record<WayName, Way>>;
   /** Why a way is not there, one line each. */
   skipped: string[];
-  /** Sets the congestion control of what HAProxy sends; without a name, the machine's own. */
+  /** Sets the congestion control of all that sends through a way; without a name, the machine's own. */
   setCongestion(name?: string): Promise<void>;
   end(): Promise<void>;
 }
@@ -109,9 +111,17 @@ export async function makeWays(wanted: ReadonlySet<WayName>): Promise<Ways> {
     all: {},
     skipped: [],
     async setCongestion(name) {
-      // A namespace takes only what the machine allows everybody; a route takes any (ip-route(8)).
-      const route = "route replace 10.72.0.0/24 dev veth-s src 10.72.0.1";
-      await ip(["-n", ROUTER, ...route.split(" "), ...(name ? ["congctl", name] : [])]);
+      // A namespace takes only what the machine allows everybody; a route takes any (ip-route(8)). A
+      // socket that changes only once it is connected (iperf3 -C) keeps the timers that BBR paces by.
+      const congestion = name ? ["congctl", name] : [];
+      const set = (namespace: string, address: string, hop: string) => {
+        return ip(["-n", namespace, "route", "replace", address, ...hop.split(" "), ...congestion]);
+      };
+      for (const { client, address, hop } of Object.values(ways.all)) {
+        await set(client, address, hop);
+      }
+      // What HAProxy and slirp4netns send on.
+      await set(ROUTER, "10.72.0.2", "dev veth-s");
     },
     async end() {
       for (const program of programs) program.kill("SIGKILL");
@@ -130,7 +140,8 @@ export async function makeWays(wanted: ReadonlySet<WayName>): Promise<Ways> {
       const lab = await raise(planOf(suffix, change));
       labs.push(lab);
       const [client, server] = lab.plan.hosts.map(({ namespace }) => namespace) as [string, string];
-      ways.all[name] = { client, server, address: "10.0.1.50", iperfPort: IPERF_PORT, lab };
+      const base = { client, server, iperfPort: IPERF_PORT, lab };
+      ways.all[name] = { ...base, address: "10.0.1.50", hop: "dev fp0" };
     }
     const first = ways.all.engine as Way;
     await makeRouter(first);
@@ -197,7 +208,7 @@ async function addWire({ client, server }: Way): Promise<Way> {
     ["-n", server, "-batch", "-"],
     ["addr add 10.76.0.2/24 dev wire", "link set wire up", ""].join("\n"),
   );
-  return { client, server, address: "10.76.0.2", iperfPort: IPERF_PORT };
+  return { client, server, address: "10.76.0.2", iperfPort: IPERF_PORT, hop: "dev wire" };
 }
 
 const NFT_RULES = `
@@ -223,7 +234,7 @@ async function addPeers(
     writeFileSync(join(folder, "nat.nft"), NFT_RULES);
     await router("sysctl", "-qw", "net.ipv4.ip_forward=1");
     await router("nft", "-f", join(folder, "nat.nft"));
-    ways.all.kernel = { ...base, address: "10.73.0.1" };
+    ways.all.kernel = { ...base, address: "10.73.0.1", hop: "via 10.71.0.1" };
   }
   if (!isMissing("haproxy", "-v")) {
     const config = `
@@ -244,7 +255,8 @@ listen echo
 `;
     writeFileSync(join(folder, "haproxy.cfg"), config);
     programs.push(start(ROUTER, ["haproxy", "-db", "-f", join(folder, "haproxy.cfg")]));
-    ways.all.haproxy = { ...base, address: "10.71.0.1", iperfPort: HAPROXY_PORT };
+    const hop = "dev veth0";
+    ways.all.haproxy = { ...base, address: "10.71.0.1", iperfPort: HAPROXY_PORT, hop };
   }
   if (!isMissing("slirp4netns", "--version")) {
     const words = ["slirp4netns", "--netns-type=path", "--mtu=1500", "--cidr=10.75.0.0/24"];
@@ -255,7 +267,7 @@ listen echo
       ["-n", client, "-batch", "-"],
       [...lines, "route add 10.72.0.0/24 via 10.75.0.2", ""].join("\n"),
     );
-    ways.all.slirp4netns = { ...base, address: "10.72.0.2" };
+    ways.all.slirp4netns = { ...base, address: "10.72.0.2", hop: "via 10.75.0.2" };
   }
 }
 
