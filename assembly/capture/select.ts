@@ -102,7 +102,7 @@ export function beginSelection(
   ownLanes = 0;
   for (let lane: u32 = 0; lane < LANE_COUNT; lane++) {
     const isOwn = workerOf(isSpread ? lane : 0, workers) == worker;
-    ownLanes |= (<u64>isOwn) << (<u64>lane);
+    ownLanes |= u64(isOwn) << (<u64>lane);
   }
   isSelecting = isWalking != 0;
   recordsEnd = end;
