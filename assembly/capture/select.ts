@@ -53,31 +53,37 @@ const PLAIN_BYTES_MIN: u32 = 42;
 const TYPE_AND_VERSION: u32 = 0x00450008;
 const TYPE_AND_VERSION_MASK: u32 = 0x00ffffff;
 const FRAGMENT_MASK: u32 = 0x0000ff3f;
-const PORTED: u32 = (1 << (<u32>PROTOCOL_TCP)) | (1 << (<u32>PROTOCOL_UDP));
+const PORTED: u64 = (1 << (<u64>PROTOCOL_TCP)) | (1 << (<u64>PROTOCOL_UDP));
 
 const scratch: usize = memory.data(64, 64);
 
 /** Whether the walk keeps the worker's frames alone, the lanes that are its, and where it ends. */
 export let isSelecting: bool = false;
-const isMine: usize = memory.data(<i32>LANE_COUNT);
+/** A bit for each lane: whether it is the worker's. */
+let ownLanes: u64 = 0;
 let recordsEnd: u64 = U64.MAX_VALUE;
 
-/** Clock of the last frame that was walked; the worker's own, and what it has missed since its last frame. */
+/** Clock of the last frame that was walked; the same unwound, and the latest that it has been. */
 let walkedMs: u32 = 0;
+let captureMs: f64 = 0;
+let latestMs: f64 = 0;
+/** What the worker's own clock would show there, and whether a frame of its has shown it. */
+let shownMs: u32 = 0;
+let isShown: u32 = 0;
+/** What it showed for the last frame that lies at another instant, and what it has missed since. */
 let ownMs: u32 = 0;
 let missedMs: i64 = 0;
-/** The capture's clock, unwound, and the latest that it has been. */
-let captureMs: i64 = 0;
-let latestMs: i64 = 0;
 /** Clock at which all that is known of lanes of fragments was in range. */
 let lanesAgedMs: u32 = 0;
 
 export function resetSelection(): void {
   walkedMs = 0;
-  ownMs = 0;
-  missedMs = 0;
   captureMs = 0;
   latestMs = 0;
+  shownMs = 0;
+  isShown = 0;
+  ownMs = 0;
+  missedMs = 0;
   lanesAgedMs = 0;
   isSelecting = false;
 }
@@ -93,8 +99,10 @@ export function beginSelection(
   isWalking: u32,
   end: u64,
 ): void {
+  ownLanes = 0;
   for (let lane: u32 = 0; lane < LANE_COUNT; lane++) {
-    store<u8>(isMine + <usize>lane, u8(workerOf(isSpread ? lane : 0, workers) == worker));
+    const isOwn = workerOf(isSpread ? lane : 0, workers) == worker;
+    ownLanes |= u64(isOwn) << (<u64>lane);
   }
   isSelecting = isWalking != 0;
   recordsEnd = end;
@@ -106,7 +114,7 @@ export function recordTimesAddress(): usize {
 
 /** The latest that the capture's clock has been, in ms since its first record. */
 export function captureLatestMs(): f64 {
-  return <f64>latestMs;
+  return latestMs;
 }
 
 /** Keeps the instants of fragments' lanes within range, as clock.ts does with all others. */
@@ -135,12 +143,11 @@ export function laneOf(descriptor: usize): u32 {
   if (load<u8>(port, PORT_LINK) == LINK_ETHERNET && bytes >= PLAIN_BYTES_MIN) {
     const fragmentAndProtocol = load<u32>(frame, 20);
     const protocol = fragmentAndProtocol >> 24;
-    const isPlain =
-      i32((load<u32>(frame, 12) & TYPE_AND_VERSION_MASK) == TYPE_AND_VERSION) &
-      i32((fragmentAndProtocol & FRAGMENT_MASK) == 0) &
-      i32(protocol <= PROTOCOL_UDP) &
-      i32(((PORTED >> (protocol & 31)) & 1) != 0);
-    if (isPlain) return laneOfPorts(load<u32>(frame, 34));
+    const differs =
+      ((load<u32>(frame, 12) ^ TYPE_AND_VERSION) & TYPE_AND_VERSION_MASK) |
+      (fragmentAndProtocol & FRAGMENT_MASK);
+    const isPorted = (PORTED >> <u64>protocol) & u64(protocol <= PROTOCOL_UDP);
+    if ((isPorted & u64(differs == 0)) != 0) return laneOfPorts(load<u32>(frame, 34));
   }
   return laneOfOther(descriptor);
 }
@@ -166,22 +173,34 @@ function laneOfOther(descriptor: usize): u32 {
 export function keep(descriptor: usize, record: u64): u32 {
   if (record >= recordsEnd) return 0;
   const timeMs = load<u32>(descriptor, FRAME_TIME_MS);
-  moveLaneClock(timeMs);
-  const mine = <u32>load<u8>(isMine + <usize>laneOf(descriptor));
-  const stepMs = <i64>(<i32>(timeMs - walkedMs));
-  const nowMs = captureMs + stepMs;
-  const missed = missedMs + stepMs;
-  const nextMs = ownMs + clockStep(missed);
-  walkedMs = timeMs;
-  captureMs = nowMs;
-  latestMs = max<i64>(latestMs, nowMs);
-  ownMs = select<u32>(nextMs, ownMs, mine);
-  missedMs = select<i64>(0, missed, mine);
+  if (timeMs != walkedMs) moveTo(timeMs);
+  // Shifts look at six bits: a lane's number needs no mask.
+  const mine = <u32>(ownLanes >> <u64>laneOf(descriptor)) & 1;
+  isShown |= mine;
   const at = descriptor - frames;
-  store<u32>(descriptor, nextMs, FRAME_TIME_MS);
+  store<u32>(descriptor, shownMs, FRAME_TIME_MS);
   store<u32>(recordNumbers + at / (FRAME_BYTES / 4), <u32>record);
-  store<f64>(recordTimes + at / (FRAME_BYTES / 8), <f64>nowMs);
+  store<f64>(recordTimes + at / (FRAME_BYTES / 8), captureMs);
   return mine;
+}
+
+/**
+ * Moves all clocks to a frame's, where it is not that of the frame before: most frames share their
+ * millisecond with that one, so nothing else of clocks is done for them.
+ */
+function moveTo(timeMs: u32): void {
+  moveLaneClock(timeMs);
+  if (isShown) {
+    ownMs = shownMs;
+    missedMs = 0;
+    isShown = 0;
+  }
+  const stepMs = <i32>(timeMs - walkedMs);
+  walkedMs = timeMs;
+  captureMs += <f64>stepMs;
+  if (captureMs > latestMs) latestMs = captureMs;
+  missedMs += <i64>stepMs;
+  shownMs = ownMs + clockStep(missedMs);
 }
 
 /**

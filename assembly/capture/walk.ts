@@ -7,6 +7,9 @@
  *
  * Where workers share a capture, the walk passes over the frames that are not this worker's.
  *
+ * Records of one millisecond that come in order move no clock and leave no trace but the latest instant,
+ * so of them the walk only asks that; whatever can be told from where it began and ended is told then.
+ *
  * Invariants: nothing outside [start, end) is read and only the state and the descriptors are
  * written; WALK_NEXT always is the begin of a record (or `end`); every stop has a reason, so that a
  * walk either makes progress or says what is missing. All addresses come from the caller.
@@ -15,11 +18,9 @@ import {
   FRAME_ADDRESS,
   FRAME_BYTES,
   FRAME_CAPTURED_BYTES,
-  FRAME_PORT,
   FRAME_RECORD,
   FRAME_TIME_MS,
   FRAME_VERDICT,
-  FRAME_WIRE_BYTES,
   INTERFACE_BYTES,
   INTERFACE_CLOCK,
   INTERFACE_CLOCK_DIVIDE,
@@ -77,6 +78,8 @@ const SIMPLE_PACKET: u32 = 3;
 const ENHANCED_PACKET: u32 = 6;
 const NS_PER_SECOND: i64 = 1000000000;
 const NS_PER_MS: i64 = 1000000;
+/** Whatever makes a pcap record another than four little-endian words in today's order. */
+const UNUSUAL: u32 = WALK_FLAG_SWAPPED | WALK_FLAG_LENGTHS_SWAPPED | WALK_FLAG_LENGTHS_EITHER;
 
 function u32At(address: usize, swapped: bool): u32 {
   const value = load<u32>(address);
@@ -146,13 +149,11 @@ function describe(
   port: u32,
   timeMs: u32,
 ): void {
-  store<u32>(descriptor, <u32>address, FRAME_ADDRESS);
-  store<u32>(descriptor, captured, FRAME_CAPTURED_BYTES);
-  store<u32>(descriptor, timeMs, FRAME_TIME_MS);
-  store<u32>(descriptor, port, FRAME_PORT);
+  // Two fields at a time; see the layout of FRAME_* in abi.ts.
+  store<u64>(descriptor, ((<u64>captured) << 32) | <u64>(<u32>address), FRAME_ADDRESS);
+  store<u64>(descriptor, ((<u64>port) << 32) | <u64>timeMs, FRAME_TIME_MS);
   store<u64>(descriptor, 0, FRAME_VERDICT);
-  store<u32>(descriptor, <u32>record, FRAME_RECORD);
-  store<u32>(descriptor, wire, FRAME_WIRE_BYTES);
+  store<u64>(descriptor, ((<u64>wire) << 32) | <u64>(<u32>record), FRAME_RECORD);
 }
 
 /** Notes where and why the walk stops, and how many records there were. */
@@ -176,58 +177,78 @@ export function walkPcap(
   limit: u32,
 ): u32 {
   const flags = load<u32>(state, WALK_FLAGS);
-  const swapped = (flags & WALK_FLAG_SWAPPED) != 0;
+  const isUnusual = (flags & UNUSUAL) != 0;
   const fractionNs: i64 = (flags & WALK_FLAG_NANOSECONDS) != 0 ? 1 : 1000;
   const lengthMax = load<u32>(state, WALK_LENGTH_MAX);
-  if (end - start >= PCAP_HEADER_BYTES) begin(state, pcapNs(start, swapped, fractionNs));
-  const baseNs = load<i64>(state, WALK_BASE_NS);
-  let earliestNs = load<i64>(state, WALK_EARLIEST_NS);
+  if (end - start >= PCAP_HEADER_BYTES) {
+    begin(state, pcapNs(start, (flags & WALK_FLAG_SWAPPED) != 0, fractionNs));
+  }
+  const firstPacket = load<u64>(state, WALK_PACKETS);
+  const descriptorsEnd = descriptors + limit * FRAME_BYTES;
   let latestNs = load<i64>(state, WALK_LATEST_NS);
-  let octets = load<u64>(state, WALK_OCTETS);
-  let elapsedMs = load<i64>(state, WALK_ELAPSED_MS);
+  let tickNs = tickOf(state);
   let timeMs = load<u32>(state, WALK_CLOCK_MS);
   let reason = WALK_STOP_FULL;
   let detail: u32 = 0;
   let record = start;
-  let packets = load<u64>(state, WALK_PACKETS);
-  let count: u32 = 0;
-  while (count < limit) {
+  let packets = firstPacket;
+  let descriptor = descriptors;
+  while (descriptor != descriptorsEnd) {
     const left = end - record;
-    detail = PCAP_HEADER_BYTES;
-    reason = WALK_STOP_SHORT;
-    if (left < PCAP_HEADER_BYTES) break;
-    const first = u32At(record + 8, swapped);
-    const second = u32At(record + 12, swapped);
-    const captured = capturedOf(first, second, flags);
+    if (left < PCAP_HEADER_BYTES) {
+      reason = WALK_STOP_SHORT;
+      detail = PCAP_HEADER_BYTES;
+      break;
+    }
+    let captured = load<u32>(record, 8);
+    let wire = load<u32>(record, 12);
+    let ns = <i64>load<u32>(record) * NS_PER_SECOND + <i64>load<u32>(record, 4) * fractionNs;
+    if (isUnusual) {
+      const swapped = (flags & WALK_FLAG_SWAPPED) != 0;
+      captured = pcapCapturedBytes(record, flags, swapped);
+      // Whichever of the two is not the captured length.
+      wire = u32At(record + 8, swapped) ^ u32At(record + 12, swapped) ^ captured;
+      ns = pcapNs(record, swapped, fractionNs);
+    }
     if (captured > lengthMax) {
       reason = WALK_STOP_LONG;
       detail = captured;
       break;
     }
-    detail = PCAP_HEADER_BYTES + captured;
-    if (left < detail) break;
-    const wire = first ^ second ^ captured; // whichever of the two is not the captured length
-    const ns = pcapNs(record, swapped, fractionNs);
-    earliestNs = min<i64>(earliestNs, ns);
-    latestNs = max<i64>(latestNs, ns);
-    const nextMs = elapsedOf(ns, baseNs);
-    timeMs += clockStep(nextMs - elapsedMs);
-    elapsedMs = nextMs;
-    const descriptor = descriptors + count * FRAME_BYTES;
+    if (left - PCAP_HEADER_BYTES < captured) {
+      reason = WALK_STOP_SHORT;
+      detail = PCAP_HEADER_BYTES + captured;
+      break;
+    }
+    if (ns < latestNs || ns >= tickNs) {
+      store<i64>(state, latestNs, WALK_LATEST_NS);
+      timeMs = moveTime(state, ns);
+      latestNs = load<i64>(state, WALK_LATEST_NS);
+      tickNs = tickOf(state);
+    } else latestNs = ns;
     describe(descriptor, record, record + PCAP_HEADER_BYTES, captured, wire, 0, timeMs);
-    count += isSelecting ? keep(descriptor, packets) : 1;
+    descriptor += isSelecting ? keep(descriptor, packets) * FRAME_BYTES : FRAME_BYTES;
     packets++;
-    octets += captured;
-    record += detail;
-    reason = WALK_STOP_FULL;
+    record += PCAP_HEADER_BYTES + captured;
   }
-  store<u64>(state, octets, WALK_OCTETS);
-  store<i64>(state, earliestNs, WALK_EARLIEST_NS);
   store<i64>(state, latestNs, WALK_LATEST_NS);
-  store<i64>(state, elapsedMs, WALK_ELAPSED_MS);
-  store<u32>(state, timeMs, WALK_CLOCK_MS);
+  const octets = <u64>(record - start) - (packets - firstPacket) * PCAP_HEADER_BYTES;
+  store<u64>(state, load<u64>(state, WALK_OCTETS) + octets, WALK_OCTETS);
   stop(state, record, reason, detail, packets);
-  return count;
+  return <u32>((descriptor - descriptors) / FRAME_BYTES);
+}
+
+/** Instant from which on the virtual clock shows more than it does. */
+function tickOf(state: usize): i64 {
+  const elapsedMs = load<i64>(state, WALK_ELAPSED_MS);
+  return load<i64>(state, WALK_BASE_NS) + (elapsedMs + 1) * NS_PER_MS;
+}
+
+/** Notes the instant of a record and moves the virtual clock there. Returns what it shows. */
+function moveTime(state: usize, ns: i64): u32 {
+  store<i64>(state, min<i64>(ns, load<i64>(state, WALK_EARLIEST_NS)), WALK_EARLIEST_NS);
+  store<i64>(state, max<i64>(ns, load<i64>(state, WALK_LATEST_NS)), WALK_LATEST_NS);
+  return moveWalkClock(state, elapsedOf(ns, load<i64>(state, WALK_BASE_NS)));
 }
 
 function moveWalkClock(state: usize, nextMs: i64): u32 {

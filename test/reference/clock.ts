@@ -17,3 +17,21 @@ export function clockWords(instantsMs: readonly number[]): number[] {
     return Number(BigInt.asUintN(32, clock));
   });
 }
+
+/**
+ * What a worker's frames show, and the capture's clock at them without bounds: from one of its own
+ * frames to the next the worker's clock moves by what the capture's has, and 12.4 days at most.
+ */
+export function workerClocks(words: readonly number[], isOwn: readonly boolean[]) {
+  const longest = 2 ** 30;
+  let captureMs = 0;
+  let clock = 0n;
+  let ownMs = 0;
+  return words.flatMap((word, i) => {
+    captureMs += (word - (words[i - 1] ?? 0)) | 0;
+    if (!isOwn[i]) return [];
+    clock += BigInt(Math.min(Math.max(captureMs - ownMs, -longest), longest));
+    ownMs = captureMs;
+    return [{ timeMs: Number(BigInt.asUintN(32, clock)), captureMs }];
+  });
+}
