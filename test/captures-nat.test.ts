@@ -7,7 +7,7 @@
  */
 import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";
-import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
@@ -22,6 +22,7 @@ import { defaultScenario } from "../host/scenario/scenario.ts";
 const FIXTURES = fileURLToPath(new URL("../fixtures/captures/", import.meta.url));
 const SHARED = fileURLToPath(new URL("../../shared/", import.meta.url));
 const JUDGE = `${SHARED}tools/natcheck.py`;
+const JUDGE_MANY = fileURLToPath(new URL("judge-many.py", import.meta.url));
 
 /** The endpoint's translation alone: headers in a stream move its numbers, and have judges of their own. */
 const { proxyProtocol: _, ...endpoint } = defaultScenario("privatelink").services[0] ?? {};
@@ -120,24 +121,46 @@ const isJudgeable = existsSync(JUDGE);
 const collection = isJudgeable ? await readdir(`${SHARED}captures`) : [];
 const captures = collection.filter((file) => !file.endsWith(".tsv"));
 
-/** What the judge says of one capture; empty when it has nothing to say against it. */
-async function judge(file: string, name: string, service: ServiceOptions): Promise<string> {
+/** A capture and what a setup made of it, for the judge. */
+interface Pair {
+  file: string;
+  judge: string[];
+  /** Packets of either, or null where reading ended early. */
+  packets: Record<string, number | null>;
+}
+
+async function pairOf(file: string, setup: string, service: ServiceOptions): Promise<Pair[]> {
   const input = `${SHARED}captures/${file}`;
-  const out = `${folder}/${name}-${file}`;
+  const out = `${folder}/${setup}-${file}`;
   try {
-    await replay(input, service, out);
+    const { passages, error } = await replay(input, service, out);
+    const left = passages.filter(({ verdict }) => !verdict.startsWith("drop"));
+    const packets =
+      error === ""
+        ? { [input]: passages.length, [out]: left.length }
+        : { [input]: null, [out]: null };
+    return [{ file, judge: [input, out, "--match", `${out}.map`], packets }];
   } catch (caught) {
     // A capture that is refused as a whole has no output to judge.
-    if (caught instanceof CaptureError) return "";
+    if (caught instanceof CaptureError) return [];
     throw caught;
   }
-  const args = [JUDGE, input, out, "--match", `${out}.map`];
-  const told = await promisify(execFile)("python3", args).catch((failed) => failed);
-  const lines = `${told.stdout}`.trim().split("\n");
-  if (lines.at(-1)?.startsWith("ok ")) return "";
-  // What the judge's own tshark refuses to open, nobody can judge.
-  if (lines[0]?.startsWith(`ERROR cannot read ${input}`)) return "";
-  return `${lines.slice(0, 8).join("\n")}${told.stderr}`;
+}
+
+/** What the judge has to say against each pair; nothing when all is well. */
+async function complaintsOf(pairs: readonly Pair[]): Promise<string[]> {
+  const asked = promisify(execFile)("python3", [JUDGE_MANY, JUDGE], { maxBuffer: 1 << 26 });
+  asked.child.stdin?.end(JSON.stringify(pairs));
+  const told: string[] = JSON.parse((await asked).stdout);
+  expect(told).toHaveLength(pairs.length);
+  return told.flatMap((text, index) => {
+    const { file, judge } = pairs[index] as Pair;
+    const lines = text.trim().split("\n");
+    if (lines.at(-1)?.startsWith("ok ")) return [];
+    // What the judge's own tshark refuses to open, nobody can judge.
+    if (lines[0]?.startsWith(`ERROR cannot read ${judge[0]}`)) return [];
+    return [`${file}: ${lines.slice(0, 8).join("\n")}`];
+  });
 }
 
 describe.skipIf(!isJudgeable)("the collection beside the checkout", () => {
@@ -145,19 +168,27 @@ describe.skipIf(!isJudgeable)("the collection beside the checkout", () => {
     "through %s: no checksum spoilt, no flow mixed up",
     { timeout: 600_000 },
     async (name, service) => {
-      const complaints: string[] = [];
       expect(captures.length).toBeGreaterThan(50);
-      const left = [...captures];
-      const work = async () => {
-        for (let file = left.shift(); file !== undefined; file = left.shift()) {
-          const complaint = await judge(file, name, service);
-          if (complaint !== "") complaints.push(`${file}: ${complaint}`);
-        }
-      };
-      await Promise.all([work(), work()]);
-      expect(complaints).toEqual([]);
+      const pairs: Pair[] = [];
+      for (const file of captures) pairs.push(...(await pairOf(file, name, service)));
+      expect(pairs.length).toBeGreaterThan(captures.length - 10);
+      expect(await complaintsOf(pairs)).toEqual([]);
     },
   );
+
+  test("a spoilt byte is complained of, and by its capture alone", async () => {
+    const [file, other] = ["eth-mixed__ndpi__ftp.pcap", "big-endian__ndpi__nfsv2.pcap"];
+    const service = SETUPS.nat as ServiceOptions;
+    const [pair] = (await pairOf(file, "spoilt", service)) as [Pair];
+    const [well] = (await pairOf(other, "well", service)) as [Pair];
+    const out = await readFile(pair.judge[1] as string);
+    out[out.length - 1] = ~(out.at(-1) as number);
+    await writeFile(pair.judge[1] as string, out);
+    const complaints = await complaintsOf([well, pair, well]);
+    expect(complaints).toEqual([
+      expect.stringMatching(/^eth-mixed__ndpi__ftp\.pcap: C1: frame 209: tcp.checksum.status Good/),
+    ]);
+  });
 });
 
 test.runIf(!isJudgeable)("the collection is absent: only shipped captures were judged", () => {
