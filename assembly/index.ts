@@ -79,6 +79,9 @@ import { reserveDatagrams } from "./pp2/datagram";
 import { nameZonePorts, reserveZones } from "./zone";
 
 export { processBatch } from "./batch";
+export { walkCompact, walkKeep, walkTimeNs } from "./capture/described";
+export { walkPcap } from "./capture/pcap";
+export { walkPcapng } from "./capture/pcapng";
 export { writeRecord } from "./capture/record";
 export {
   beginSelection,
@@ -86,7 +89,6 @@ export {
   recordTimesAddress,
   selectFrames,
 } from "./capture/select";
-export * from "./capture/walk";
 export { processCompact } from "./compact/batch";
 export { decisionsAddress, listDecisions } from "./decision";
 export { listDepartures, placeAddress } from "./depart";

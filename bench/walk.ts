@@ -1,5 +1,6 @@
-/** The record walk and pcap-parser over the same pcap in memory; they only count packets. */
+/** The record walk over a pcap in parts as they are read, and beside pcap-parser over one in memory. */
 import { EventEmitter } from "node:events";
+import fs from "node:fs";
 import { parse } from "pcap-parser";
 import {
   BATCH_COUNT_MAX,
@@ -7,6 +8,8 @@ import {
   WALK_LENGTH_MAX,
   WALK_NEXT,
   WALK_PACKETS,
+  WALK_REASON,
+  WALK_STOP_FULL,
 } from "../assembly/abi.ts";
 import { openBytes } from "../host/capture/memory.ts";
 import type { FrameMemory } from "../host/capture/source.ts";
@@ -46,6 +49,40 @@ export async function walkAlone(
     }
   }
   return state[WALK_PACKETS / 4] as number;
+}
+
+/**
+ * What a record of a pcap takes in the walk, in ns, of each part of the file right after that was read,
+ * and how many records there were. `memory` may keep a worker's frames alone.
+ */
+export function walkParts(file: string, memory: FrameMemory): { ns: number[]; packets: number } {
+  const { arena, bytes, descriptors, exports } = memory;
+  const start = arena.address + (arena.bytes >> 1);
+  const part = bytes.subarray(start, start + CHUNK_BYTES);
+  bytes.fill(0, arena.address, arena.address + WALK_BYTES);
+  const state = new Uint32Array(bytes.buffer, arena.address, WALK_BYTES / 4);
+  state[WALK_LENGTH_MAX / 4] = 65535;
+  const packets = () => state[WALK_PACKETS / 4] as number;
+  const descriptor = fs.openSync(file, "r");
+  const ns: number[] = [];
+  try {
+    for (let offset = HEADER_BYTES; ; ) {
+      const end = start + fs.readSync(descriptor, part, 0, CHUNK_BYTES, offset);
+      const before = packets();
+      const startMs = performance.now();
+      let at = start;
+      do {
+        exports.walkPcap(arena.address, at, end, descriptors.byteOffset, BATCH_COUNT_MAX);
+        at = state[WALK_NEXT / 4] as number;
+      } while (state[WALK_REASON / 4] === WALK_STOP_FULL);
+      const count = packets() - before;
+      if (count === 0) return { ns, packets: before };
+      ns.push(((performance.now() - startMs) * 1e6) / count);
+      offset += at - start;
+    }
+  } finally {
+    fs.closeSync(descriptor);
+  }
 }
 
 export async function walkBytes(capture: Uint8Array, memory: FrameMemory): Promise<number> {

@@ -295,8 +295,12 @@ compared("a capture of random conversations", () => {
 });
 
 compared("the program that reads a capture in three ways", () => {
-  test("has read the same in each, or ends with an error", () => {
-    const spent = measureReading(2, 3_000_000);
+  test("has read the same in each, or ends with an error", async () => {
+    const { spent, walked } = await measureReading(2, 3_000_000);
+    for (const list of [walked.allNs, walked.ownNs]) {
+      expect(list).toHaveLength(2);
+      for (const ns of list) expect(ns).toBeGreaterThan(0);
+    }
     expect([...spent.keys()]).toEqual(["each", "turns", "mapped"]);
     const all = [...spent.values()].flat();
     expect(all).toHaveLength(6);

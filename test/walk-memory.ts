@@ -21,8 +21,9 @@ async function compileWalk(): Promise<WebAssembly.Module> {
   }
   let binary: Uint8Array<ArrayBuffer> | undefined;
   const options = "--runtime stub --optimizeLevel 3 --enable simd --enable bulk-memory".split(" ");
-  const files = ["assembly/capture/walk.ts", "--config", "none", "--outFile", "walk.wasm"];
-  const { error, stderr } = await asc.main([...files, ...options, "--maximumMemory", "65536"], {
+  const files = ["pcap", "pcapng", "described"].map((name) => `assembly/capture/${name}.ts`);
+  const more = ["--config", "none", "--outFile", "walk.wasm", "--maximumMemory", "65536"];
+  const { error, stderr } = await asc.main([...files, ...options, ...more], {
     readFile: (name, base) => {
       const url = new URL(name, new URL(`${base}/`, root));
       return fs.existsSync(url) ? fs.readFileSync(url, "utf8") : null;

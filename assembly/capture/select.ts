@@ -135,12 +135,10 @@ export function workerOf(lane: u32, workers: u32): u32 {
   return (((lane * SPREAD) & (LANE_COUNT - 1)) * workers) >> LANE_BITS;
 }
 
-/** Lane of the frame of a descriptor. */
-export function laneOf(descriptor: usize): u32 {
-  const port = ports + <usize>load<u16>(descriptor, FRAME_PORT) * PORT_BYTES;
-  const frame = <usize>load<u32>(descriptor, FRAME_ADDRESS);
-  const bytes = load<u32>(descriptor, FRAME_CAPTURED_BYTES);
-  if (load<u8>(port, PORT_LINK) == LINK_ETHERNET && bytes >= PLAIN_BYTES_MIN) {
+/** Lane of the frame of a descriptor, which lies at `frame`, has `bytes` bytes and came in at `port`. */
+function laneOf(descriptor: usize, frame: usize, bytes: u32, port: u32): u32 {
+  const link = load<u8>(ports + <usize>port * PORT_BYTES, PORT_LINK);
+  if (link == LINK_ETHERNET && bytes >= PLAIN_BYTES_MIN) {
     const fragmentAndProtocol = load<u32>(frame, 20);
     const protocol = fragmentAndProtocol >> 24;
     const differs =
@@ -168,20 +166,39 @@ function laneOfOther(descriptor: usize): u32 {
 
 /**
  * 1 if the frame of a descriptor, which is one of the batch, is the worker's: then the number of its
- * record and the capture's clock are noted. Else 0: the descriptor is free for the next frame.
+ * record and the capture's clock are noted. Else 0: the descriptor is free for the next frame. What
+ * the descriptor says is passed as well, by who has just written it there.
  */
-export function keep(descriptor: usize, record: u64): u32 {
+export function keep(
+  descriptor: usize,
+  record: u64,
+  frame: usize,
+  bytes: u32,
+  port: u32,
+  timeMs: u32,
+): u32 {
   if (record >= recordsEnd) return 0;
-  const timeMs = load<u32>(descriptor, FRAME_TIME_MS);
   if (timeMs != walkedMs) moveTo(timeMs);
   // Shifts look at six bits: a lane's number needs no mask.
-  const mine = <u32>(ownLanes >> <u64>laneOf(descriptor)) & 1;
+  const mine = <u32>(ownLanes >> <u64>laneOf(descriptor, frame, bytes, port)) & 1;
   isShown |= mine;
   const at = descriptor - frames;
   store<u32>(descriptor, shownMs, FRAME_TIME_MS);
   store<u32>(recordNumbers + at / (FRAME_BYTES / 4), <u32>record);
   store<f64>(recordTimes + at / (FRAME_BYTES / 8), captureMs);
   return mine;
+}
+
+/** The same, of what the descriptor says. */
+export function keepDescribed(descriptor: usize, record: u64): u32 {
+  return keep(
+    descriptor,
+    record,
+    load<u32>(descriptor, FRAME_ADDRESS),
+    load<u32>(descriptor, FRAME_CAPTURED_BYTES),
+    load<u16>(descriptor, FRAME_PORT),
+    load<u32>(descriptor, FRAME_TIME_MS),
+  );
 }
 
 /**
@@ -214,7 +231,12 @@ export function selectFrames(first: u32, count: u32, number: u32): u32 {
   for (let record: u32 = 0; record < count; record++) {
     v128.store(to, v128.load(from));
     v128.store(to, v128.load(from, 16), 16);
-    to += <usize>keep(to, <u64>(number + record)) * FRAME_BYTES;
+    const frame = load<u32>(from, FRAME_ADDRESS);
+    const bytes = load<u32>(from, FRAME_CAPTURED_BYTES);
+    const port = load<u16>(from, FRAME_PORT);
+    const timeMs = load<u32>(from, FRAME_TIME_MS);
+    const isKept = keep(to, <u64>(number + record), frame, bytes, port, timeMs);
+    to += <usize>isKept * FRAME_BYTES;
     from += FRAME_BYTES;
   }
   return <u32>((to - begin) / FRAME_BYTES);

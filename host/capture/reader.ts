@@ -1,7 +1,7 @@
 /**
  * The fast reader: file bytes go straight into the engine's memory, where the record walk
  * describes them in place. Only file headers, interface descriptions and errors are met in
- * JavaScript. pcap and pcapng, gzip where the input can undo it; see format.ts and capture/walk.
+ * JavaScript. pcap and pcapng, gzip where the input can undo it; see format.ts and assembly/capture.
  *
  * Invariants: memory use is constant (two slots of the arena; a block too large for a slot, at most
  * 16 MiB, is held alone); an incomplete record at the end of a slot moves to the front of the next;

@@ -7,7 +7,7 @@
  */
 import type { LinkKind, Region } from "../engine/api.ts";
 
-/** The record walk's exports, a part of the engine's. Addresses and counts; see capture/walk. */
+/** The record walk's exports, a part of the engine's. Addresses and counts; see assembly/capture. */
 export interface WalkExports {
   walkPcap(state: number, start: number, end: number, descriptors: number, limit: number): number;
   walkPcapng(state: number, start: number, end: number, descriptors: number, limit: number): number;
