@@ -1,9 +1,15 @@
 import { defineConfig } from "vitest/config";
 
 /**
- * Tests with namespaces, servers and clocks of the real world: one file at a time, with the machine to
- * themselves. All others share the cores, and run first.
+ * Tests with namespaces, servers and clocks of the real world. All others share the cores, and run first.
+ * Of these, some mostly wait, for health checks and for programs to start: two files at a time, next. The
+ * last ones carry load, lose packets or kill nodes: one at a time, with the machine to themselves.
  */
+const WAITING = [
+  "test/{agent,dns,redis}.test.ts",
+  "test/lab-{refusals,sessions,signals}.test.ts",
+  "test/live{,-lab,-view}.test.ts",
+];
 export const LIVE = ["test/{agent,dns,fleet,lab,live,placement,redis}*.test.ts"];
 
 export default defineConfig({
@@ -27,7 +33,17 @@ export default defineConfig({
       },
       {
         extends: true,
-        test: { name: "live", include: LIVE, maxWorkers: 1, sequence: { groupOrder: 1 } },
+        test: { name: "waiting", include: WAITING, maxWorkers: 2, sequence: { groupOrder: 1 } },
+      },
+      {
+        extends: true,
+        test: {
+          name: "live",
+          include: LIVE,
+          exclude: WAITING,
+          maxWorkers: 1,
+          sequence: { groupOrder: 2 },
+        },
       },
     ],
   },

@@ -12,7 +12,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { checkMachine, type Lab, raise, takeDown } from "../host/lab/lab.ts";
 import { type LabPlan, PLAN_DEFAULTS } from "../host/lab/plan.ts";
-import { allStates, isRunning } from "../host/lab/state.ts";
+import { allStates, isRunning, type LabState, startTicksOf } from "../host/lab/state.ts";
 
 const PREFIX = "fpt";
 const COMMAND_MS_MAX = 30_000;
@@ -31,9 +31,14 @@ export async function requireLab(skip: (note: string) => never): Promise<void> {
     if (process.env.CI) throw error;
     skip(`left out: ${(error as Error).message}`);
   }
-  for (const state of allStates()) {
-    if (state.name.startsWith(PREFIX) && !isRunning(state)) await takeDown(state.name);
-  }
+  for (const state of allStates()) if (isLeft(state)) await takeDown(state.name);
+}
+
+/** Whether a test has left this lab, and is over: another file's tests may run beside this one's. */
+function isLeft(state: LabState): boolean {
+  if (!state.name.startsWith(PREFIX) || isRunning(state)) return false;
+  const owner = Number.parseInt(state.name.slice(PREFIX.length), 10);
+  return owner === process.pid || startTicksOf(owner) === undefined;
 }
 
 export interface Ran {

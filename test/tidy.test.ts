@@ -128,7 +128,7 @@ describe("layers", () => {
     expect(broken("test/reference/", isApart)).toEqual([]);
   });
 
-  test("tests that make namespaces are those that run one by one", () => {
+  test("tests that make namespaces are those that run after all others", () => {
     const users = IMPORTS.filter(({ to }) => to === "test/lab-harness.ts").map(({ from }) => from);
     const tests = users.filter((file) => file.endsWith(".test.ts"));
     expect(tests.length).toBeGreaterThan(8);
