@@ -8,7 +8,8 @@ import { buildInterface, buildPacket, buildSection } from "../host/capture/build
 import { openBytes } from "../host/capture/memory.ts";
 import { makePcap, makePcapng, PCAP_VARIANTS } from "./capture-generated.ts";
 import { runOrRefuse } from "./capture-harness.ts";
-import { readTwin } from "./capture-twin.ts";
+import { readTwin, type TwinPacket } from "./capture-twin.ts";
+import { clockWords } from "./reference/clock.ts";
 import { createWalkMemory } from "./walk-memory.ts";
 
 const numRuns = Number(process.env.FUZZ_RUNS ?? 300);
@@ -32,6 +33,18 @@ const damage = fc.oneof(
   }),
 );
 
+/** What the virtual clock shows at each packet; those without a time are as late as the one before. */
+function wordsOf(packets: readonly TwinPacket[]): number[] {
+  const base = packets.find(({ ns }) => ns !== undefined)?.ns ?? 0n;
+  let elapsedMs = 0n;
+  const instants = packets.map(({ ns }) => {
+    if (ns !== undefined) elapsedMs = BigInt.asIntN(64, ns - base) / 1_000_000n;
+    if (elapsedMs < 0n) elapsedMs = 0n;
+    return Number(elapsedMs);
+  });
+  return clockWords(instants);
+}
+
 /** Reader and twin agree on packets, on where the reading ends, and on what may be written. */
 async function expectTwin(bytes: Uint8Array, limit?: number): Promise<void> {
   const twin = readTwin(bytes);
@@ -39,12 +52,14 @@ async function expectTwin(bytes: Uint8Array, limit?: number): Promise<void> {
   const reading = await runOrRefuse(() => openBytes(bytes, memory), options);
   expect(reading.packets.length).toBe(twin.packets.length);
   expect(reading.error === undefined).toBe(twin.brokenAt === undefined);
-  for (const [i, { data, wire, ns }] of reading.packets.entries()) {
+  const words = wordsOf(twin.packets);
+  for (const [i, { data, wire, ns, timeMs }] of reading.packets.entries()) {
     const other = twin.packets[i];
     if (!other) throw new Error("the twin has fewer packets");
     const { dataAt, captured } = other;
     expect(Buffer.compare(data, bytes.subarray(dataAt, dataAt + captured))).toBe(0);
     expect(wire).toBe(other.wire);
+    expect(timeMs).toBe(words[i]);
     if (other.ns !== undefined) expect(ns).toBe(other.ns);
   }
   if (!("written" in reading)) return;
@@ -120,5 +135,16 @@ test("headers of usual blocks, each word with whatever it may not be", async () 
         await expectTwin(bytes.slice(0, -cut), 1);
       }
     }
+  }
+});
+
+test("a block of the other byte order is not read in its own", async () => {
+  for (const bigEndian of [true, false]) {
+    const packet = { interface: 0, units: 1_700_000_000_000_000n, bytes: new Uint8Array(20) };
+    const [own, other] = [bigEndian, !bigEndian].map((order) => buildPacket(order, packet));
+    const head = [buildSection(bigEndian), buildInterface(bigEndian, { linkType: 1 })];
+    const bytes = Buffer.concat([...head, own, own, other] as Uint8Array[]);
+    expect(readTwin(bytes)).toMatchObject({ packets: [{}, {}], brokenAt: bytes.length - 52 });
+    for (const limit of [1, 256]) await expectTwin(bytes, limit);
   }
 });
