@@ -102,9 +102,8 @@ export function walkPcapng(
   descriptors: usize,
   limit: u32,
 ): u32 {
-  const flags = load<u32>(state, WALK_FLAGS);
-  const swapped = (flags & WALK_FLAG_SWAPPED) != 0;
-  const isUsual = (flags & (WALK_FLAG_SWAPPED | WALK_FLAG_TIMED)) == WALK_FLAG_TIMED;
+  const swapped = (load<u32>(state, WALK_FLAGS) & WALK_FLAG_SWAPPED) != 0;
+  let mayBeUsual = isUsualFrom(state);
   const descriptorsEnd = descriptors + limit * FRAME_BYTES;
   let descriptor = descriptors;
   let block = start;
@@ -113,7 +112,7 @@ export function walkPcapng(
   store<u32>(state, 0, WALK_DETAIL);
   while (descriptor != descriptorsEnd) {
     const left = <u32>(end - block);
-    let length: u32 = isUsual ? describeUsual(state, block, left, descriptor) : 0;
+    let length: u32 = mayBeUsual ? describeUsual(state, block, left, descriptor) : 0;
     let isPacket: bool = length != 0;
     if (!isPacket) {
       reason = checkBlock(state, block, left, swapped);
@@ -123,6 +122,7 @@ export function walkPcapng(
       isPacket = isPacketBlock(type);
       if (isPacket) reason = describeBlock(state, block, type, length, swapped, descriptor);
       if (reason != WALK_STOP_FULL) break;
+      mayBeUsual = isUsualFrom(state);
     }
     if (isPacket) {
       descriptor += isSelecting ? keepDescribed(descriptor, packets) * FRAME_BYTES : FRAME_BYTES;
@@ -132,6 +132,12 @@ export function walkPcapng(
   }
   stop(state, block, reason, load<u32>(state, WALK_DETAIL), packets);
   return <u32>((descriptor - descriptors) / FRAME_BYTES);
+}
+
+/** Whether blocks from here on may be of the usual kind: little-endian, and after the first. */
+function isUsualFrom(state: usize): bool {
+  const flags = load<u32>(state, WALK_FLAGS) & (WALK_FLAG_SWAPPED | WALK_FLAG_TIMED);
+  return flags == WALK_FLAG_TIMED;
 }
 
 /**
