@@ -3,16 +3,16 @@
  * NODE_COMPILE_CACHE). They run the sources, and to strip the types and compile takes most of a
  * thread's start; with the cache only the first to load a module does it.
  *
- * The folder lasts as long as the run: nothing of an earlier one is used.
+ * The folder begins empty: nothing of an earlier run is used, and no more than one run is kept.
+ * Processes write to it when they end, some after the last test.
  */
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { rmSync } from "node:fs";
+import { fileURLToPath } from "node:url";
 
-/** Runs once before all tests, and what it returns after them. */
-export default function setup(): () => void {
-  const folder = mkdtempSync(join(tmpdir(), "flowplane-compiled-"));
-  process.env.NODE_COMPILE_CACHE = folder;
-  // A process that ends now may still write into it.
-  return () => rmSync(folder, { recursive: true, force: true, maxRetries: 5 });
+const FOLDER = fileURLToPath(new URL("../../build/compile-cache/", import.meta.url));
+
+/** Runs once before all tests. */
+export default function setup(): void {
+  rmSync(FOLDER, { recursive: true, force: true, maxRetries: 5 });
+  process.env.NODE_COMPILE_CACHE = FOLDER;
 }
