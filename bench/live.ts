@@ -91,7 +91,7 @@ async function cpuOf({ lab }: Way): Promise<{ user: number; system: number }> {
 }
 
 /** Runs iperf3 through a way; returns Gbit/s received. */
-async function iperf(way: Way, seconds: string, words: readonly string[]): Promise<number> {
+async function iperf(way: Way, seconds: string, words: readonly string[] = []): Promise<number> {
   const server = start(way.server, ["iperf3", "-s", "-1", "-p", IPERF_PORT]);
   try {
     const isListening = async () => {
@@ -187,7 +187,7 @@ function tcpPart(congestion?: string): Part {
     ...(congestion && { congestion }),
     async measure(way, note) {
       const before = { ...(await cpuOf(way)), ...(await readBy(way)) };
-      note("Gbit/s", await iperf(way, TCP_SECONDS, []));
+      note("Gbit/s", await iperf(way, TCP_SECONDS));
       const after = { ...(await cpuOf(way)), ...(await readBy(way)) };
       if (way.lab === undefined) return;
       note("user / system time", (after.user - before.user) / (after.system - before.system));

@@ -15,7 +15,6 @@ import { openBytes } from "../host/capture/memory.ts";
 import type { FrameMemory } from "../host/capture/source.ts";
 
 const CHUNK_BYTES = 256 * 1024;
-
 const HEADER_BYTES = 24;
 
 /** A pcap of little-endian records up to its last record that ends within `bytes`. */
@@ -26,6 +25,14 @@ export function wholeRecords(capture: Buffer, bytes: number): Buffer {
     if (next > Math.min(bytes, capture.length)) return capture.subarray(0, at);
     at = next;
   }
+}
+
+/** The walk's state, at the begin of a little-endian pcap. */
+function beginWalk({ arena, bytes }: FrameMemory): Uint32Array {
+  bytes.fill(0, arena.address, arena.address + WALK_BYTES);
+  const state = new Uint32Array(bytes.buffer, arena.address, WALK_BYTES / 4);
+  state[WALK_LENGTH_MAX / 4] = 65535;
+  return state;
 }
 
 /** The walk without reading or copying: one chunk of records, over and over. */
@@ -39,9 +46,7 @@ export async function walkAlone(
   const start = arena.address + (arena.bytes >> 1);
   const end = start + records.length;
   bytes.set(records, start);
-  bytes.fill(0, arena.address, arena.address + WALK_BYTES);
-  const state = new Uint32Array(bytes.buffer, arena.address, WALK_BYTES / 4);
-  state[WALK_LENGTH_MAX / 4] = 65535;
+  const state = beginWalk(memory);
   for (let left = packets; left > 0; ) {
     for (let at = start; at < end && left > 0; at = state[WALK_NEXT / 4] as number) {
       const limit = Math.min(left, BATCH_COUNT_MAX);
@@ -59,9 +64,7 @@ export function walkParts(file: string, memory: FrameMemory): { ns: number[]; pa
   const { arena, bytes, descriptors, exports } = memory;
   const start = arena.address + (arena.bytes >> 1);
   const part = bytes.subarray(start, start + CHUNK_BYTES);
-  bytes.fill(0, arena.address, arena.address + WALK_BYTES);
-  const state = new Uint32Array(bytes.buffer, arena.address, WALK_BYTES / 4);
-  state[WALK_LENGTH_MAX / 4] = 65535;
+  const state = beginWalk(memory);
   const packets = () => state[WALK_PACKETS / 4] as number;
   const descriptor = fs.openSync(file, "r");
   const ns: number[] = [];

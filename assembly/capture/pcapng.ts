@@ -157,9 +157,8 @@ function describeUsual(state: usize, block: usize, left: u32, descriptor: usize)
   if (load<u32>(entry, INTERFACE_CLOCK) != INTERFACE_CLOCK_MULTIPLY) return 0;
   const captured = load<u32>(block, 20);
   if (captured > min<u32>(length - 32, load<u32>(state, WALK_LENGTH_MAX))) return 0;
-  const units = ((<u64>load<u32>(block, 12)) << 32) | load<u32>(block, 16);
   const offsetNs = load<i64>(entry, INTERFACE_OFFSET_NS);
-  takeTime(state, <i64>(units * load<u64>(entry, INTERFACE_SCALE)) + offsetNs);
+  takeTime(state, <i64>(unitsOf(block, false) * load<u64>(entry, INTERFACE_SCALE)) + offsetNs);
   const wire = load<u32>(block, 24);
   const timeMs = load<u32>(state, WALK_CLOCK_MS);
   describe(descriptor, block, block + 28, captured, wire, load<u16>(entry, INTERFACE_PORT), timeMs);

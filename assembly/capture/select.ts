@@ -231,12 +231,7 @@ export function selectFrames(first: u32, count: u32, number: u32): u32 {
   for (let record: u32 = 0; record < count; record++) {
     v128.store(to, v128.load(from));
     v128.store(to, v128.load(from, 16), 16);
-    const frame = load<u32>(from, FRAME_ADDRESS);
-    const bytes = load<u32>(from, FRAME_CAPTURED_BYTES);
-    const port = load<u16>(from, FRAME_PORT);
-    const timeMs = load<u32>(from, FRAME_TIME_MS);
-    const isKept = keep(to, <u64>(number + record), frame, bytes, port, timeMs);
-    to += <usize>isKept * FRAME_BYTES;
+    to += <usize>keepDescribed(to, <u64>(number + record)) * FRAME_BYTES;
     from += FRAME_BYTES;
   }
   return <u32>((to - begin) / FRAME_BYTES);
