@@ -81,8 +81,8 @@ export function measureFrames(first: u32, count: u32, isTold: u32, nowMs: f64): 
       atMs = nextMs;
       latestMs = max<f64>(latestMs, ms);
     }
-    const isOut = <u64>(load<u16>(descriptor, FRAME_VERDICT) <= VERDICT_PASS_NON_IP);
-    const isOfFlow = <u64>(load<u32>(descriptor, FRAME_FLOW) != 0);
+    const isOut = u64(load<u16>(descriptor, FRAME_VERDICT) <= VERDICT_PASS_NON_IP);
+    const isOfFlow = u64(load<u32>(descriptor, FRAME_FLOW) != 0);
     const bytes = <u64>load<u32>(descriptor, FRAME_CAPTURED_BYTES) & (0 - isOut);
     outputs += bytes;
     ofFlows += bytes & (0 - isOfFlow);
