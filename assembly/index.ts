@@ -86,7 +86,6 @@ export { writeRecord } from "./capture/record";
 export {
   beginSelection,
   captureLatestMs,
-  recordTimesAddress,
   selectFrames,
 } from "./capture/select";
 export { processCompact } from "./compact/batch";
@@ -103,6 +102,7 @@ export {
   writeTuple,
 } from "./flow/decision";
 export * from "./gather";
+export * from "./measure";
 export { askFirst } from "./memory";
 export * from "./pp2/codec";
 export { joinZone, zoneInner, zoneOf, zoneVpcAndOuter } from "./zone";

@@ -67,6 +67,19 @@ describe("a network", () => {
   });
 });
 
+/** Records of a zone of one's own. */
+const WRONG_NAMES: [records: string, message: string][] = [
+  ["{ name: a..b, addresses: [10.0.0.1] }", '[0].name: "a..b" is not a name in lower case, * or @'],
+  ["{ name: A, addresses: [10.0.0.1] }", '[0].name: "A" is not a name in lower case, * or @'],
+  [`{ name: ${"a".repeat(64)}, texts: [x] }`, '[0].name: "aaaa'],
+  [`{ name: ${Array(4).fill("a".repeat(60)).join(".")}, texts: [x] }`, '[0].name: "aaaa'],
+  ["{ name: a, texts: [x] }, { name: a, texts: [y] }", "[1]: "],
+  ["{ name: '@', cname: example.org }", "[0].cname: is not possible for a zone itself"],
+  ["{ name: a, cname: '*.org' }", '[0].cname: "*.org" is not a domain name in lower case'],
+  [`{ name: a, texts: ["${"é".repeat(128)}"] }`, '[0].texts[0]: "éé'],
+  ["{ name: a }", "[0]: has not either a cname or addresses and texts"],
+];
+
 /** Each row changes one thing; what the message must say is all of it behind the file's name. */
 const WRONG: [before: string, after: string, message: string][] = [
   ["region: us-east-1", "region: east", '2: region: "east" is not the name of a region'],
@@ -380,7 +393,46 @@ const WRONG: [before: string, after: string, message: string][] = [
     "lab: { name: sample, nodes: { count: 2, redis: { servers: [somewhere] } } }",
     'lab.nodes.redis.servers[0]: "somewhere" is not host:port or the path of a socket',
   ],
+  ...WRONG_NAMES.map(([records, message]): [string, string, string] => [
+    "lab: { name: sample }",
+    `lab: { name: sample, dns: { zones: { example.com: [${records}] } } }`,
+    `lab.dns.zones["example.com"]${message}`,
+  ]),
+  [
+    "lab: { name: sample }",
+    "lab: { name: sample, dns: { zones: { Example.com: [] } } }",
+    'lab.dns.zones["Example.com"]: "Example.com" is not a domain name in lower case',
+  ],
+  [
+    "load_balancers:\n",
+    `load_balancers:\n  ${"n".repeat(47)}: { vpc: provider, subnets: { provider-a: { address: 10.0.2.7 } } }\n`,
+    `load_balancers.${"n".repeat(47)}: makes no DNS name; in a lab it is 1 to 46 letters, digits`,
+  ],
+  [
+    "use1-az2: us-east-1a }",
+    "use1-az2: us-east-1c }",
+    "endpoints.vpce-0a1b2c3d4e5f60718.subnets.consumer-b: lies in use1-az2, which the account calls",
+  ],
 ];
+
+describe("a network that is right", () => {
+  // What the control socket takes is checked together with all that there is.
+  const labs = ["fleet", "nat", "nlb", "privatelink"].map((name) => `labs/${name}`);
+  const networks = ["draining", "nat", "nlb", "overlap", "privatelink"];
+  test.each([...labs, ...networks.map((name) => `networks/${name}`)])(
+    "can be read again as it was understood: %s",
+    (name) => {
+      const file = new URL(`../fixtures/${name}.yaml`, import.meta.url);
+      const config = parse(readFileSync(file, "utf8"));
+      expect(parse(JSON.stringify(config))).toEqual(config);
+    },
+  );
+
+  test("and so does one that has everything", () => {
+    const config = parse(NETWORK);
+    expect(parse(JSON.stringify(config))).toEqual(config);
+  });
+});
 
 describe("a network that is wrong", () => {
   test.each(WRONG)("%j written %j: %s", (before, after, message) => {

@@ -38,6 +38,13 @@ function controlled(text = STILL) {
 }
 
 const WEB = { target_group: "web", target: "10.0.2.10" };
+const WEIGHT = {
+  load_balancer: "nlb-1",
+  protocol: "TCP",
+  port: 80,
+  target_group: "web-new",
+  weight: 5,
+} as const;
 const ALL = ["10.0.2.10", "10.0.3.10", "10.0.2.20"];
 
 describe("a controller", () => {
@@ -103,8 +110,7 @@ describe("a controller", () => {
 
   test("gives a group that is weighed out no flows, and ends those that it has", () => {
     const { controller, ended, loads } = controlled();
-    const listener = { load_balancer: "nlb-1", protocol: "TCP", port: 80 } as const;
-    controller.act({ weight: { ...listener, target_group: "web-new", weight: 0 } }, 0);
+    controller.act({ weight: { ...WEIGHT, weight: 0 } }, 0);
     expect(ended).toHaveLength(4);
     const found = loads.at(-1)?.services.find(({ id }) => id === "nlb-1/use1-az2/tcp:80");
     expect(found?.targets?.map(({ weight }) => weight)).toEqual([1.5, 1.5, 0]);
@@ -141,6 +147,14 @@ describe("a controller", () => {
       [{ create: { endpoint: ENDPOINT } }, "exists, in the state available"],
       [{ deregister: { ...WEB, port: 1 } }, "web has no 10.0.2.10 port 1"],
       [{ register: { target_group: "wbe", target: "10.0.0.1" } }, "there is no wbe"],
+      [{ register: { ...WEB, target: "fd00::1" } }, "fd00::1 is not of the group's type, ipv4"],
+      [{ register: { ...WEB, target: "8.8.8.8" } }, "8.8.8.8 is neither in provider nor a private"],
+      [
+        { weight: { ...WEIGHT, load_balancer: "none" } },
+        "none has no listener TCP 80 with web-new",
+      ],
+      [{ weight: { ...WEIGHT, port: 81 } }, "nlb-1 has no listener TCP 81 with web-new"],
+      [{ weight: { ...WEIGHT, target_group: "none" } }, "nlb-1 has no listener TCP 80 with none"],
       [
         { disassociate: { nat_gateway: "nat-1", address: "203.0.113.1" } },
         "nat-1: 203.0.113.1 is the primary address",

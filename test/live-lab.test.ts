@@ -398,7 +398,7 @@ describe("the command", { timeout: 240_000 }, () => {
     expect((await flowplane("associate", name, "nat-1", "203.0.113.2")).status).toBe(0);
     expect(await flowplane("associate", name, "nat-1", "203.0.113.300")).toMatchObject({
       status: 2,
-      stderr: "flowplane: associate.address: is not an IPv4 address\n",
+      stderr: 'flowplane: associate.address: "203.0.113.300" is not an IPv4 address\n',
     });
     expect(await flowplane("disassociate", name, "nat-1", "203.0.113.1")).toMatchObject({
       status: 1,

@@ -557,6 +557,18 @@ describe("flowplane pp2", () => {
     expect(flowplane("decode", aws.hex).toString()).toContain("CRC32C       e8d6892d, right");
   });
 
+  test("reads what comes late, from standard input and from a pipe with a name", () => {
+    const pipe = join(folder, "pipe");
+    execFileSync("mkfifo", [pipe]);
+    const late = `(sleep 0.3; echo ${aws.hex})`;
+    const decode = `"${process.execPath}" "${main}" pp2 decode`;
+    const shell = (command: string) => execFileSync("sh", ["-c", command]);
+    expect(shell(`${late} | ${decode} -`)).toEqual(flowplane("decode", aws.hex));
+    expect(shell(`${late} > "${pipe}" & ${decode} "${pipe}"`)).toEqual(
+      flowplane("decode", aws.hex),
+    );
+  });
+
   test("an error is one line with the place and the exit status", () => {
     const wrong = aws.hex.replace("ac1f", "ac1e");
     expect(failure("decode", wrong)).toEqual([

@@ -165,16 +165,16 @@ describe.each(Object.entries(FORMATS).filter(([, { bigEndian }]) => !bigEndian))
           });
           const engine = await smallEngine(setup, 64);
           selectAlways(engine.exports, { worker, workers }, cut);
-          const times = engine.exports.recordTimesAddress() >>> 0;
           const source = await openBytes(captureOf(format, instants, frames), engine);
           const seen: unknown[] = [];
           for (;;) {
             const count = await source.next(limit);
             if (count === 0) break;
-            const noted = new Float64Array(engine.memory.buffer, times, count);
             for (let index = 0; index < count; index++) {
               const { data, timeMs } = describeFrame(source, index);
-              seen.push({ timeMs, captureMs: noted[index], frame: data });
+              engine.exports.measureFrames(index, index + 1, 1, 0);
+              const captureMs = engine.exports.measuredMs();
+              seen.push({ timeMs, captureMs, frame: data });
             }
           }
           expect(seen).toEqual(wanted);

@@ -108,10 +108,6 @@ export function beginSelection(
   recordsEnd = end;
 }
 
-export function recordTimesAddress(): usize {
-  return recordTimes;
-}
-
 /** The latest that the capture's clock has been, in ms since its first record. */
 export function captureLatestMs(): f64 {
   return latestMs;

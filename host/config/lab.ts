@@ -15,6 +15,10 @@ import {
   unique,
 } from "./parts.ts";
 
+const DNS_NAME_MAX = 253;
+/** One character-string of RFC 1035, whose length is one byte. */
+const DNS_TEXT_BYTES_MAX = 255;
+
 const mtu = integer(1280, 65_535);
 
 const host = object({
@@ -23,25 +27,38 @@ const host = object({
   mtu: mtu.optional().describe("default: that of the lab"),
 });
 
-const domain = text(
-  /^([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?\.)*[a-z]([a-z0-9-]{0,61}[a-z0-9])?$/,
+/** Names as dns/view.ts takes them. */
+const LABELS = "([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\\.)*";
+export const domain = text(
+  new RegExp(`^${LABELS}[a-z]([a-z0-9-]{0,61}[a-z0-9])?$`),
   "a domain name in lower case",
-);
-const record = object({
+).max(DNS_NAME_MAX, { error: `is longer than ${DNS_NAME_MAX} characters` });
+
+/** A name in a zone of one's own, and what is found under it. */
+export const dnsRecord = object({
   name: text(
-    /^(@|(\*\.)?[a-z0-9_]([a-z0-9._-]{0,200}[a-z0-9])?|\*)$/,
-    "a name in the zone, * or @",
+    new RegExp(`^(@|\\*|(\\*\\.)?${LABELS}[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)$`),
+    "a name in lower case, * or @",
   ),
   addresses: list(address, 32).optional(),
   cname: domain.optional(),
-  texts: list(z.string().max(255, { error: "is longer than 255 characters" }), 16).optional(),
+  texts: list(
+    z.string().refine((one) => new TextEncoder().encode(one).length <= DNS_TEXT_BYTES_MAX, {
+      error: `is longer than ${DNS_TEXT_BYTES_MAX} bytes`,
+    }),
+    16,
+  ).optional(),
 });
 
 const dns = object({
   forward: list(address4, 3)
     .optional()
     .describe("resolvers that are asked for other names; default: other names are refused"),
-  zones: named(list(record, 1000, 0), 100, domain)
+  zones: named(
+    list(dnsRecord, 1000, 0).check(unique(({ name: one }: { name: string }) => one)),
+    100,
+    domain,
+  )
     .default({})
     .describe("zones of one's own, seen in every VPC"),
 });
@@ -82,7 +99,7 @@ export const lab = object({
   http: integer(0, 65_535)
     .optional()
     .describe("port of the page and the metrics on 127.0.0.1; 0 = any; default: no page"),
-  webhooks: list(z.url({ protocol: /^https?$/, error: "is not an http or https URL" }), 8)
+  webhooks: list(z.url({ protocol: /^https?$/, error: "is not an http or https URL" }), 8, 0)
     .default([])
     .describe("where events of endpoints go"),
   workers: integer(1, 64).default(1),

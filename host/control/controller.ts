@@ -50,6 +50,8 @@ export interface ControllerOptions extends CompileOptions {
   nowMs: number;
   sink?: ControlSink;
   onEvent?: (event: ControlEvent) => void;
+  /** Gets what the timeline asks for and the state does not allow; default: it is thrown. */
+  onRefusal?: (refusal: ControlRefusal) => void;
   /** Gets every policy of an endpoint when it comes into force and when it ends; default none. */
   onPolicy?: (change: PolicyChange) => void;
 }
@@ -106,7 +108,8 @@ export class Controller {
 
   /**
    * Lets happen what is due at `nowMs`, each at its own time and in that order.
-   * @throws {ControlRefusal} when the timeline asks for what the state does not allow
+   * @throws {ControlRefusal} when the timeline asks for what the state does not allow, unless
+   *   `onRefusal` gets it
    */
   tick(nowMs: number): void {
     for (let dueMs = this.nextMs; dueMs <= nowMs; dueMs = this.nextMs) {
@@ -130,7 +133,9 @@ export class Controller {
       if (event) this.#act(event, nowMs);
     } catch (error) {
       if (!(error instanceof ControlRefusal)) throw error;
-      throw new ControlRefusal(`timeline[${index}]: ${error.message}`);
+      const refusal = new ControlRefusal(`timeline[${index}]: ${error.message}`);
+      if (this.#options.onRefusal === undefined) throw refusal;
+      this.#options.onRefusal(refusal);
     }
   }
 
@@ -185,6 +190,8 @@ export class Controller {
     if (register) {
       const group = this.#group(register.target_group);
       const vpc = this.state.config.target_groups[register.target_group]?.vpc ?? "";
+      const why = this.state.directory.whyNoTarget(register.target_group, register.target);
+      if (why) throw new ControlRefusal(`target: ${register.target} ${why}`);
       const zone = this.state.zoneOf(vpc, register.target);
       const key = this.#key(register);
       const events = group.register(key, zone, nowMs, register.state);
@@ -263,6 +270,9 @@ export class Controller {
 
   #weigh(item: NonNullable<ControlAction["weight"]>, nowMs: number): void {
     const { load_balancer: id, protocol, port, target_group: group, weight } = item;
+    if (!this.state.directory.forwards(id, protocol, port, group)) {
+      throw new ControlRefusal(`weight: ${id} has no listener ${protocol} ${port} with ${group}`);
+    }
     this.state.weights.set(weightKey(id, protocol, port, group), weight);
     this.#isChanged = true;
     const listeners = protocol.split("_").map((word) => `${word}:${port}`);

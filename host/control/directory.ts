@@ -19,6 +19,8 @@ export type RouteVia =
   | { kind: "local" | "blackhole" | "internet" }
   | { kind: "nat-gateway" | "gateway-endpoint" | "peering"; name: string };
 
+/** Ranges that targets of the type ip may have beside those of the VPC. */
+const PRIVATE = ["10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16"].map(parseCidr);
 const PLAIN_ROUTES = ["local", "blackhole", "internet"] as const;
 
 /** A read-only view of a checked configuration, or of one that is being checked. */
@@ -53,6 +55,24 @@ export class Directory {
     return cidrs.some((cidr) => contains(parseCidr(cidr), bytes));
   }
 
+  /** Why an address cannot be a target of a group: the end of a sentence that begins with it. */
+  whyNoTarget(targetGroup: string, address: string): string | undefined {
+    const group = this.config.target_groups[targetGroup];
+    if (group === undefined) return undefined;
+    const { vpc, target_type, ip_address_type } = group;
+    if (address.includes(":") !== (ip_address_type === "ipv6")) {
+      return `is not of the group's type, ${ip_address_type}`;
+    }
+    if (target_type === "instance" && !this.subnetHolding(vpc, address)) {
+      return `lies in no subnet of ${vpc}, as instances do`;
+    }
+    const bytes = addressBytes(address);
+    if (this.isInVpc(vpc, address) || PRIVATE.some((range) => contains(range, bytes))) {
+      return undefined;
+    }
+    return `is neither in ${vpc} nor a private address`;
+  }
+
   /** What a route's `via` names. */
   via(name: string): RouteVia | undefined {
     const plain = PLAIN_ROUTES.find((kind) => kind === name);
@@ -67,6 +87,15 @@ export class Directory {
   zonesOf(loadBalancer: string): string[] {
     const subnets = Object.keys(this.config.load_balancers[loadBalancer]?.subnets ?? {});
     return subnets.flatMap((name) => this.subnets.get(name)?.zone ?? []);
+  }
+
+  /** Whether a load balancer has such a listener, and that forwards to the target group. */
+  forwards(loadBalancer: string, protocol: string, port: number, targetGroup: string): boolean {
+    const listener = this.config.load_balancers[loadBalancer]?.listeners.find(
+      (one) => one.port === port && one.protocol === protocol,
+    );
+    const groups = listener ? forwardsOf(listener.forward) : [];
+    return groups.some(({ target_group }) => target_group === targetGroup);
   }
 
   /** Load balancers with a listener that forwards to a target group, and the listeners' indices. */

@@ -100,8 +100,14 @@ export interface EngineExports extends WalkExports, Record<string, unknown> {
   gatheredActiveMax(): number;
   gatheredCreated(): number;
   gatheredEmits(): number;
-  /** The capture's clock at the records of selected frames, and the latest that it has been. */
-  recordTimesAddress(): number;
+  /** Index of the first frame of another second; see assembly/measure.ts. */
+  measureFrames(first: number, count: number, isTold: number, nowMs: number): number;
+  measuredMs(): number;
+  measuredLatestMs(): number;
+  measuredSecond(): number;
+  measuredOutputBytes(): number;
+  measuredFlowBytes(): number;
+  /** The latest that the capture's clock has been, where frames are selected. */
   captureLatestMs(): number;
   sweepAll(nowMs: number): void;
   pp2Buffer(): number;

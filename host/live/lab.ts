@@ -124,6 +124,8 @@ export class LiveLab {
       nowMs: 0,
       onEvent: (event) => this.#tell(event),
       ...(onPolicy && { onPolicy }),
+      // Commands may have taken away what the timeline is about.
+      onRefusal: ({ message }) => this.events.add("timeline.refused", { reason: message }),
       sink: {
         setTables: (tables) => this.#say((plane) => plane.all("setTables", this.#placed(tables))),
         terminate: (flows) => this.#say((plane) => plane.all("terminate", flows)),
@@ -315,7 +317,9 @@ export class LiveLab {
     }, waitMs);
   }
 
+  /** What is said of states holds for packets: their tables are in force by then. */
   async snapshot(): Promise<LiveSnapshot> {
+    await this.#loaded.catch(() => undefined);
     const dns = await Promise.all(
       this.plan.serviceHosts.map(async ({ vpc, resolver }) => ({
         vpc,
@@ -355,12 +359,12 @@ export class LiveLab {
 
   /** Takes an action and answers when the workers have what follows from it. */
   async #act(name: TimelineAction, given: unknown): Promise<void> {
-    let asked = given;
-    if (name === "create") asked = this.#define(given);
-    const action = actionOf(name, asked);
+    const defined = name === "create" ? this.#define(given) : undefined;
     try {
+      const action = actionOf(name, defined === undefined ? given : { endpoint: defined });
       this.#running.act(action, this.#now());
     } catch (error) {
+      if (defined !== undefined) delete this.#config.endpoints[defined];
       if (error instanceof ControlRefusal) throw new FlowplaneError(error.message);
       throw error;
     }
@@ -368,17 +372,19 @@ export class LiveLab {
     await this.#loaded;
   }
 
-  /** An endpoint that is not in the file comes with its definition. */
-  #define(given: unknown): unknown {
+  /** Takes in an endpoint that is not in the file and comes with its definition. @returns its id */
+  #define(given: unknown): string | undefined {
     const { endpoint, ...definition } = (given ?? {}) as Record<string, unknown>;
-    if (typeof endpoint !== "string" || Object.keys(definition).length === 0) return given;
-    if (endpoint in this.#config.endpoints) {
+    if (typeof endpoint !== "string" || Object.keys(definition).length === 0) return undefined;
+    if (Object.hasOwn(this.#config.endpoints, endpoint)) {
       throw new ConfigError(`endpoint: ${endpoint} is in the configuration already`);
     }
-    const checked = withEndpoint(this.#config, endpoint, definition);
+    const endpoints = [...this.#running.state.endpoints];
+    const gone = endpoints.flatMap(([id, { state }]) => (state === "deleted" ? [id] : []));
+    const checked = withEndpoint(this.#config, endpoint, definition, gone);
     const added = checked.endpoints[endpoint];
     if (added) this.#config.endpoints[endpoint] = added;
-    return { endpoint };
+    return endpoint;
   }
 
   #setName(given: unknown): void {

@@ -1,7 +1,8 @@
 /**
  * What the resolver of a VPC knows, from a network and its state: names of endpoints and load
  * balancers (seen everywhere, as AWS's public ones are), names of file systems (in their VPC),
- * private DNS names (in the VPCs of endpoints that have them), and the lab's own zones.
+ * private DNS names (in the VPCs of endpoints that have them), and the lab's own zones. Where a
+ * resource has a name that stands in an own zone as well, the resource's answers.
  *
  * A zone of a load balancer that is too unhealthy leaves its regional name and those of endpoints
  * to it; zonal names stay, as the address itself does (Elastic Load Balancing: "Target group
@@ -43,7 +44,7 @@ const ANSWERED = ["available", "pending"];
 export function dnsZones(state: ControlState, vpc: string, options: ZoneOptions): DnsZone[] {
   const { config } = state;
   const { region } = config;
-  return [
+  const ofResources = [
     {
       apex: `${region}.vpce.amazonaws.com`,
       names: Object.keys(config.endpoints).flatMap((id) => namesOfEndpoint(state, id)),
@@ -54,8 +55,14 @@ export function dnsZones(state: ControlState, vpc: string, options: ZoneOptions)
     },
     { apex: `efs.${region}.amazonaws.com`, names: namesOfFileSystems(state, vpc) },
     ...privateZones(state, vpc, options),
-    ...[...options.own].map(([apex, names]) => ({ apex, names })),
   ];
+  const taken = new Set(
+    ofResources.flatMap(({ names }) => names.map(({ name }) => name.toLowerCase())),
+  );
+  const own = [...options.own].map(([apex, names]) => {
+    return { apex, names: names.filter(({ name }) => !taken.has(name)) };
+  });
+  return [...ofResources, ...own];
 }
 
 /** Zones of a load balancer that its regional name has. */

@@ -15,7 +15,7 @@ import type { WorkerPass } from "./worker.ts";
 
 /** A batch after its frames were decided; every `Engine` is one. */
 export interface DecidedBatch
-  extends Pick<Engine, "descriptors" | "bytes" | "emits" | "emitCount"> {
+  extends Pick<Engine, "descriptors" | "bytes" | "emits" | "emitCount" | "exports"> {
   counters(): { flows: Pick<Counters["flows"], "active" | "created"> };
 }
 

@@ -1,21 +1,9 @@
 /**
- * Measures what the engine's descriptors say, batch by batch: bytes that go out, the busiest
- * second, and, when asked, the course of the capture for charts.
- *
- * The clock is the capture's, in ms since its first record modulo 2^32; it may step back a little.
- * It is unwound here, so that captures of any length are measured right. What lies before the
- * first record counts as its instant.
+ * Measures what was decided, batch by batch: bytes that go out, the busiest second (summed up by the
+ * engine, assembly/measure.ts), and, when asked, the course of the capture for charts.
  */
 
-import {
-  VERDICT_OUT_MAX,
-  WORD_CAPTURED,
-  WORD_FLOW,
-  WORD_TIME,
-  WORD_VERDICT,
-  WORD_WIRE,
-  WORDS,
-} from "./batch.ts";
+import { WORD_CAPTURED, WORD_TIME, WORD_WIRE, WORDS } from "./batch.ts";
 import type { DecidedBatch } from "./decider.ts";
 import { SIZE_CLASS_BYTES, type Timeline } from "./result.ts";
 
@@ -48,51 +36,40 @@ export function peakGbps({ bytesBySecond }: Measured): number {
   return (8 * bytesBySecond.reduce((most, bytes) => Math.max(most, bytes), 0)) / 1e9;
 }
 
+/** What meters need of a batch. */
+export type MeasuredBatch = Pick<
+  DecidedBatch,
+  "descriptors" | "emits" | "emitCount" | "counters" | "exports"
+>;
+
 export class Meter {
-  readonly #batch: DecidedBatch;
+  readonly #batch: MeasuredBatch;
   readonly #course: Course | undefined;
   #seconds = new Float64Array(64);
   #nowMs = 0;
   #latestMs = 0;
   #outputBytes = 0;
 
-  constructor(batch: DecidedBatch, wantsTimeline: boolean) {
+  constructor(batch: MeasuredBatch, wantsTimeline: boolean) {
     this.#batch = batch;
     this.#course = wantsTimeline ? new Course() : undefined;
   }
 
   /**
-   * Counts the first `count` descriptors, which the engine has just decided, and what it made.
-   * `times` is the capture's clock, unwound, at each of them, where they do not follow each other.
+   * Counts the first `count` descriptors, which the engine has just decided, and what it made. `isTold`: the
+   * frames do not follow each other, and the engine has noted the capture's clock at each of them.
    */
-  measure(count: number, times?: Float64Array): void {
-    const { descriptors } = this.#batch;
-    const course = this.#course;
-    let [nowMs, latestMs, outputBytes] = [this.#nowMs, this.#latestMs, 0];
-    // Neighbours mostly are of one second: what belongs to it is summed up here.
-    let [second, secondBytes] = [0, 0];
-    for (let index = 0, word = 0; index < count; index++, word += WORDS) {
-      const bytes = descriptors[word + WORD_CAPTURED] as number;
-      if (times) nowMs = times[index] as number;
-      else nowMs += ((descriptors[word + WORD_TIME] as number) - nowMs) | 0;
-      const ms = nowMs > 0 ? nowMs : 0;
-      if (ms > latestMs) latestMs = ms;
-      course?.count(ms, bytes, descriptors[word + WORD_WIRE] as number);
-      if (((descriptors[word + WORD_VERDICT] as number) & 0xffff) > VERDICT_OUT_MAX) continue;
-      outputBytes += bytes;
-      if (descriptors[word + WORD_FLOW] === 0) continue;
-      if (ms < second * 1000 || ms >= second * 1000 + 1000) {
-        this.#addToSecond(second, secondBytes);
-        second = Math.floor(ms / 1000);
-        secondBytes = 0;
-      }
-      secondBytes += bytes;
+  measure(count: number, isTold = false): void {
+    const { emits, emitCount, exports } = this.#batch;
+    this.#course?.countAll(this.#batch.descriptors, count, this.#nowMs);
+    for (let index = 0; index < count; ) {
+      index = exports.measureFrames(index, count, isTold ? 1 : 0, this.#nowMs);
+      this.#nowMs = exports.measuredMs();
+      this.#latestMs = Math.max(this.#latestMs, exports.measuredLatestMs());
+      this.#outputBytes += exports.measuredOutputBytes();
+      const flowBytes = exports.measuredFlowBytes();
+      if (flowBytes > 0) this.#addToSecond(exports.measuredSecond(), flowBytes);
     }
-    this.#addToSecond(second, secondBytes);
-    this.#nowMs = nowMs;
-    this.#latestMs = latestMs;
-    this.#outputBytes += outputBytes;
-    const { emits, emitCount } = this.#batch;
     for (let word = WORD_CAPTURED; word < emitCount * WORDS; word += WORDS) {
       this.#outputBytes += emits[word] as number;
     }
@@ -133,6 +110,16 @@ export class Course {
   readonly #flowsCreated = new Float64Array(SLICE_COUNT_MAX);
   readonly #sizes = SIZE_CLASS_BYTES.map(() => 0);
   #created = 0;
+
+  /** Counts the frames of a batch; the clock was at `nowMs` before. */
+  countAll(descriptors: Uint32Array, count: number, nowMs: number): void {
+    let ms = nowMs;
+    for (let word = 0; word < count * WORDS; word += WORDS) {
+      ms += ((descriptors[word + WORD_TIME] as number) - ms) | 0;
+      const bytes = descriptors[word + WORD_CAPTURED] as number;
+      this.count(Math.max(ms, 0), bytes, descriptors[word + WORD_WIRE] as number);
+    }
+  }
 
   count(ms: number, bytes: number, wireBytes: number): void {
     const slice = this.#sliceAt(ms);

@@ -29,6 +29,8 @@ const READER_BYTES = 4 << 20;
 const SPARE_BYTES = 128 << 20;
 /** Where nobody watches: most records that are gathered at once, and how long workers tell meanwhile. */
 const RUN = 1 << 20;
+/** How often stages are filled before anything else has a turn. */
+const TURNS = 16;
 const UNWATCHED_NAP_MS = 4;
 
 /** Gives threads, as many as there are workers, their task; they are ready when this returns. */
@@ -85,6 +87,7 @@ class WorkerTeam implements Team {
       descriptors,
       bytes,
       emits,
+      exports,
       counters: () => ({ flows: gathering.flows }),
       get emitCount() {
         return gathering.emitCount;
@@ -190,8 +193,12 @@ class WorkerTeam implements Team {
   async unwatched(report: (packets: number, bytes: number) => void): Promise<Unwatched> {
     for (;;) {
       const isOver = this.#isOver();
-      const hasMore = this.#fill();
-      this.#gathering.gather(0, RUN);
+      // Rings hold more than stages: what waits there would wait for another nap.
+      let hasMore = false;
+      for (let turn = 0; turn < TURNS && this.#fill(); turn++) {
+        hasMore = true;
+        this.#gathering.gather(0, RUN);
+      }
       if (isOver && !hasMore) break;
       this.#check();
       report(this.#gathering.records, this.#gatheredBytes());

@@ -73,8 +73,6 @@ class Share {
   readonly #ring: RingWriter;
   /** The engine's list of decisions, and the same as words. */
   readonly #decisions: ReturnType<typeof decisionsOf>;
-  /** The capture's clock at the records of a batch. */
-  readonly #times: Float64Array;
   readonly #meter: Meter;
   readonly #tellNews: (news: WorkerNews) => void;
   #portCount = 0;
@@ -86,8 +84,6 @@ class Share {
     this.#engine = engine;
     this.#tellNews = tell;
     this.#meter = new Meter(engine, false);
-    const times = engine.exports.recordTimesAddress() >>> 0;
-    this.#times = new Float64Array(engine.memory.buffer, times, BATCH);
     this.#ring = new RingWriter(task.shared, task.worker);
     this.#decisions = decisionsOf(engine);
   }
@@ -141,7 +137,7 @@ class Share {
     const { isWatched, worker } = this.#task;
     this.#tell(count);
     if (isWatched) return;
-    this.#meter.measure(count, this.#times);
+    this.#meter.measure(count, true);
     if (worker > 0 || nowMs - this.#toldMs < PROGRESS_MS) return;
     this.#toldMs = nowMs;
     const { packets, capturedBytes } = source;

@@ -1,15 +1,10 @@
 /** Checks of target groups, load balancers and mount targets against each other. */
 
-import { addressBytes } from "../../address.ts";
-import { contains, parseCidr } from "../../cidr.ts";
 import { type Directory, forwardsOf } from "../../control/directory.ts";
 import { settingsOf } from "../../control/settings.ts";
 import { type Path, type Problem, wrongValue } from "../path.ts";
 import type { ListenerConfig, TargetGroupConfig } from "../resources.ts";
 import { groupProblems, subnetProblems } from "./placement.ts";
-
-/** Ranges that targets of the type ip may have beside those of the VPC. */
-const PRIVATE = ["10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16"].map(parseCidr);
 
 export function* balancingProblems(directory: Directory): Generator<Problem> {
   const { config } = directory;
@@ -19,7 +14,7 @@ export function* balancingProblems(directory: Directory): Generator<Problem> {
       yield wrongValue(config, [...path, "vpc"], "is not the name of a VPC");
       continue;
     }
-    yield* targetProblems(directory, path, group);
+    yield* targetProblems(directory, name, group);
     yield* attributeProblems(path, group);
     yield* healthCheckProblems(path, group);
     yield* userProblems(directory, name);
@@ -37,23 +32,17 @@ export function* balancingProblems(directory: Directory): Generator<Problem> {
 
 function* targetProblems(
   directory: Directory,
-  path: Path,
-  { targets, vpc, target_type, ip_address_type }: TargetGroupConfig,
+  name: string,
+  { targets, target_type, ip_address_type }: TargetGroupConfig,
 ): Generator<Problem> {
+  const path = ["target_groups", name];
   if (target_type === "instance" && ip_address_type === "ipv6") {
     yield { path: [...path, "ip_address_type"], message: '"ipv6" needs the target_type ip' };
   }
   for (const [index, { address }] of targets.entries()) {
-    const at = [...path, "targets", index, "address"];
-    if (address.includes(":") !== (ip_address_type === "ipv6")) {
-      yield { path: at, message: `"${address}" is not of the group's type, ${ip_address_type}` };
-    } else if (target_type === "instance" && !directory.subnetHolding(vpc, address)) {
-      yield { path: at, message: `"${address}" lies in no subnet of ${vpc}, as instances do` };
-    } else if (!directory.isInVpc(vpc, address)) {
-      const bytes = addressBytes(address);
-      if (PRIVATE.some((range) => contains(range, bytes))) continue;
-      yield { path: at, message: `"${address}" is neither in ${vpc} nor a private address` };
-    }
+    const why = directory.whyNoTarget(name, address);
+    if (why === undefined) continue;
+    yield { path: [...path, "targets", index, "address"], message: `"${address}" ${why}` };
   }
 }
 

@@ -2,6 +2,7 @@
 
 import { addressBytes } from "../../address.ts";
 import type { Directory } from "../../control/directory.ts";
+import { zoneName } from "../../control/zones.ts";
 import { type Path, type Problem, wrongValue } from "../path.ts";
 import { placedAddresses } from "./placement.ts";
 
@@ -36,12 +37,54 @@ export function* labProblems(directory: Directory): Generator<Problem> {
       owners.set(key, at);
     }
   }
-  for (const [zone, records] of Object.entries(config.lab?.dns.zones ?? {})) {
-    for (const [index, { addresses, cname, texts }] of records.entries()) {
-      const kinds = [addresses ?? texts, cname].filter((one) => one !== undefined).length;
-      if (kinds === 1) continue;
+  yield* nameProblems(directory);
+}
+
+const DNS_NAME_MAX = 253;
+/** Labels of a DNS name; the last has room for a hyphen and 16 hexadecimal digits. */
+const BALANCER_NAME = /^(\w([\w-]{0,61}\w)?\.)*\w[\w-]{0,45}$/;
+
+/** What would be no name in the lab's DNS. */
+function* nameProblems(directory: Directory): Generator<Problem> {
+  const { config } = directory;
+  if (config.lab === undefined) return;
+  for (const name of Object.keys(config.load_balancers)) {
+    if (BALANCER_NAME.test(name)) continue;
+    const path = ["load_balancers", name];
+    yield { path, message: "makes no DNS name; in a lab it is 1 to 46 letters, digits and dashes" };
+  }
+  yield* zoneNameProblems(directory);
+  for (const [zone, records] of Object.entries(config.lab.dns.zones)) {
+    for (const [index, { name, addresses, cname, texts }] of records.entries()) {
       const path = ["lab", "dns", "zones", zone, index];
-      yield { path, message: "has not either a cname or addresses and texts" };
+      const kinds = [addresses ?? texts, cname].filter((one) => one !== undefined).length;
+      if (kinds !== 1) yield { path, message: "has not either a cname or addresses and texts" };
+      if (name === "@" && cname !== undefined) {
+        yield { path: [...path, "cname"], message: "is not possible for a zone itself" };
+      }
+      if (`${name}.${zone}`.length > DNS_NAME_MAX) {
+        const message = `"${name}" makes a name of more than ${DNS_NAME_MAX} characters`;
+        yield { path: [...path, "name"], message };
+      }
+    }
+  }
+}
+
+/** Zonal names tell the zones of a resource apart by what their account calls them. */
+function* zoneNameProblems({ config, subnets: entries }: Directory): Generator<Problem> {
+  for (const kind of ["load_balancers", "endpoints"] as const) {
+    for (const [id, { vpc, subnets }] of Object.entries(config[kind])) {
+      const zones = new Map<string, string>();
+      for (const subnet of Object.keys(subnets)) {
+        const zone = entries.get(subnet)?.zone ?? "";
+        const account = config.vpcs[vpc]?.account ?? "";
+        const name = zoneName(config.accounts, account, zone, config.region);
+        const other = zones.get(name);
+        zones.set(name, zone);
+        if (other === undefined) continue;
+        const message = `lies in ${zone}, which the account calls ${name}, as it does ${other}`;
+        yield { path: [kind, id, "subnets", subnet], message };
+      }
     }
   }
 }

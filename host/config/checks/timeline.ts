@@ -1,6 +1,6 @@
 /** Checks of control events against the resources that they name. */
 
-import { type Directory, forwardsOf } from "../../control/directory.ts";
+import type { Directory } from "../../control/directory.ts";
 import { policyError } from "../../control/policy.ts";
 import { type Problem, wrongValue } from "../path.ts";
 import type { TimelineEvent } from "../timeline.ts";
@@ -56,18 +56,15 @@ function* referencesOf(
 }
 
 function* eventProblems(
-  { config }: Directory,
+  directory: Directory,
   index: number,
   { weight, policy, disassociate, register }: TimelineEvent,
 ): Generator<Problem> {
+  const { config } = directory;
   const path = ["timeline", index];
   if (weight) {
     const { load_balancer, port, protocol, target_group } = weight;
-    const listener = config.load_balancers[load_balancer]?.listeners.find(
-      (one) => one.port === port && one.protocol === protocol,
-    );
-    const groups = listener ? forwardsOf(listener.forward) : [];
-    if (!groups.some((one) => one.target_group === target_group)) {
+    if (!directory.forwards(load_balancer, protocol, port, target_group)) {
       const message = `${load_balancer} has no listener ${protocol} ${port} with ${target_group}`;
       yield { path: [...path, "weight"], message };
     }
@@ -81,12 +78,6 @@ function* eventProblems(
     const message = `"${disassociate.address}" is the primary address, which stays`;
     yield { path: [...path, "disassociate", "address"], message };
   }
-  if (register) {
-    const group = config.target_groups[register.target_group];
-    const isRight = register.target.includes(":") === (group?.ip_address_type === "ipv6");
-    if (group && !isRight) {
-      const at = [...path, "register", "target"];
-      yield wrongValue(config, at, `is not of the group's type, ${group.ip_address_type}`);
-    }
-  }
+  const why = register && directory.whyNoTarget(register.target_group, register.target);
+  if (why) yield wrongValue(config, [...path, "register", "target"], why);
 }
