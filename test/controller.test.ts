@@ -159,6 +159,10 @@ describe("a controller", () => {
         { disassociate: { nat_gateway: "nat-1", address: "203.0.113.1" } },
         "nat-1: 203.0.113.1 is the primary address",
       ],
+      [
+        { associate: { nat_gateway: "nat-1", address: "224.0.0.1" } },
+        "nat-1: 224.0.0.1 is no address that packets come from",
+      ],
     ];
     for (const [action, message] of refused) {
       expect(() => controller.act(action, 0)).toThrow(ControlRefusal);
