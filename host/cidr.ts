@@ -74,6 +74,14 @@ export function addressAt({ bytes }: Cidr, place: number): string {
   return addressText(sum);
 }
 
+/** Ranges of IPv4 that no packet comes from: this network, loopback, link-local, multicast and what lies above. */
+const SOURCELESS = ["0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3"].map(parseCidr);
+
+/** Whether no packet of another machine can come from any address of a range of IPv4. */
+export function isSourceless(range: Cidr): boolean {
+  return SOURCELESS.some((one) => overlap(one, range));
+}
+
 /** Places of an IPv4 range that AWS keeps for itself: the first four addresses and the last. */
 export function isReserved(range: Cidr, address: Uint8Array): boolean {
   if (range.bytes.length !== 4 || !contains(range, address)) return false;

@@ -52,3 +52,9 @@ export function revived(error: unknown): unknown {
   if (!(error instanceof Error) || !Object.hasOwn(KINDS, error.name)) return error;
   return Object.setPrototypeOf(error, KINDS[error.name as keyof typeof KINDS].prototype);
 }
+
+/** `ENOENT: no such file or directory`, without the call and the path that Node appends. */
+export function reasonOf(error: unknown): string {
+  const text = error instanceof Error ? error.message : String(error);
+  return text.replace(/, [a-z]+( '.*')?$/, "");
+}

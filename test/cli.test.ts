@@ -1,4 +1,4 @@
-import { spawnSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import {
   closeSync,
   existsSync,
@@ -45,6 +45,7 @@ function read(name: string): Buffer {
 
 const web = readFileSync(WEB);
 inFolder("web.pcap", web);
+execFileSync("mkfifo", [join(FOLDER, "pipe")]);
 inFolder("empty.pcap", "");
 inFolder("text.pcap", "this is no capture");
 inFolder("cut.pcap", web.subarray(0, web.length - 10));
@@ -94,6 +95,13 @@ describe("an error is one line and an exit status:", () => {
   test.each([
     [["--bogus"], 2, "flowplane: unknown option '--bogus'"],
     [["repaly"], 2, "flowplane: unknown command 'repaly' (Did you mean replay?)"],
+    [["lab"], 2, /^flowplane: lab: what to do is missing: up, down, status, /],
+    [["lab", "statsu", "x"], 2, /^flowplane: lab: "statsu" is none of up, down, status, /],
+    [
+      ["explain", "web.pcap", "--packet", "1", "--vpc", "x"],
+      2,
+      "flowplane: --vpc: only --tuple takes one; a packet of the capture has its own",
+    ],
     [["help", "foo"], 2, "flowplane: help: there is no such command"],
     [["replay"], 2, "flowplane: missing required argument 'capture'"],
     [
@@ -162,6 +170,17 @@ describe("an error is one line and an exit status:", () => {
       2,
       "flowplane: --repeat: standard input can be read only once; save it to a file",
     ],
+    [
+      ["replay", "pipe", "--repeat", "2"],
+      2,
+      "flowplane: --repeat: pipe can be read only once; save it to a file",
+    ],
+    [["replay", ""], 2, "flowplane: capture: the name of the file is empty"],
+    [
+      ["replay", "web.pcap", "--write", ""],
+      2,
+      /^flowplane: --write: the name of the file is empty/,
+    ],
     [["replay", "none.pcap"], 1, "flowplane: none.pcap: ENOENT: no such file or directory"],
     [["replay", "."], 1, "flowplane: .: EISDIR: it is a directory"],
     [["replay", "empty.pcap"], 1, "flowplane: empty.pcap: the file is empty"],
@@ -170,6 +189,8 @@ describe("an error is one line and an exit status:", () => {
     [["replay", "web.pcap", "--write", "no/where"], 1, /^flowplane: no\/where: ENOENT/],
     [["replay", "web.pcap", "--map", "no/where"], 1, /^flowplane: no\/where: ENOENT/],
     [["replay", "web.pcap", "--html", "no/where"], 1, /^flowplane: no\/where: ENOENT/],
+    [["replay", "cut.pcap", "--html", "no/where"], 1, /^flowplane: no\/where: ENOENT/],
+    [["replay", "web.pcap", "--html", "."], 1, "flowplane: .: EISDIR: it is a directory"],
   ])("flowplane %j", (words, status, message) => {
     const run = flowplane(words);
     const lines = run.stderr.split("\n").filter((line) => line !== "");
@@ -189,6 +210,36 @@ describe("an error is one line and an exit status:", () => {
     closeSync(full);
     expect(status).toBe(1);
     expect(stderr.toString()).toMatch(/^flowplane: standard output: ENOSPC: .*\n$/);
+  });
+
+  test.runIf(existsSync("/dev/full"))("a page that nobody can take, after the result", () => {
+    const { status, stdout, stderr } = flowplane(["replay", "web.pcap", "--html", "/dev/full"]);
+    expect(stdout).toMatch(/^capture .*web.pcap/);
+    expect([status, stderr]).toEqual([
+      1,
+      "flowplane: /dev/full: ENOSPC: no space left on device\n",
+    ]);
+  });
+
+  test.runIf(existsSync("/proc/self/mem"))("a capture that cannot be read, at its byte", () => {
+    const { status, stderr } = flowplane(["flows", "/proc/self/mem"]);
+    expect([status, stderr]).toEqual([
+      1,
+      "flowplane: /proc/self/mem: read at byte 0: EIO: i/o error\n",
+    ]);
+    expect(flowplane(["replay", "/proc/self/mem"]).stderr).toMatch(/^flowplane: .proc.self.mem: /);
+  });
+
+  test("an output that is full, at its byte, and it ends with a whole line", () => {
+    const limited = (words: string) => {
+      const command = `ulimit -f 200; exec "${process.execPath}" "${MAIN}" replay many.pcap ${words}`;
+      return spawnSync("sh", ["-c", command], { cwd: FOLDER }).stderr.toString();
+    };
+    const body = web.subarray(24);
+    inFolder("many.pcap", Buffer.concat([web, ...Array(20).fill(body)]));
+    expect(limited("--map full.tsv")).toMatch(/^flowplane: full.tsv: write at byte \d+: EFBIG: /);
+    expect(read("full.tsv").length).toBeGreaterThan(60_000);
+    expect(read("full.tsv").toString()).toMatch(/\n$/);
   });
 
   test("with --debug the stack trace follows", () => {

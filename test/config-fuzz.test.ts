@@ -12,7 +12,7 @@ import { parseConfig } from "../host/config/config.ts";
 import { isNetwork, type NetworkConfig } from "../host/config/schema.ts";
 import { ConfigError } from "../host/errors.ts";
 import { replay } from "../host/replay/replay.ts";
-import { networkScenario } from "../host/scenario/network.ts";
+import { type NetworkScenario, networkScenario } from "../host/scenario/network.ts";
 
 const numRuns = Number(process.env.FUZZ_RUNS ?? 800);
 const FIXTURES = new URL("../fixtures/", import.meta.url);
@@ -23,7 +23,23 @@ const STORIES = ["nlb", "nat", "privatelink", "overlap", "draining"].map((name) 
   };
 });
 const MACHINE = { cpu: "test", cores: 1, node: "0", v8: "0", flowplane: "0" };
-const ODD = [null, true, 0, -1, 1.5, 65_536, 1e9, "", "x", "0.0.0.0/0", "::1", "fd00::/8", [], {}];
+const ODD = [
+  null,
+  true,
+  0,
+  -1,
+  1.5,
+  65_536,
+  1e9,
+  "",
+  "x",
+  "0.0.0.0/0",
+  "::1",
+  "fd00::/8",
+  "constructor",
+  [],
+  {},
+];
 
 type Group = Record<string, unknown>;
 /** A value inside a configuration, by where it hangs. */
@@ -99,6 +115,19 @@ function networkOf(text: string): ReturnType<typeof networkScenario> | undefined
   }
 }
 
+/** Sends a story's capture through a network to its end. */
+async function runThrough(found: NetworkScenario, capture: Uint8Array): Promise<void> {
+  const { result } = await replay({
+    file: "net.pcap",
+    scenario: found.scenario,
+    network: found.network,
+    open: (engine) => openBytes(capture, engine, { name: "net.pcap" }),
+    machine: MACHINE,
+  });
+  const verdicts = Object.values(result.verdicts).reduce((sum, count) => sum + count, 0);
+  expect(verdicts).toBe(result.capture.packets);
+}
+
 test("a spoilt configuration is refused in one line or holds", { timeout: 600_000 }, async () => {
   let [refused, held] = [0, 0];
   const property = fc.asyncProperty(
@@ -113,15 +142,7 @@ test("a spoilt configuration is refused in one line or holds", { timeout: 600_00
         refused++;
         return;
       }
-      const { result } = await replay({
-        file: "net.pcap",
-        scenario: found.scenario,
-        network: found.network,
-        open: (engine) => openBytes(story.capture, engine, { name: "net.pcap" }),
-        machine: MACHINE,
-      });
-      const verdicts = Object.values(result.verdicts).reduce((sum, count) => sum + count, 0);
-      expect(verdicts).toBe(result.capture.packets);
+      await runThrough(found, story.capture);
       held++;
     },
   );
@@ -129,4 +150,21 @@ test("a spoilt configuration is refused in one line or holds", { timeout: 600_00
   // Damage that is always refused, or never, would test only half of this.
   expect(refused).toBeGreaterThan(numRuns / 4);
   expect(held).toBeGreaterThan(numRuns / 20);
+});
+
+test("what every object of JavaScript has is no name of the file's", async () => {
+  let refused = 0;
+  for (const { config, capture } of STORIES) {
+    const count = [...placesIn(config)].length;
+    for (let at = 0; at < count; at++) {
+      const other = structuredClone(config);
+      const { group, key } = [...placesIn(other)][at] as Place;
+      if (typeof group[key] !== "string") continue;
+      group[key] = "constructor";
+      const found = networkOf(stringify(other));
+      if (found) await runThrough(found, capture);
+      else refused++;
+    }
+  }
+  expect(refused).toBeGreaterThan(50);
 });

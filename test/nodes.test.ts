@@ -9,7 +9,13 @@ import { describe, expect, test } from "vitest";
 import { seeded } from "../fixtures/bytes.ts";
 import { type Packet, raw } from "../fixtures/packets.ts";
 import type { Flow } from "../host/engine/api.ts";
-import { DECISION_BYTES, decidedAfter, sideOf } from "../host/engine/decision.ts";
+import {
+  adoptDecision,
+  DECISION_BYTES,
+  decidedAfter,
+  readDecision,
+  sideOf,
+} from "../host/engine/decision.ts";
 import { Frames } from "../host/engine/frames.ts";
 import { agree, lookUp, renew } from "../host/nodes/agreement.ts";
 import { FleetNode, type NodeOptions } from "../host/nodes/node.ts";
@@ -182,7 +188,7 @@ describe("the shared store", () => {
 
 describe("the agreement", () => {
   const scripts = fc.array(
-    fc.record({ node: fc.nat(3), client: fc.nat(3), service: fc.nat(4), isCut: fc.boolean() }),
+    fc.record({ client: fc.nat(3), service: fc.nat(4), stepsLeft: fc.nat(9) }),
     { minLength: 1, maxLength: 60 },
   );
 
@@ -190,24 +196,29 @@ describe("the agreement", () => {
     "whatever overtakes what: one decision a flow, one flow a tuple",
     async (script, scheduler) => {
       const store = new MapStore({ ttlMs: 1e9, holdMs: 0 });
-      // Every claim takes effect at once, its answer comes when the scheduler lets it, or never.
-      const slow = (isCut: boolean): MapStore =>
-        Object.assign(Object.create(store), {
-          claim: async (...words: Parameters<MapStore["claim"]>) => {
+      // Every step takes effect at once, its answer comes when the scheduler lets it, or never.
+      const slow = (stepsLeft: number): MapStore => {
+        let left = stepsLeft;
+        const late =
+          <Words extends unknown[], Answer>(step: (...words: Words) => Promise<Answer>) =>
+          async (...words: Words) => {
             await scheduler.schedule(Promise.resolve());
-            const found = await store.claim(...words);
+            const found = await step.apply(store, words);
             await scheduler.schedule(Promise.resolve());
-            if (isCut) throw new Error("cut off");
+            if (left-- === 0) throw new Error("cut off");
             return found;
-          },
-        });
+          };
+        const steps = { find: late(store.find), refresh: late(store.refresh) };
+        return Object.assign(Object.create(store), steps);
+      };
       const seen = new Map<number, Set<number>>();
-      const all = script.map(async ({ client, service, isCut }) => {
-        const proposal = decisionOf(client, service);
-        const [agreement] = await agree(slow(isCut), [proposal], 0).catch(() => []);
-        if (agreement?.outcome !== "decided") return;
+      const all = script.map(async ({ client: asked, service, stepsLeft }) => {
+        const proposal = decisionOf(asked, service);
+        const [agreement] = await agree(slow(stepsLeft), [proposal], 0).catch(() => []);
+        if (agreement?.outcome !== "decided" && agreement?.outcome !== "taken") return;
         const view = new DataView(agreement.decision.buffer, agreement.decision.byteOffset);
-        expect(view.getUint32(0)).toBe(client);
+        const client = view.getUint32(0);
+        expect(client === asked).toBe(agreement.outcome === "decided");
         const services = seen.get(client) ?? new Set();
         seen.set(client, services.add(view.getUint32(48)));
       });
@@ -257,6 +268,12 @@ async function through(node: FleetNode, { frame, port = 0, timeMs = 0 }: Arrival
     leaving.push(...(await node.settle(timeMs)));
   }
   return leaving.map(({ verdict, frame }) => ({ verdict, frame: Buffer.from(frame) }));
+}
+
+/** What a node has decided, or proposes, of its only flow. */
+function onlyDecision({ engine }: FleetNode): Uint8Array {
+  const [flow] = [...engine.flows()] as [Flow];
+  return readDecision(engine, flow.handle) as Uint8Array;
 }
 
 const syn = (from: string, port: number, to = SERVER): Packet =>
@@ -401,6 +418,42 @@ describe("a fleet", () => {
     }
     expect(seen.size).toBe(200);
     expect(nodes.reduce((sum, { counters }) => sum + counters.conflicts, 0)).toBeGreaterThan(10);
+  });
+
+  test("a claim that a node left behind decides nothing, and takes no more than its tuple", async () => {
+    const store = new SharedStore({ entries: 1024 });
+    const setup = nat({ link: "raw" });
+    const nodes = await fleet(setup, 3, { store });
+    const [dead, one, other] = nodes as [FleetNode, FleetNode, FleetNode];
+    const ack = (from: string) => raw().ip(from, SERVER).tcp(5000, 80, { flags: "A" });
+    const portOf = async (node: FleetNode, frame: Packet, timeMs: number) => {
+      const [leaving] = await through(node, { frame, timeMs });
+      return leaving && leaving.verdict === "forward" ? leaving.frame.readUInt16BE(20) : undefined;
+    };
+    // One node dies between its two claims for a client, which another one sends another way.
+    dead.add(syn(CLIENT, 5000).bytes(), 0);
+    dead.process();
+    const left = onlyDecision(dead);
+    expect(await store.claim("service", [left], 0)).toEqual([left]);
+    const [elsewhere] = (await fleet(setup, 1)) as [FleetNode];
+    await through(elsewhere, { frame: syn("10.0.0.9", 5000) });
+    const inTheWay = adoptDecision(one.engine, onlyDecision(elsewhere), 0);
+    const decided = await portOf(one, syn(CLIENT, 5000), 1);
+    one.engine.exports.forgetFlow(inTheWay);
+    // Clients that would get the tuple get another one, of the node that has the flow as well.
+    const ports = [
+      decided,
+      await portOf(one, syn("10.0.0.7", 5000), 2),
+      await portOf(other, syn("10.0.0.8", 5000), 2),
+    ];
+    expect(ports).not.toContain(undefined);
+    expect(ports).not.toContain(5000);
+    expect(new Set(ports).size).toBe(3);
+    // The flow goes on as it was decided, whichever node its packets meet.
+    for (const node of [other, one]) expect(await portOf(node, ack(CLIENT), 3)).toBe(decided);
+    const answer = raw().ip(SERVER, NAT).tcp(80, 5000, { flags: "A" });
+    const verdicts = await through(other, { frame: answer, port: 1, timeMs: 4 });
+    expect(verdicts.map(({ verdict }) => verdict)).toEqual(["drop.no-flow"]);
   });
 
   test("what nobody knows is a stray, and no more frames wait than may", async () => {

@@ -557,6 +557,18 @@ describe("flowplane pp2", () => {
     expect(flowplane("decode", aws.hex).toString()).toContain("CRC32C       e8d6892d, right");
   });
 
+  test("reads what comes late, from standard input and from a pipe with a name", () => {
+    const pipe = join(folder, "pipe");
+    execFileSync("mkfifo", [pipe]);
+    const late = `(sleep 0.3; echo ${aws.hex})`;
+    const decode = `"${process.execPath}" "${main}" pp2 decode`;
+    const shell = (command: string) => execFileSync("sh", ["-c", command]);
+    expect(shell(`${late} | ${decode} -`)).toEqual(flowplane("decode", aws.hex));
+    expect(shell(`${late} > "${pipe}" & ${decode} "${pipe}"`)).toEqual(
+      flowplane("decode", aws.hex),
+    );
+  });
+
   test("an error is one line with the place and the exit status", () => {
     const wrong = aws.hex.replace("ac1f", "ac1e");
     expect(failure("decode", wrong)).toEqual([
@@ -575,6 +587,18 @@ describe("flowplane pp2", () => {
       2,
       'flowplane: --source: "1.2.3.4" is not an address and a port, 10.0.0.1:80 or [::1]:80',
     ]);
-    expect(failure()).toEqual([2, "flowplane: pp2: what to do is missing, encode or decode"]);
+    expect(failure("encode", ...words, "--tlv", "NOOP=00")).toEqual([
+      2,
+      'flowplane: --tlv: "NOOP=00" is padding; --pad makes it',
+    ]);
+    expect(failure("encode", ...words, "--tlv", "3=00000000")).toEqual([
+      2,
+      'flowplane: --tlv: "3=00000000" is the checksum, which every header has',
+    ]);
+    expect(failure()).toEqual([2, "flowplane: pp2: what to do is missing: encode, decode"]);
+    expect(failure("decoed", "00")).toEqual([
+      2,
+      'flowplane: pp2: "decoed" is none of encode, decode',
+    ]);
   });
 });

@@ -6,8 +6,8 @@
  */
 import fs from "node:fs";
 import { createGunzip, type Gunzip } from "node:zlib";
-import { CaptureError, UsageError } from "../errors.ts";
-import { createOutput, isAgain, PIPE_RETRY_MS, reasonOf } from "./output.ts";
+import { CaptureError, reasonOf, UsageError } from "../errors.ts";
+import { createOutput, isAgain, PIPE_RETRY_MS } from "./output.ts";
 import { CaptureReader, type ReaderOptions } from "./reader.ts";
 import type { ByteInput, FrameMemory } from "./source.ts";
 import { CaptureWriter } from "./writer.ts";
@@ -65,7 +65,8 @@ class PipeInput implements ByteInput {
 }
 
 /**
- * Undoes gzip, member after member. What could be undone before a fault is delivered before it.
+ * Undoes gzip, member after member. What could be undone before a fault is delivered before it: all
+ * of it where the file was cut, all but the last chunk where it is damaged, as zlib keeps that back.
  * Holds one compressed and a few plain chunks.
  */
 class GunzipInput implements ByteInput {

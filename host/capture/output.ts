@@ -7,16 +7,10 @@
  * Invariant: whatever fails, a file ends with the last write that was whole, hence with a record.
  */
 import fs from "node:fs";
-import { CaptureError } from "../errors.ts";
+import { CaptureError, reasonOf } from "../errors.ts";
 import type { ByteOutput } from "./source.ts";
 
 export const PIPE_RETRY_MS = 2;
-
-/** `ENOENT: no such file or directory`, without the call and the path that Node appends. */
-export function reasonOf(error: unknown): string {
-  const text = error instanceof Error ? error.message : String(error);
-  return text.replace(/, [a-z]+( '.*')?$/, "");
-}
 
 export function isAgain(error: unknown): boolean {
   return (error as NodeJS.ErrnoException).code === "EAGAIN";

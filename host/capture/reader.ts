@@ -8,7 +8,7 @@
  * whatever next() has described is settled: an error only shows on the call after it.
  */
 import * as abi from "../../assembly/abi.ts";
-import { CaptureError } from "../errors.ts";
+import { CaptureError, reasonOf } from "../errors.ts";
 import {
   describeInterface,
   detectFormat,
@@ -228,7 +228,10 @@ export class CaptureReader implements FrameSource {
       done(count);
     };
     const refuse = (error: unknown) => {
-      this.#fail("file", error instanceof Error ? error.message : String(error));
+      const at = this.#large
+        ? this.#offset + this.#largeBytes
+        : this.#offset + (this.#end - this.#slots.start);
+      this.#fail("file", `read at byte ${at}: ${reasonOf(error)}`);
     };
     try {
       const count = this.#input.read(target);

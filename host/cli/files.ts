@@ -1,7 +1,11 @@
 /** Files of the command line: outputs that are written at once, and errors in one line. */
 
 import {
+  accessSync,
   closeSync,
+  constants,
+  fstatSync,
+  ftruncateSync,
   openSync,
   readFileSync,
   readSync,
@@ -9,16 +13,21 @@ import {
   writeFileSync,
   writeSync,
 } from "node:fs";
-import { resolve } from "node:path";
+import { dirname, resolve } from "node:path";
 import type { ByteOutput } from "../capture/source.ts";
-import { CaptureError, ConfigError, UsageError } from "../errors.ts";
+import { CaptureError, ConfigError, reasonOf, UsageError } from "../errors.ts";
 
 const GZIP_MAGIC = 0x1f8b;
 
-/** A file that is written when it is told to, so that nothing piles up in memory. */
+/**
+ * A file that is written when it is told to, so that nothing piles up in memory. Whatever fails, it
+ * ends with the last write that was whole.
+ */
 export class SyncOutput implements ByteOutput {
   readonly #path: string;
   readonly #descriptor: number;
+  /** Bytes of whole writes so far. */
+  #goodBytes = 0;
 
   /** Creates or empties the file. @throws {CaptureError} */
   constructor(path: string) {
@@ -27,11 +36,15 @@ export class SyncOutput implements ByteOutput {
   }
 
   write(bytes: Uint8Array): undefined {
-    attempt(this.#path, () => {
-      for (let done = 0; done < bytes.length; ) {
-        done += writeSync(this.#descriptor, bytes, done);
-      }
-    });
+    let done = 0;
+    try {
+      while (done < bytes.length) done += writeSync(this.#descriptor, bytes, done);
+    } catch (error) {
+      const at = this.#goodBytes + done;
+      if (fstatSync(this.#descriptor).isFile()) ftruncateSync(this.#descriptor, this.#goodBytes);
+      throw new CaptureError(`${this.#path}: write at byte ${at}: ${reasonOf(error)}`);
+    }
+    this.#goodBytes += bytes.length;
   }
 
   close(): undefined {
@@ -39,9 +52,31 @@ export class SyncOutput implements ByteOutput {
   }
 }
 
+/** Refuses a path that cannot be written, before there is anything to write. @throws {CaptureError} */
+export function checkWritable(path: string): void {
+  attempt(path, () => {
+    const status = statSync(path, { throwIfNoEntry: false });
+    if (status?.isDirectory()) throw new Error("EISDIR: it is a directory");
+    accessSync(status ? path : dirname(path), constants.W_OK);
+  });
+}
+
 /** Writes a whole file. @throws {CaptureError} */
 export function writeText(path: string, text: string): void {
   attempt(path, () => writeFileSync(path, text));
+}
+
+/** Reads a whole file, or standard input (`-`) for as long as it takes. @throws {CaptureError} */
+export async function readWhole(path: string): Promise<Buffer> {
+  if (path !== "-") return attempt(path, () => readFileSync(path));
+  // Standard input is non-blocking as soon as anything has looked at it, which imports do.
+  const parts: Buffer[] = [];
+  try {
+    for await (const part of process.stdin) parts.push(part);
+  } catch (error) {
+    throw new CaptureError(`standard input: ${reasonOf(error)}`);
+  }
+  return Buffer.concat(parts);
 }
 
 /** Reads a configuration. @throws {ConfigError} */
@@ -49,7 +84,7 @@ export function readConfig(path: string): string {
   try {
     return readFileSync(path, "utf8");
   } catch (error) {
-    throw new ConfigError(`${path}: ${reason(error)}`);
+    throw new ConfigError(`${path}: ${reasonOf(error)}`);
   }
 }
 
@@ -72,8 +107,11 @@ export function uncompressedSize(path: string): number | undefined {
   if (size === undefined) return undefined;
   const head = Buffer.alloc(2);
   const descriptor = attempt(path, () => openSync(path, "r"));
-  readSync(descriptor, head, 0, 2, 0);
-  closeSync(descriptor);
+  try {
+    attempt(path, () => readSync(descriptor, head, 0, 2, 0));
+  } finally {
+    closeSync(descriptor);
+  }
   return head.readUInt16BE() === GZIP_MAGIC ? undefined : size;
 }
 
@@ -88,6 +126,8 @@ export function checkOutputs(
   const taken = new Map<string, string>();
   for (const [role, path] of Object.entries({ ...inputs, ...outputs })) {
     if (path === undefined) continue;
+    // As an unset variable of a script leaves it.
+    if (path === "") throw new UsageError(`${role}: the name of the file is empty`);
     if (path === "-" && role in outputs) {
       throw new UsageError(`${role}: standard output carries the report; name a file`);
     }
@@ -111,12 +151,6 @@ function attempt<Result>(path: string, action: () => Result): Result {
   try {
     return action();
   } catch (error) {
-    throw new CaptureError(`${path}: ${reason(error)}`);
+    throw new CaptureError(`${path}: ${reasonOf(error)}`);
   }
-}
-
-/** `ENOENT: no such file or directory`, without the call and the path that Node appends. */
-function reason(error: unknown): string {
-  const text = error instanceof Error ? error.message : String(error);
-  return text.replace(/, [a-z]+( '.*')?$/, "");
 }

@@ -1,6 +1,6 @@
 /** `flowplane pp2 encode` and `flowplane pp2 decode`: PROXY protocol v2 headers by hand. */
 
-import { readFileSync, statSync } from "node:fs";
+import { statSync } from "node:fs";
 import type { Endpoint } from "../engine/api.ts";
 import { FlowplaneError, UsageError } from "../errors.ts";
 import { createHeaderCodec, type HeaderOptions } from "../pp2/codec.ts";
@@ -8,6 +8,7 @@ import { describeHeader } from "../pp2/describe.ts";
 import { hexOf, TLV_TYPES, type Tlv } from "../pp2/tlv.ts";
 import { jsonReport } from "../report/json.ts";
 import { headerText } from "../report/pp2.ts";
+import { readWhole } from "./files.ts";
 import type { Pp2DecodeFlags, Pp2EncodeFlags } from "./program.ts";
 import { Terminal } from "./terminal.ts";
 
@@ -37,7 +38,7 @@ export async function runEncode(flags: Pp2EncodeFlags): Promise<void> {
 /** @throws {FlowplaneError} naming the byte at which a receiver refuses the header */
 export async function runDecode(header: string, flags: Pp2DecodeFlags): Promise<void> {
   const codec = await createHeaderCodec();
-  const { name, bytes } = read(header);
+  const { name, bytes } = await read(header);
   try {
     const described = describeHeader(codec.decode(bytes), bytes.length);
     new Terminal(flags).result(flags.json ? jsonReport(described) : headerText(described));
@@ -70,17 +71,23 @@ function tlvOf(word: string): Tlv {
   if (type === undefined || !Number.isInteger(type) || type > 0xff) {
     throw new UsageError(`--tlv: "${word}" is not TYPE=HEX, as in 0xE0=00ff or AUTHORITY=612e62`);
   }
+  // The codec writes these itself.
+  if (type === TLV_TYPES.NOOP) throw new UsageError(`--tlv: "${word}" is padding; --pad makes it`);
+  if (type === TLV_TYPES.CRC32C) {
+    throw new UsageError(`--tlv: "${word}" is the checksum, which every header has`);
+  }
   return { type, value: Buffer.from(digits, "hex") };
 }
 
-/** The bytes of a file, of hex digits in a file, or of hex digits as they are. */
-function read(header: string): { name: string; bytes: Uint8Array } {
-  if (header !== "-" && !statSync(header, { throwIfNoEntry: false })?.isFile()) {
+/** The bytes of a file or pipe, of hex digits in it, or of hex digits as they are. */
+async function read(header: string): Promise<{ name: string; bytes: Uint8Array }> {
+  const status = header === "-" ? undefined : statSync(header, { throwIfNoEntry: false });
+  if (header !== "-" && !(status?.isFile() || status?.isFIFO())) {
     const bytes = hexBytes(header);
     if (bytes) return { name: "header", bytes };
     throw new FlowplaneError(`${header}: neither a file nor hex digits`);
   }
-  const content = readFileSync(header === "-" ? 0 : header);
+  const content = await readWhole(header);
   const name = header === "-" ? "standard input" : header;
   return { name, bytes: hexBytes(content.toString("latin1")) ?? content };
 }

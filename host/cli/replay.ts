@@ -16,7 +16,14 @@ import { jsonReport } from "../report/json.ts";
 import { textReport } from "../report/text.ts";
 import { count, counted, dataSize } from "../report/units.ts";
 import { defaultScenario, type Scenario } from "../scenario/scenario.ts";
-import { checkOutputs, isStream, SyncOutput, uncompressedSize, writeText } from "./files.ts";
+import {
+  checkOutputs,
+  checkWritable,
+  isStream,
+  SyncOutput,
+  uncompressedSize,
+  writeText,
+} from "./files.ts";
 import { packageVersion, type ReplayFlags } from "./program.ts";
 import { Terminal } from "./terminal.ts";
 import { configuredWorld } from "./world.ts";
@@ -31,20 +38,21 @@ export async function runReplay(
   threads: readonly Worker[],
 ): Promise<void> {
   const { config, write, map, drops, html } = flags;
-  if (capture === "-" && flags.repeat > 1) {
-    throw new UsageError("--repeat: standard input can be read only once; save it to a file");
+  if (flags.repeat > 1 && isReadOnce(capture)) {
+    throw new UsageError(`--repeat: ${nameOf(capture)} can be read only once; save it to a file`);
   }
   checkOutputs(
     { capture, "--config": config },
     { "--write": write, "--map": map, "--drops": drops, "--html": html },
   );
+  if (html !== undefined) checkWritable(html);
   const { scenario, network } = await worldOf(flags);
   if (network && flags.workers > 1) {
     throw new UsageError(`--workers: ${flags.workers} cannot share a network; it has one worker`);
   }
   const terminal = new Terminal(flags);
   const options: ReplayOptions = {
-    file: capture === "-" ? "standard input" : capture,
+    file: nameOf(capture),
     scenario,
     open: (engine) => openCapture(capture, engine),
     recorders: recordersOf(flags),
@@ -66,14 +74,26 @@ export async function runReplay(
     };
   }
   const { result, timeline, failure } = await replay(options);
-  if (html !== undefined && timeline) {
-    const { htmlReport } = await import("../report/html.ts");
-    const { readChartLibrary } = await import("../page/library.ts");
-    writeText(html, htmlReport(result, timeline, readChartLibrary()));
+  try {
+    if (html !== undefined && timeline) {
+      const { htmlReport } = await import("../report/html.ts");
+      const { readChartLibrary } = await import("../page/library.ts");
+      writeText(html, htmlReport(result, timeline, readChartLibrary()));
+    }
+    for (const line of written(flags, result)) terminal.note(line);
+  } finally {
+    // Whatever becomes of the page, the result is there.
+    terminal.result(flags.json ? jsonReport(result) : textReport(result));
   }
-  for (const line of written(flags, result)) terminal.note(line);
-  terminal.result(flags.json ? jsonReport(result) : textReport(result));
   if (failure) throw failure;
+}
+
+function nameOf(capture: string): string {
+  return capture === "-" ? "standard input" : capture;
+}
+
+function isReadOnce(capture: string): boolean {
+  return capture === "-" || isStream(capture);
 }
 
 /** Makes the replay that of several workers. */
@@ -83,8 +103,8 @@ function shareOut(
   flags: ReplayFlags,
   threads: readonly Worker[],
 ): void {
-  if (capture === "-" || isStream(capture)) {
-    const name = capture === "-" ? "standard input" : capture;
+  if (isReadOnce(capture)) {
+    const name = nameOf(capture);
     throw new UsageError(
       `--workers: ${flags.workers} workers each read the capture; ${name} can be read only once`,
     );

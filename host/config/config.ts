@@ -22,7 +22,7 @@ export function parseConfig(text: string, file: string): Config {
     throw new ConfigError(`${file}${line}: ${message}`);
   };
   const [syntaxError] = document.errors;
-  if (syntaxError) fail(syntaxError.pos[0], firstLine(syntaxError.message));
+  if (syntaxError) fail(syntaxError.pos[0], syntaxMessage(syntaxError));
   if (document.contents === null) fail(undefined, "the file is empty");
   const root = document.contents as ParsedNode;
   const value = plainValue(document, fail);
@@ -38,16 +38,38 @@ export function parseConfig(text: string, file: string): Config {
   return parsed.data;
 }
 
-/** The document as plain values; aliases may not multiply without end. */
+function syntaxMessage({ code, message }: { code: string; message: string }): string {
+  if (code === "MULTIPLE_DOCS") return "a second document begins; a configuration is one";
+  return firstLine(message);
+}
+
+/** The document as plain values; aliases may not multiply without end, nor name what they are part of. */
 function plainValue(
   document: { toJS(options: { maxAliasCount: number }): unknown },
   fail: (offset: undefined, message: string) => never,
 ): unknown {
+  let value: unknown;
   try {
-    return document.toJS({ maxAliasCount: 100 });
+    value = document.toJS({ maxAliasCount: 100 });
   } catch (error) {
     return fail(undefined, firstLine((error as Error).message));
   }
+  if (isPartOfItself(value)) fail(undefined, "an alias is part of what its anchor names");
+  return value;
+}
+
+/** Whether a value lies inside itself; `around` are those that it lies in, `done` those that end. */
+function isPartOfItself(
+  value: unknown,
+  around: ReadonlySet<unknown> = new Set(),
+  done = new Set<unknown>(),
+): boolean {
+  if (typeof value !== "object" || value === null || done.has(value)) return false;
+  if (around.has(value)) return true;
+  const inner = new Set(around).add(value);
+  const found = Object.values(value).some((part) => isPartOfItself(part, inner, done));
+  done.add(value);
+  return found;
 }
 
 /** What each key alone cannot say. */

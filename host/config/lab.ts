@@ -59,7 +59,7 @@ const dns = object({
     100,
     domain,
   )
-    .default({})
+    .prefault({})
     .describe("zones of one's own, seen in every VPC"),
 });
 
@@ -93,7 +93,7 @@ export const lab = object({
     .default("")
     .describe("stands before the names of all namespaces"),
   hosts: named(host, 200)
-    .default({})
+    .prefault({})
     .describe("machines by the name of their namespace; targets that are not here get one as well"),
   dns: dns.prefault({}),
   http: integer(0, 65_535)

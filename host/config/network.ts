@@ -14,6 +14,7 @@ import {
   named,
   object,
   oneOf,
+  plainCidr,
   text,
   truth,
   unique,
@@ -40,6 +41,7 @@ function nameOrCidr(names: string) {
       const message = error?.issues[0]?.message;
       if (message) context.issues.push({ code: "custom", input: context.value, message });
     })
+    .overwrite(plainCidr)
     .describe(`CIDR or ${names}`);
 }
 
@@ -59,11 +61,11 @@ const vpc = object({
       route_table: name.default("main"),
     }),
     200,
-  ).default({}),
+  ).prefault({}),
   route_tables: named(
     list(route, 1000, 0).check(unique(({ to }: { to: string }) => to)),
     200,
-  ).default({}),
+  ).prefault({}),
   enable_dns_support: truth.default(true),
   enable_dns_hostnames: truth.default(true),
 });
@@ -107,8 +109,8 @@ export const networkShape = {
   vpcs: named(vpc, 64).check(
     z.refine((all) => Object.keys(all).length > 0, { error: "names no VPC" }),
   ),
-  security_groups: named(securityGroup, 2500).default({}),
-  prefix_lists: named(prefixList, 100).default({}),
+  security_groups: named(securityGroup, 2500).prefault({}),
+  prefix_lists: named(prefixList, 100).prefault({}),
 };
 
 export type PortConfig = z.output<typeof port>;

@@ -7,6 +7,7 @@
  */
 
 import { z } from "zod";
+import { addressBytes, addressText } from "../address.ts";
 import { cidrError } from "../cidr.ts";
 
 export const SECONDS_MAX = 86_400;
@@ -35,13 +36,17 @@ export function object<Shape extends z.ZodRawShape>(shape: Shape) {
   });
 }
 
-/** Things by name, at most `max`; `key` says what a name may be. */
+/**
+ * Things by name, at most `max`; `key` says what a name may be. No name is there that the file does not
+ * give, `constructor` neither. What may be left out is `.prefault({})`, which passes through here.
+ */
 export function named<Item extends z.ZodType>(item: Item, max: number, key = name) {
   return z
     .record(key, item, { error: "is not a group of names" })
     .check(
       z.refine((all) => Object.keys(all).length <= max, { error: `has more than ${max} entries` }),
-    );
+    )
+    .overwrite((all) => Object.assign(Object.create(null), all));
 }
 
 export function oneOf<const Words extends readonly [string, ...string[]]>(...words: Words) {
@@ -65,18 +70,34 @@ export const name = text(
   "a name of 1 to 63 letters, digits, dots and dashes",
 );
 
+/** An IPv6 address has many spellings; beyond the schema there is one (RFC 5952), so that texts can be compared. */
+function plainAddress(text: string): string {
+  return text.includes(":") && z.ipv6().safeParse(text).success
+    ? addressText(addressBytes(text))
+    : text;
+}
+
+/** The same of a range, and of a name, which is none. */
+export function plainCidr(text: string): string {
+  const slash = text.lastIndexOf("/");
+  return slash < 0 ? text : `${plainAddress(text.slice(0, slash))}${text.slice(slash)}`;
+}
+
 export const address = z
-  .union([z.ipv4(), z.ipv6()], { error: "is not an IP address" })
+  .union([z.ipv4(), z.ipv6().overwrite(plainAddress)], { error: "is not an IP address" })
   .describe("IPv4 or IPv6 address");
 
 export const address4 = z.ipv4({ error: "is not an IPv4 address" });
-export const address6 = z.ipv6({ error: "is not an IPv6 address" });
+export const address6 = z.ipv6({ error: "is not an IPv6 address" }).overwrite(plainAddress);
 
 /** An address range whose bits after the prefix are 0. */
-export const cidr = z.string({ error: "is not a CIDR" }).check((context) => {
-  const message = cidrError(context.value);
-  if (message) context.issues.push({ code: "custom", input: context.value, message });
-});
+export const cidr = z
+  .string({ error: "is not a CIDR" })
+  .check((context) => {
+    const message = cidrError(context.value);
+    if (message) context.issues.push({ code: "custom", input: context.value, message });
+  })
+  .overwrite(plainCidr);
 
 /** Refuses a second item that means the same as an earlier one. */
 export function unique<Item>(meaning: (item: Item) => string) {

@@ -116,7 +116,7 @@ const endpointService = object({
   allowed_principals: list(principalOrAll, 50, 0).default([]).describe("default: nobody"),
   private_dns_name: domainName.optional(),
   private_dns_state: oneOf("pendingVerification", "verified", "failed").default("verified"),
-  notifications: named(notification, 20).default({}),
+  notifications: named(notification, 20).prefault({}),
 });
 
 export const ENDPOINT_STATES = [
@@ -172,13 +172,13 @@ const mountTarget = object({
 });
 
 export const resourcesShape = {
-  target_groups: named(targetGroup, 3000).default({}),
-  load_balancers: named(loadBalancer, 500).default({}),
-  endpoint_services: named(endpointService, 500, serviceId).default({}),
-  endpoints: named(endpoint, 2000, endpointId).default({}),
-  gateway_endpoints: named(gatewayEndpoint, 255).default({}),
-  nat_gateways: named(natGateway, 500).default({}),
-  mount_targets: named(mountTarget, 400).default({}),
+  target_groups: named(targetGroup, 3000).prefault({}),
+  load_balancers: named(loadBalancer, 500).prefault({}),
+  endpoint_services: named(endpointService, 500, serviceId).prefault({}),
+  endpoints: named(endpoint, 2000, endpointId).prefault({}),
+  gateway_endpoints: named(gatewayEndpoint, 255).prefault({}),
+  nat_gateways: named(natGateway, 500).prefault({}),
+  mount_targets: named(mountTarget, 400).prefault({}),
 };
 
 export type TargetGroupConfig = z.output<typeof targetGroup>;

@@ -91,7 +91,9 @@ export type TargetConfig = z.output<typeof target>;
 /** The schema that a file is measured by: that of a network if it has one of its groups. */
 export function schemaFor(root: unknown): typeof scenarioSchema | typeof networkSchema {
   const keys = typeof root === "object" && root !== null ? Object.keys(root) : [];
-  const isNetwork = keys.some((key) => key in networkSchema.shape && !(key in sharedShape));
+  const isNetwork = keys.some(
+    (key) => Object.hasOwn(networkSchema.shape, key) && !(key in sharedShape),
+  );
   return isNetwork && !keys.includes("scenario") ? networkSchema : scenarioSchema;
 }
 

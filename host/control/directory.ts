@@ -3,7 +3,7 @@
  * ids have; what a route leads to and whom a rule is about are told apart by where the name is.
  */
 import { addressBytes } from "../address.ts";
-import { type Cidr, contains, parseCidr } from "../cidr.ts";
+import { type Cidr, contains, isReserved, isSourceless, parseCidr } from "../cidr.ts";
 import type { NetworkConfig } from "../config/schema.ts";
 
 export interface SubnetEntry {
@@ -71,6 +71,21 @@ export class Directory {
       return undefined;
     }
     return `is neither in ${vpc} nor a private address`;
+  }
+
+  /** Why an address cannot be one of a NAT gateway: the end of a sentence that begins with it. */
+  whyNotNat(natGateway: string, address: string): string | undefined {
+    const gateway = this.config.nat_gateways[natGateway];
+    if (gateway === undefined) return undefined;
+    const bytes = addressBytes(address);
+    if (isSourceless({ bytes, prefixBits: 32 })) return "is no address that packets come from";
+    const subnet = this.subnets.get(gateway.subnet);
+    if (gateway.connectivity !== "private" || subnet === undefined) return undefined;
+    if (!subnet.ranges.some((range) => contains(range, bytes))) {
+      return `lies outside the subnet ${subnet.name}`;
+    }
+    const isKept = subnet.ranges.some((range) => isReserved(range, bytes));
+    return isKept ? `is one of the five addresses of ${subnet.name} that are reserved` : undefined;
   }
 
   /** What a route's `via` names. */

@@ -19,6 +19,9 @@ const STREAM_FIELDS: readonly number[] = [
   ...[0, 1, 2, 3].map((byte) => abi.DECIDED_FIRST + byte),
 ];
 
+/** Beyond the twelve bits of a VLAN id. */
+const NO_VLAN_ID = 4096;
+
 /** The 48 bytes of a side: equal for all packets of the flow that carry that side's tuple. */
 export function sideOf(decision: Uint8Array, side: SideName): Uint8Array {
   const start = side === "client" ? abi.DECIDED_CLIENT_SIDE : abi.DECIDED_SERVICE_SIDE;
@@ -65,6 +68,11 @@ export function isOfBeginning(decision: Uint8Array): boolean {
   return decision[abi.DECIDED_BEGINS] === 1;
 }
 
+/** Whether a decision is of a flow that is over at once: terminated, or only a tuple that rests. */
+export function isOver(decision: Uint8Array): boolean {
+  return decision[abi.DECIDED_STATE] === abi.FLOW_STATE_TERMINATED;
+}
+
 /** A decision with what the first packet of a new stream between the same ends has told. */
 export function begunAnew(decision: Uint8Array, proposal: Uint8Array): Uint8Array {
   if (!isOfBeginning(proposal)) return decision;
@@ -79,6 +87,29 @@ export function asKnown(decision: Uint8Array): Uint8Array {
   const copy = decision.slice();
   copy[abi.DECIDED_BEGINS] = 0;
   return copy;
+}
+
+/**
+ * What takes a decision's service-side tuple and nothing else: over from the beginning, between ends that
+ * no packet has, so that it only keeps others from choosing the tuple until it has rested here.
+ */
+export function restingTuple(decision: Uint8Array): Uint8Array {
+  const copy = new Uint8Array(DECISION_BYTES);
+  for (const side of ["client", "service"] as const) {
+    sideOf(copy, side).set(sideOf(decision, "service"));
+  }
+  const view = new DataView(copy.buffer);
+  view.setUint16(abi.DECIDED_CLIENT_SIDE + abi.DECIDED_SIDE_OUTER, NO_VLAN_ID, true);
+  view.setUint16(abi.DECIDED_SERVICE, serviceOf(decision), true);
+  const isHigh = ((decision[abi.DECIDED_FLAGS] as number) & abi.FLOW_FLAG_SERVICE_HIGH) !== 0;
+  copy[abi.DECIDED_FLAGS] = isHigh ? abi.FLOW_FLAG_SERVICE_HIGH | abi.FLOW_FLAG_CLIENT_HIGH : 0;
+  copy[abi.DECIDED_STATE] = abi.FLOW_STATE_TERMINATED;
+  return copy;
+}
+
+function serviceOf(decision: Uint8Array): number {
+  const view = new DataView(decision.buffer, decision.byteOffset);
+  return view.getUint16(abi.DECIDED_SERVICE, true);
 }
 
 /**

@@ -1,7 +1,7 @@
 /**
  * How a node and a store come to one decision per flow. A node proposes; then
  *
- *   1. it claims the service-side tuple. Somebody else's flow there: another tuple must be proposed.
+ *   1. it claims the service-side tuple. Somebody else's claim there: another tuple must be proposed.
  *   2. it claims the client-side tuple with what now holds the service-side tuple. Whatever is there
  *      afterwards is the decision, whoever made it.
  *
@@ -11,15 +11,17 @@
  *
  * Pure: it knows no engine. The simulation runs this very code.
  */
-import { asKnown, begunAnew, type SideName, sameSide } from "../engine/decision.ts";
+import { asKnown, begunAnew, type SideName, sameSide, sideOf } from "../engine/decision.ts";
 import type { FlowStore, Found } from "./store.ts";
 
 export interface Agreement {
   /**
    * decided: `decision` is the flow's. taken: `decision` is of another flow, which has the tuple that
-   * was proposed. full: the store has no room, or what it had has just ended.
+   * was proposed, and lives on from now. resting: `decision` is a claim that lost, or of a flow that
+   * has ended; it says only that the tuple is not to be had. full: the store has no room, or what it
+   * had has just ended.
    */
-  outcome: "decided" | "taken" | "full";
+  outcome: "decided" | "taken" | "resting" | "full";
   decision: Uint8Array;
 }
 
@@ -52,8 +54,23 @@ export async function agree(
       foreign.push(agreement);
     }
   }
+  const taken = agreements.filter(({ outcome }) => outcome === "taken");
+  await tellLosers(store, taken, nowMs);
+  foreign.push(...taken.filter(({ outcome }) => outcome === "taken"));
   await keepAlive(store, foreign, nowMs);
   return agreements;
+}
+
+/** A claim that lost is only looked at, so that it ends. */
+async function tellLosers(store: FlowStore, taken: Agreement[], nowMs: number): Promise<void> {
+  if (taken.length === 0) return;
+  const tuples = taken.map(({ decision }) => sideOf(decision, "client"));
+  const flows = await store.find("client", tuples, nowMs);
+  for (const [at, agreement] of taken.entries()) {
+    const flow = flows[at];
+    if (flow && sameSide(flow, agreement.decision, "service")) agreement.decision = asKnown(flow);
+    else agreement.outcome = "resting";
+  }
 }
 
 /** What others decided may be about to end: it counts only once it lives on from now. */
@@ -61,7 +78,8 @@ async function keepAlive(store: FlowStore, foreign: Agreement[], nowMs: number):
   const decisions = foreign.map(({ decision }) => decision);
   const isAlive = await renew(store, decisions, nowMs);
   for (const [at, agreement] of foreign.entries()) {
-    if (!isAlive[at]) agreement.outcome = "full";
+    if (isAlive[at]) continue;
+    agreement.outcome = agreement.outcome === "taken" ? "resting" : "full";
   }
 }
 

@@ -45,6 +45,8 @@ const TRIES_MAX = 8;
 const SETTLE_AFTER_MS = 0.02;
 const NOTICED_AFTER_MS = 700;
 const PROPOSAL_MS = 2000;
+/** Number of no flow. */
+const NOBODY = 0xffffffff;
 
 export class SimulatedNode {
   isUp = true;
@@ -124,7 +126,7 @@ export class SimulatedNode {
       const isOurs = await renew(this.#store, decisions, askedMs);
       if (life !== this.#life) return;
       for (const [at, entry] of entries.entries()) {
-        if (isOurs[at]) this.#world.watch.acknowledged(numberOf(entry.decision), askedMs);
+        if (isOurs[at]) this.#isAcknowledged(entry.decision, askedMs);
         else this.#end(entry);
       }
       this.#refreshedMs = askedMs;
@@ -161,10 +163,7 @@ export class SimulatedNode {
     for (let probe = 0; probe < tuples; probe++) {
       const tuple = tenant * tuples + ((start + probe) % tuples);
       if (this.#live(this.#byTuple, tuple)) continue;
-      const decision = new Uint8Array(DECISION_BYTES);
-      const view = new DataView(decision.buffer);
-      view.setUint32(0, flow);
-      view.setUint32(48, tuple);
+      const decision = decisionOf(flow, tuple);
       this.#learn({ decision, isProposed: true, lastSeenMs: this.#nowMs });
       return true;
     }
@@ -201,6 +200,15 @@ export class SimulatedNode {
     if (known) this.#forget(known);
     if (owner) this.#forget(owner);
     this.#learn({ decision, isProposed: false, lastSeenMs: this.#nowMs });
+  }
+
+  /** As `restingTuple`: somebody's, which keeps this node from proposing it for a while. */
+  #letRest(tuple: number): void {
+    const owner = this.#live(this.#byTuple, tuple);
+    if (owner && !owner.isProposed) return;
+    if (owner) this.#forget(owner);
+    const decision = decisionOf(NOBODY, tuple);
+    this.#byTuple.set(tuple, { decision, isProposed: true, lastSeenMs: this.#nowMs });
   }
 
   #wait(packet: SimulatedPacket): void {
@@ -245,12 +253,18 @@ export class SimulatedNode {
     if (life !== this.#life) return;
     for (const [at, { outcome, decision }] of agreements.entries()) {
       if (outcome === "full") continue;
-      this.#adopt(decision);
-      if (outcome === "taken") this.counters.conflicts++;
+      const isResting = outcome === "resting";
+      if (isResting) this.#letRest(tupleOf(decision));
+      else this.#adopt(decision);
+      if (isResting || outcome === "taken") this.counters.conflicts++;
       else if (decision === proposals[at]) this.counters.made++;
       else this.counters.adopted++;
-      if (outcome === "decided") this.#world.watch.acknowledged(numberOf(decision), askedMs);
+      if (!isResting) this.#isAcknowledged(decision, askedMs);
     }
+  }
+
+  #isAcknowledged(decision: Uint8Array, askedMs: number): void {
+    this.#world.watch.acknowledged(numberOf(decision), tupleOf(decision), askedMs);
   }
 
   /** Looks up what only wants to know; returns the packets that nobody knows a flow for. */
@@ -259,14 +273,7 @@ export class SimulatedNode {
     for (const side of ["client", "service"] as const) {
       const isHere = ({ fromService }: SimulatedPacket) => fromService === (side === "service");
       const here = waiting.filter((packet) => !packet.begins && isHere(packet));
-      const tuples = here.map(({ flow, tuple }) => {
-        const decision = new Uint8Array(DECISION_BYTES);
-        new DataView(decision.buffer).setUint32(
-          side === "client" ? 0 : 48,
-          side === "client" ? flow : tuple,
-        );
-        return sideOf(decision, side).slice();
-      });
+      const tuples = here.map(({ flow, tuple }) => sideOf(decisionOf(flow, tuple), side).slice());
       const askedMs = this.#nowMs;
       const found = await lookUp(this.#store, side, tuples, askedMs);
       if (life !== this.#life) return strays;
@@ -274,16 +281,24 @@ export class SimulatedNode {
         const packet = here[at] as SimulatedPacket;
         if (!decision) {
           strays.add(packet);
-          this.#world.watch.notFound(packet.flow);
+          this.#world.watch.notFound(packet.flow, packet.fromService ? packet.tuple : undefined);
           continue;
         }
         this.#adopt(inMidStream(decision));
         this.counters.adopted++;
-        this.#world.watch.acknowledged(numberOf(decision), askedMs);
+        this.#isAcknowledged(decision, askedMs);
       }
     }
     return strays;
   }
+}
+
+function decisionOf(flow: number, tuple: number): Uint8Array {
+  const decision = new Uint8Array(DECISION_BYTES);
+  const view = new DataView(decision.buffer);
+  view.setUint32(0, flow);
+  view.setUint32(48, tuple);
+  return decision;
 }
 
 function numberOf(decision: Uint8Array): number {

@@ -79,7 +79,7 @@ export async function simulate(
   const all = withDefaults(options);
   const schedule = new Schedule();
   const random = new KeyedRandom(all.seed, "simulation");
-  const watch = new Watch(schedule, TIMES.ttlMs);
+  const watch = new Watch(schedule, TIMES);
   const store = new SimulatedStore(schedule, random, table, all.loss);
   const nodes = Array.from({ length: all.nodes }, (_, number) => {
     return new SimulatedNode({

@@ -10,11 +10,13 @@ import {
   adoptDecision,
   besideProposal,
   inMidStream,
+  isOver,
   readDecision,
+  restingTuple,
   type SideName,
 } from "../engine/decision.ts";
 import type { Engine } from "../engine/engine.ts";
-import { agree, lookUp } from "./agreement.ts";
+import { type Agreement, agree, lookUp } from "./agreement.ts";
 import type { FlowStore, Found } from "./store.ts";
 
 /** What is asked about frames that wait. */
@@ -28,7 +30,7 @@ export interface Questions {
 export interface Answers {
   /** One for each proposal, see `Agreement`; whether the decision is what was proposed. */
   agreements: {
-    outcome: "decided" | "taken" | "full";
+    outcome: Agreement["outcome"];
     decision: Uint8Array;
     isOwn: boolean;
   }[];
@@ -142,7 +144,7 @@ export class Undecided {
     const proposals: Uint8Array[] = [];
     for (const [flow, frames] of Map.groupBy(proposed, (one) => one.flow)) {
       const proposal = readDecision(this.#options.engine, flow);
-      if (!proposal) continue;
+      if (!proposal || isOver(proposal)) continue;
       groups.push(frames);
       proposals.push(proposal);
     }
@@ -186,8 +188,11 @@ export class Undecided {
 
   #adopt(agreement: Answers["agreements"][number], proposal: Uint8Array, nowMs: number): void {
     const { outcome, decision, isOwn } = agreement;
-    adoptDecision(this.#options.engine, besideProposal(decision, proposal), nowMs);
-    if (outcome === "taken") this.counters.conflicts++;
+    const { engine } = this.#options;
+    const isResting = outcome === "resting";
+    const told = isResting ? restingTuple(decision) : besideProposal(decision, proposal);
+    adoptDecision(engine, told, nowMs);
+    if (isResting || outcome === "taken") this.counters.conflicts++;
     else if (isOwn) this.counters.made++;
     else this.counters.adopted++;
   }

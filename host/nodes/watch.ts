@@ -5,6 +5,13 @@ const SENTENCES_MAX = 20;
 /** Trying that long without an answer is more than bad luck. */
 const LONG_MS = 1200;
 
+/** What was acknowledged of a flow: since and until when whoever asks must find it. */
+interface Known {
+  tuple: number;
+  sinceMs: number;
+  untilMs: number;
+}
+
 export class Watch {
   /** What must not be and was, as sentences; the first twenty. */
   readonly violations: string[] = [];
@@ -13,21 +20,23 @@ export class Watch {
   forwarded = 0;
   readonly #schedule: Schedule;
   readonly #ttlMs: number;
-  readonly #tupleOf = new Map<number, number>();
+  readonly #holdMs: number;
+  /** By flow, its decision and the one that ended before. */
+  readonly #knownOf = new Map<number, Known>();
+  readonly #endedOf = new Map<number, Known>();
   readonly #ownerOf = new Map<number, number>();
   /** Flows that have left a tuple to a later one, by tuple. */
   readonly #formerOf = new Map<number, Set<number>>();
-  /** Until when the decision of a flow must be found by whoever asks. */
-  readonly #knownUntilMs = new Map<number, number>();
   /** Since the attack: tenants that have sent something, and such as got an answer. */
   readonly #trying = new Map<number, { firstMs: number; lastMs: number }>();
   readonly #served = new Set<number>();
   #isAttack = false;
   #digest = 0x811c9dc5;
 
-  constructor(schedule: Schedule, ttlMs: number) {
+  constructor(schedule: Schedule, { ttlMs, holdMs }: { ttlMs: number; holdMs: number }) {
     this.#schedule = schedule;
     this.#ttlMs = ttlMs;
+    this.#holdMs = holdMs;
   }
 
   /** A node lets a packet of a flow through with this translated tuple. */
@@ -35,9 +44,10 @@ export class Watch {
     this.forwarded++;
     for (const word of [flow, tuple]) this.#digest = Math.imul(this.#digest ^ word, 0x01000193);
     this.#digest ^= this.#digest >>> 13;
-    const used = this.#tupleOf.get(flow);
-    if (used === undefined) this.#tupleOf.set(flow, tuple);
-    else if (used !== tuple) this.#say(`flow ${flow} left with tuple ${tuple} after ${used}`);
+    const known = this.#knownOf.get(flow);
+    if (known && known.tuple !== tuple && !this.#isLate(flow, tuple)) {
+      this.#say(`flow ${flow} left with tuple ${tuple} after ${known.tuple}`);
+    }
     const owner = this.#ownerOf.get(tuple);
     if (owner === flow) return;
     this.#ownerOf.set(tuple, flow);
@@ -47,16 +57,38 @@ export class Watch {
     if (owner !== undefined) this.#formerOf.set(tuple, former.add(owner));
   }
 
-  /** The store has told a node that a decision holds, which was asked at `askedMs`. */
-  acknowledged(flow: number, askedMs: number): void {
-    const until = Math.max(this.#knownUntilMs.get(flow) ?? 0, askedMs + this.#ttlMs);
-    this.#knownUntilMs.set(flow, until);
+  /** Whether the tuple is that of a decision of the flow which has ended, and rests. */
+  #isLate(flow: number, tuple: number): boolean {
+    const ended = this.#endedOf.get(flow);
+    if (ended?.tuple !== tuple) return false;
+    return this.#schedule.nowMs <= ended.untilMs + this.#holdMs;
   }
 
-  /** A node has asked for the decision of a flow, and there was none. */
-  notFound(flow: number): void {
-    const until = this.#knownUntilMs.get(flow) ?? 0;
-    if (this.#schedule.nowMs < until) this.#say(`the decision of flow ${flow} was not found again`);
+  /** The store has told a node that a decision holds, which was asked at `askedMs`. */
+  acknowledged(flow: number, tuple: number, askedMs: number): void {
+    const untilMs = askedMs + this.#ttlMs;
+    const known = this.#knownOf.get(flow);
+    if (known?.tuple === tuple) {
+      known.untilMs = Math.max(known.untilMs, untilMs);
+      return;
+    }
+    // Told late of what had ended by the time that another decision was made.
+    if (known && askedMs < known.sinceMs && this.#endedOf.get(flow)?.tuple === tuple) return;
+    if (known && askedMs <= known.untilMs) {
+      this.#say(`flow ${flow} was decided to have tuple ${tuple} while it had ${known.tuple}`);
+      return;
+    }
+    if (known) this.#endedOf.set(flow, known);
+    this.#knownOf.set(flow, { tuple, sinceMs: askedMs, untilMs });
+    this.#formerOf.get(tuple)?.delete(flow);
+  }
+
+  /** A node has asked for the decision of a flow, by a tuple if it knew one, and there was none. */
+  notFound(flow: number, tuple?: number): void {
+    const known = this.#knownOf.get(flow);
+    if (!known || this.#schedule.nowMs >= known.untilMs) return;
+    if (tuple !== undefined && tuple !== known.tuple) return;
+    this.#say(`the decision of flow ${flow} was not found again`);
   }
 
   attackBegins(): void {

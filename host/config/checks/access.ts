@@ -89,7 +89,8 @@ function* gatewayEndpointProblems({ config }: Directory): Generator<Problem> {
   }
 }
 
-function* natGatewayProblems({ config, subnets }: Directory): Generator<Problem> {
+function* natGatewayProblems(directory: Directory): Generator<Problem> {
+  const { config, subnets } = directory;
   const owners = new Map<string, string>();
   for (const [name, { subnet, connectivity, addresses }] of Object.entries(config.nat_gateways)) {
     const path = ["nat_gateways", name];
@@ -99,6 +100,8 @@ function* natGatewayProblems({ config, subnets }: Directory): Generator<Problem>
     if (connectivity !== "public") continue;
     for (const [index, address] of addresses.entries()) {
       const at = [...path, "addresses", index];
+      const why = directory.whyNotNat(name, address);
+      if (why) yield { path: at, message: `"${address}" ${why}` };
       const other = owners.get(address);
       if (other) yield { path: at, message: `"${address}" belongs to ${other}` };
       owners.set(address, name);

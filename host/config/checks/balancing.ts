@@ -33,9 +33,17 @@ export function* balancingProblems(directory: Directory): Generator<Problem> {
 function* targetProblems(
   directory: Directory,
   name: string,
-  { targets, target_type, ip_address_type }: TargetGroupConfig,
+  { targets, port, target_type, ip_address_type }: TargetGroupConfig,
 ): Generator<Problem> {
   const path = ["target_groups", name];
+  const taken = new Map<string, number>();
+  for (const [index, { address, port: own = port }] of targets.entries()) {
+    const other = taken.get(`${address} ${own}`);
+    taken.set(`${address} ${own}`, index);
+    if (other === undefined) continue;
+    const message = `"${address}" with port ${own} is targets[${other}] as well`;
+    yield { path: [...path, "targets", index], message };
+  }
   if (target_type === "instance" && ip_address_type === "ipv6") {
     yield { path: [...path, "ip_address_type"], message: '"ipv6" needs the target_type ip' };
   }
@@ -84,6 +92,12 @@ function* healthCheckProblems(
   for (const key of ["path", "matcher"] as const) {
     if (isHttp || check[key] === undefined) continue;
     yield { path: [...path, "health_check", key], message: "has no meaning for TCP" };
+  }
+  for (const range of check.matcher?.split(",") ?? []) {
+    const [first = "", last = first] = range.split("-");
+    if (last >= first) continue;
+    const message = `"${range}" ends before it begins`;
+    yield { path: [...path, "health_check", "matcher"], message };
   }
 }
 

@@ -1,6 +1,6 @@
 /** Checks of ports, VPCs, routes and security groups against each other. */
 
-import { type Cidr, holds, overlap, parseCidr } from "../../cidr.ts";
+import { type Cidr, holds, isSourceless, overlap, parseCidr } from "../../cidr.ts";
 import type { Directory } from "../../control/directory.ts";
 import type { SecurityGroupConfig } from "../network.ts";
 import { type Path, type Problem, wrongValue } from "../path.ts";
@@ -62,6 +62,10 @@ function* vpcProblems({ config }: Directory, vpc: string): Generator<Problem> {
     }
   }
   yield* sizeProblems(ranges);
+  for (const { path: at, range, text } of ranges) {
+    if (!isSourceless(range)) continue;
+    yield { path: at, message: `"${text}" has addresses that no packet comes from` };
+  }
   yield* overlapProblems(ranges);
   const parts: Ranges = [];
   for (const [name, { cidr, ipv6_cidr, route_table }] of Object.entries(subnets)) {

@@ -58,7 +58,7 @@ function* referencesOf(
 function* eventProblems(
   directory: Directory,
   index: number,
-  { weight, policy, disassociate, register }: TimelineEvent,
+  { weight, policy, associate, disassociate, register }: TimelineEvent,
 ): Generator<Problem> {
   const { config } = directory;
   const path = ["timeline", index];
@@ -78,6 +78,8 @@ function* eventProblems(
     const message = `"${disassociate.address}" is the primary address, which stays`;
     yield { path: [...path, "disassociate", "address"], message };
   }
+  const natWhy = associate && directory.whyNotNat(associate.nat_gateway, associate.address);
+  if (natWhy) yield wrongValue(config, [...path, "associate", "address"], natWhy);
   const why = register && directory.whyNoTarget(register.target_group, register.target);
   if (why) yield wrongValue(config, [...path, "register", "target"], why);
 }
