@@ -443,13 +443,13 @@ describe("flowplane shard", () => {
 
   test.each([
     [["-k", "0"], '--size: "0" is not an integer from 1 to 64'],
-    [["-n", "3"], "size: 5 is not a whole number from 1 to 3"],
-    [["-z", "3"], "size: 5 is not a multiple of the 3 zones"],
-    [["-o", "7"], "overlapMax: 7 is not a whole number from 0 to 4"],
+    [["-n", "3"], "--size: 5 is not a whole number from 1 to 3"],
+    [["-z", "3"], "--size: 5 is not a multiple of the 3 zones"],
+    [["-o", "7"], "--overlap-max: 7 is not a whole number from 0 to 4"],
     [["--infima", "x"], '--infima: "x" is not an integer of 64 bits'],
     [
       ["-k", "4", "-z", "2", "--infima", "1"],
-      "zones: 2 is not 1, all that Infima's shards have here",
+      "--zones: 2 is not 1, all that Infima's shards have here",
     ],
   ])("%j is refused in one line", (words, message) => {
     expect(run(...words)).toEqual({ status: 2, stdout: "", stderr: `flowplane: ${message}\n` });
