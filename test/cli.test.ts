@@ -95,6 +95,13 @@ describe("an error is one line and an exit status:", () => {
   test.each([
     [["--bogus"], 2, "flowplane: unknown option '--bogus'"],
     [["repaly"], 2, "flowplane: unknown command 'repaly' (Did you mean replay?)"],
+    [["lab"], 2, /^flowplane: lab: what to do is missing: up, down, status, /],
+    [["lab", "statsu", "x"], 2, /^flowplane: lab: "statsu" is none of up, down, status, /],
+    [
+      ["explain", "web.pcap", "--packet", "1", "--vpc", "x"],
+      2,
+      "flowplane: --vpc: only --tuple takes one; a packet of the capture has its own",
+    ],
     [["help", "foo"], 2, "flowplane: help: there is no such command"],
     [["replay"], 2, "flowplane: missing required argument 'capture'"],
     [

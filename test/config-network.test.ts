@@ -380,6 +380,11 @@ const WRONG: [before: string, after: string, message: string][] = [
   ],
   [
     "lab: { name: sample }",
+    "lab: { name: sample, hosts: { one: { vpc: internet, addresses: [203.0.113.2] } } }",
+    'lab.hosts.one.addresses[0]: "203.0.113.2" is also at nat_gateways.nat-1.addresses.1',
+  ],
+  [
+    "lab: { name: sample }",
     "lab: { name: sample, nodes: { count: 3, per_resource: 4 } }",
     "lab.nodes.per_resource: 4 is more than the 3 nodes",
   ],

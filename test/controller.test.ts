@@ -173,6 +173,44 @@ describe("a controller", () => {
     expect(events).toEqual([]);
   });
 
+  test("gives a NAT gateway no address that somebody else has, or that its subnet has not", () => {
+    const { controller, events } = controlled(
+      STILL.replace(
+        "nat_gateways:\n",
+        "nat_gateways:\n" +
+          "  nat-2: { subnet: consumer-a, addresses: [203.0.113.8, 203.0.113.9] }\n" +
+          "  nat-3: { subnet: consumer-a, connectivity: private, addresses: [10.0.1.200] }\n" +
+          "  nat-4: { subnet: consumer-a, connectivity: private, addresses: [10.0.1.201] }\n",
+      ).replace(
+        "lab: { name: sample }",
+        "lab: { name: sample, hosts: { server: { vpc: internet, addresses: [198.51.100.10] }, " +
+          "client: { vpc: consumer, addresses: [10.0.1.210] } } }",
+      ),
+    );
+    const associate = (nat_gateway: string, address: string) => {
+      controller.act({ associate: { nat_gateway, address } }, 0);
+    };
+    for (const [gateway, address, message] of [
+      ["nat-1", "203.0.113.8", "belongs to nat-2"],
+      ["nat-1", "203.0.113.9", "belongs to nat-2"],
+      ["nat-1", "198.51.100.10", "is also at lab.hosts.server"],
+      ["nat-3", "10.0.1.201", "belongs to nat-4"],
+      ["nat-3", "10.0.1.210", "is also at lab.hosts.client"],
+      ["nat-3", "10.9.0.1", "lies outside the subnet consumer-a"],
+      ["nat-3", "10.0.1.2", "is one of the five addresses of consumer-a that are reserved"],
+    ] as const) {
+      const wrong = `${gateway}: ${address} ${message}`;
+      expect(() => associate(gateway, address), wrong).toThrow(wrong);
+    }
+    expect(events).toEqual([]);
+    // What is private to a VPC is nothing to the internet, and what drains is still its owner's.
+    associate("nat-1", "10.0.1.201");
+    controller.act({ disassociate: { nat_gateway: "nat-2", address: "203.0.113.9" } }, 0);
+    expect(() => associate("nat-1", "203.0.113.9")).toThrow("belongs to nat-2");
+    controller.tick(350_000);
+    controller.act({ associate: { nat_gateway: "nat-1", address: "203.0.113.9" } }, 350_000);
+  });
+
   test("drains an address of a NAT gateway, then releases it", () => {
     const { controller, loads, events } = controlled();
     const sources = () => loads.at(-1)?.services.find(({ id }) => id === "nat-1")?.sources;

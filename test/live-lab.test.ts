@@ -149,6 +149,7 @@ describe("PrivateLink with tenants of equal addresses", { timeout: 240_000 }, ()
     requireTool("dig", skip);
     const w = await World.up("privatelink");
     const service = "vpce-svc-0123456789abcdef0";
+    await expect(w.say("verify", { service: "none" })).rejects.toThrow("there is no none");
     const lost = (await w.say("verify", { service })) as { state: string; record: string };
     expect(lost.state).toBe("pendingVerification");
     expect(await w.dig("blue", "api.example.com")).toContain("10.0.1.50");

@@ -127,11 +127,14 @@ const WRONG_CALLS = [
   "new Frames();",
 ];
 
-/** What the compiler says of a program in the project; nothing in it is skipped. */
-function typeCheck(name: string, text: string): string {
+/** As in a browser: nothing is skipped, and nothing of Node is there. */
+const EVERYWHERE = ["--lib", "es2024,esnext,dom", "--types", ""];
+
+/** What the compiler says of a program in the project. */
+function typeCheck(name: string, text: string, options: readonly string[] = EVERYWHERE): string {
   writeFileSync(join(PROJECT, name), text);
-  const options = "--noEmit --strict --target es2024 --lib es2024,esnext,dom --types".split(" ");
-  const words = [TSC, ...options, "", "--module", "nodenext", "--ignoreConfig", name];
+  const always = "--noEmit --strict --target es2024 --module nodenext --ignoreConfig".split(" ");
+  const words = [TSC, ...always, ...options, name];
   return spawnSync(process.execPath, words, { cwd: PROJECT, encoding: "utf8" }).stdout;
 }
 
@@ -139,6 +142,12 @@ test("a program type-checks against the package, and runs", () => {
   expect(typeCheck("consumer.ts", CONSUMER)).toBe("");
   const printed = execFileSync(process.execPath, ["consumer.ts"], { cwd: PROJECT });
   expect(printed.toString()).toBe("2229 2217 185 forward\n");
+});
+
+test("a program for Node alone type-checks, as host/README.md says", () => {
+  const types = ["--types", "node", "--typeRoots", join(ROOT, "node_modules/@types")];
+  const options = ["--lib", "es2024", ...types, "--skipLibCheck"];
+  expect(typeCheck("consumer.ts", CONSUMER, options)).toBe("");
 });
 
 test("the README's program type-checks against the package", () => {

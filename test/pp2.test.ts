@@ -587,6 +587,18 @@ describe("flowplane pp2", () => {
       2,
       'flowplane: --source: "1.2.3.4" is not an address and a port, 10.0.0.1:80 or [::1]:80',
     ]);
-    expect(failure()).toEqual([2, "flowplane: pp2: what to do is missing, encode or decode"]);
+    expect(failure("encode", ...words, "--tlv", "NOOP=00")).toEqual([
+      2,
+      'flowplane: --tlv: "NOOP=00" is padding; --pad makes it',
+    ]);
+    expect(failure("encode", ...words, "--tlv", "3=00000000")).toEqual([
+      2,
+      'flowplane: --tlv: "3=00000000" is the checksum, which every header has',
+    ]);
+    expect(failure()).toEqual([2, "flowplane: pp2: what to do is missing: encode, decode"]);
+    expect(failure("decoed", "00")).toEqual([
+      2,
+      'flowplane: pp2: "decoed" is none of encode, decode',
+    ]);
   });
 });

@@ -7,7 +7,7 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { openRedisStore } from "../host/nodes/redis-store.ts";
+import { Redis } from "ioredis";
 
 const FOLDER = mkdtempSync(join(tmpdir(), "flowplane-redis-"));
 const running = new Map<number, ChildProcess>();
@@ -52,8 +52,10 @@ export async function startServer(path: string, ...more: string[]): Promise<numb
   ];
   const server = spawn(path, words, { stdio: "ignore" });
   running.set(port, server);
-  const store = await retried(() => openRedisStore({ servers: [`127.0.0.1:${port}`] }), 20_000);
-  await store.close();
+  const client = new Redis(port, "127.0.0.1");
+  client.on("error", () => undefined);
+  await retried(() => client.ping(), 20_000);
+  client.disconnect();
   return port;
 }
 

@@ -3,6 +3,7 @@
  * three replicas, one of whose masters is killed.
  */
 import { setTimeout as sleep } from "node:timers/promises";
+import { Redis } from "ioredis";
 import { afterAll, describe, expect, test } from "vitest";
 import { raw } from "../fixtures/packets.ts";
 import { DECISION_BYTES, sideOf } from "../host/engine/decision.ts";
@@ -135,10 +136,44 @@ describe("one server", () => {
   });
 
   test("says what is missing", async () => {
-    const nobody = await freePort();
-    await expect(
-      openRedisStore({ servers: [`127.0.0.1:${nobody}`], timeoutMs: 200 }),
-    ).rejects.toThrow(`nodes: 127.0.0.1:${nobody}: `);
+    const nobody = `127.0.0.1:${await freePort()}`;
+    const opened = (servers: string[], isCluster = false) =>
+      openRedisStore({ servers, isCluster, timeoutMs: 200 });
+    await expect(opened([nobody])).rejects.toThrow(
+      `nodes: ${nobody}: connect ECONNREFUSED ${nobody}`,
+    );
+    await expect(opened([nobody], true)).rejects.toThrow(`nodes: ${nobody}: Connection is closed`);
+    await expect(opened([])).rejects.toThrow("nodes: servers: there is none");
+  });
+
+  test("says why a server takes no decisions", { timeout: 60_000 }, async ({ skip }) => {
+    const port = await startServer(requireTool("redis-server", skip));
+    const admin = new Redis(port, "127.0.0.1");
+    const opened = (password?: string) =>
+      openRedisStore({
+        servers: [`127.0.0.1:${port}`],
+        ...(password !== undefined && { password }),
+      });
+    const whyOf = (attempt: Promise<FlowStore>) =>
+      attempt.then(
+        (store) => store.close(),
+        ({ message }: Error) => message.replace(/^nodes: 127\.0\.0\.1:\d+: /, ""),
+      );
+    try {
+      await admin.config("SET", "maxmemory", "1");
+      expect(await whyOf(opened())).toMatch(/^OOM command not allowed/);
+      await admin.config("SET", "maxmemory", "0");
+      await admin.replicaof("127.0.0.1", port);
+      expect(await whyOf(opened())).toMatch(/^READONLY /);
+      await admin.replicaof("NO", "ONE");
+      expect(await whyOf(opened())).toBeUndefined();
+      await admin.config("SET", "requirepass", "secret");
+      expect(await whyOf(opened())).toMatch(/^NOAUTH /);
+      expect(await whyOf(opened("wrong"))).toMatch(/^WRONGPASS /);
+      expect(await whyOf(opened("secret"))).toBeUndefined();
+    } finally {
+      admin.disconnect();
+    }
   });
 });
 

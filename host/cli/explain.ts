@@ -19,6 +19,9 @@ export async function runExplain(capture: string | undefined, flags: ExplainFlag
   if (packet !== undefined && capture === undefined) {
     throw new UsageError("--packet: a capture is needed");
   }
+  if (vpc !== undefined && tuple === undefined) {
+    throw new UsageError("--vpc: only --tuple takes one; a packet of the capture has its own");
+  }
   const world =
     config === undefined
       ? { scenario: defaultScenario(scenario ?? "nat") }

@@ -5,7 +5,7 @@
 
 import { Command, Option } from "commander";
 import { UsageError } from "../errors.ts";
-import { type CommonOptions, integer, withCommonOptions } from "./options.ts";
+import { type CommonOptions, integer, noSuchCommand, withCommonOptions } from "./options.ts";
 
 export interface LabFlags extends CommonOptions {
   foreground?: boolean;
@@ -38,8 +38,9 @@ export function labCommand(): Command {
       "live labs: VPCs as network namespaces, with the engine between them (Linux, root)",
     )
     .helpCommand(false)
-    .action(() => {
-      throw new UsageError("lab: what to do is missing: up, down, status, top, events, …");
+    .allowExcessArguments()
+    .action((_flags, group: Command) => {
+      throw noSuchCommand(group);
     });
   const all = [
     ...lifeCommands(),

@@ -25,3 +25,11 @@ export function integer(flag: string, min: number, max: number): (word: string) 
     return value;
   };
 }
+
+/** Why a command that only holds others cannot do what was asked for: with nothing, or with no name. */
+export function noSuchCommand(group: Command): UsageError {
+  const [word] = group.args;
+  const names = group.commands.map((one) => one.name()).join(", ");
+  if (word === undefined) return new UsageError(`${group.name()}: what to do is missing: ${names}`);
+  return new UsageError(`${group.name()}: "${word}" is none of ${names}`);
+}

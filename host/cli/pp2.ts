@@ -71,6 +71,11 @@ function tlvOf(word: string): Tlv {
   if (type === undefined || !Number.isInteger(type) || type > 0xff) {
     throw new UsageError(`--tlv: "${word}" is not TYPE=HEX, as in 0xE0=00ff or AUTHORITY=612e62`);
   }
+  // The codec writes these itself.
+  if (type === TLV_TYPES.NOOP) throw new UsageError(`--tlv: "${word}" is padding; --pad makes it`);
+  if (type === TLV_TYPES.CRC32C) {
+    throw new UsageError(`--tlv: "${word}" is the checksum, which every header has`);
+  }
   return { type, value: Buffer.from(digits, "hex") };
 }
 

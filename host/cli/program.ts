@@ -7,7 +7,7 @@ import { readFileSync } from "node:fs";
 import { Command, Option } from "commander";
 import { UsageError } from "../errors.ts";
 import { labCommand } from "./lab-commands.ts";
-import { type CommonOptions, integer, withCommonOptions } from "./options.ts";
+import { type CommonOptions, integer, noSuchCommand, withCommonOptions } from "./options.ts";
 
 export type { CommonOptions } from "./options.ts";
 
@@ -326,8 +326,9 @@ function pp2Command(): Command {
     .helpCommand(false)
     .addCommand(pp2EncodeCommand())
     .addCommand(pp2DecodeCommand())
-    .action(() => {
-      throw new UsageError("pp2: what to do is missing, encode or decode");
+    .allowExcessArguments()
+    .action((_flags, group: Command) => {
+      throw noSuchCommand(group);
     });
 }
 

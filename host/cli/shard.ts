@@ -40,7 +40,14 @@ function answer(tenants: string[], flags: ShardFlags): ShardResult {
       wantsDeck: flags.deck,
     });
   } catch (error) {
-    if (error instanceof RangeError) throw new UsageError(error.message, { cause: error });
-    throw error;
+    if (!(error instanceof RangeError)) throw error;
+    throw new UsageError(inFlags(error.message), { cause: error });
   }
+}
+
+/** A message of the library in the command's words: the option that it begins with is a flag here. */
+function inFlags(message: string): string {
+  return message.replace(/^(nodes|size|zones|overlapMax|secret)(?=:)/, (option) => {
+    return option === "overlapMax" ? "--overlap-max" : `--${option}`;
+  });
 }

@@ -217,6 +217,9 @@ export class Controller {
       if (endpoint !== undefined) this.#step(endpoint, step, nowMs);
     }
     if (associate) {
+      const { nat_gateway, address } = associate;
+      const why = this.state.whyNoNatAddress(nat_gateway, address);
+      if (why) throw new ControlRefusal(`${nat_gateway}: ${address} ${why}`);
       this.#changeNat(associate.nat_gateway, associate.address, "associate", nowMs);
     }
     if (disassociate) {

@@ -2,6 +2,8 @@
  * What changes while a network runs: targets and their health, endpoints and their states,
  * addresses of NAT gateways, weights of target groups. The configuration beside it never changes.
  */
+import { addressBytes } from "../address.ts";
+import { contains, isReserved } from "../cidr.ts";
 import type { NetworkConfig } from "../config/schema.ts";
 import { Directory, forwardsOf } from "./directory.ts";
 import type { EndpointState } from "./endpoints.ts";
@@ -70,6 +72,32 @@ export class ControlState {
   /** The zone of an address: that of its subnet; outside of all it serves every zone. */
   zoneOf(vpc: string, address: string): string {
     return this.directory.subnetHolding(vpc, address)?.zone ?? "all";
+  }
+
+  /** Why a NAT gateway cannot get an address now: the end of a sentence that begins with it. */
+  whyNoNatAddress(gateway: string, address: string): string | undefined {
+    const { nat_gateways, lab } = this.config;
+    const subnet = this.directory.subnets.get(nat_gateways[gateway]?.subnet ?? "");
+    /** Where its addresses are told apart: in its VPC, or outside of all. */
+    const spaceOf = (name: string) => {
+      const { connectivity, subnet: place = "" } = nat_gateways[name] ?? {};
+      return connectivity === "private" ? this.directory.subnets.get(place)?.vpc : "internet";
+    };
+    const space = spaceOf(gateway);
+    for (const [name, { addresses }] of this.nats) {
+      if (name === gateway || spaceOf(name) !== space) continue;
+      if (addresses.some((one) => one.address === address)) return `belongs to ${name}`;
+    }
+    for (const [name, { vpc, addresses }] of Object.entries(lab?.hosts ?? {})) {
+      if (vpc === space && addresses.includes(address)) return `is also at lab.hosts.${name}`;
+    }
+    if (space === "internet" || subnet === undefined) return undefined;
+    const bytes = addressBytes(address);
+    if (!subnet.ranges.some((range) => contains(range, bytes))) {
+      return `lies outside the subnet ${subnet.name}`;
+    }
+    const isKept = subnet.ranges.some((range) => isReserved(range, bytes));
+    return isKept ? `is one of the five addresses of ${subnet.name} that are reserved` : undefined;
   }
 
   /** Zones of the load balancer and the mount targets that a target group serves. */

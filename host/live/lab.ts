@@ -411,7 +411,8 @@ export class LiveLab {
   #verify(given: unknown): object {
     const id = String((given as { service?: unknown } | undefined)?.service);
     const service = this.#config.endpoint_services[id];
-    if (service?.private_dns_name === undefined) {
+    if (service === undefined) throw new ConfigError(`service: there is no ${id}`);
+    if (service.private_dns_name === undefined) {
       throw new ConfigError(`service: ${id} has no private_dns_name`);
     }
     const before = this.#verification.get(id) ?? service.private_dns_state;

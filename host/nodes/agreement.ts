@@ -18,7 +18,8 @@ export interface Agreement {
   /**
    * decided: `decision` is the flow's. taken: `decision` is of another flow, which has the tuple that
    * was proposed, and lives on from now. resting: `decision` is a claim that lost, or of a flow that
-   * has ended; it says only that the tuple is not to be had. full: the store has no room, or what it had has just ended.
+   * has ended; it says only that the tuple is not to be had. full: the store has no room, or what it
+   * had has just ended.
    */
   outcome: "decided" | "taken" | "resting" | "full";
   decision: Uint8Array;

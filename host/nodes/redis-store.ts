@@ -41,9 +41,13 @@ const EXTEND = `
   redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
   return 1`;
 
-/** Opens a store. @throws {FlowplaneError} when ioredis is not installed or no server answers */
+/**
+ * Opens a store.
+ * @throws {FlowplaneError} when ioredis is not installed, no server answers, or none takes decisions
+ */
 export async function openRedisStore(options: RedisStoreOptions): Promise<FlowStore> {
   const { servers, isCluster = servers.length > 1, timeoutMs = 500, password } = options;
+  if (servers.length === 0) throw new FlowplaneError("nodes: servers: there is none");
   const ioredis = await import("ioredis").catch((cause: unknown) => {
     throw new FlowplaneError("nodes: ioredis is missing: npm install ioredis", { cause });
   });
@@ -72,16 +76,29 @@ export async function openRedisStore(options: RedisStoreOptions): Promise<FlowSt
         lazyConnect: true,
       })
     : new ioredis.Redis({ ...common, ...addresses[0], lazyConnect: true });
-  // Without a listener, every lost connection would be an uncaught error; commands say enough.
-  client.on("error", () => undefined);
+  // Without a listener, every lost connection would be an uncaught error; commands say enough, but
+  // for the first connection, of which they say only that it is closed.
+  let heard: unknown;
+  client.on("error", (error) => {
+    heard ??= error;
+  });
+  const store = new RedisStore(client, options);
   try {
     await client.connect();
+    await store.probe();
   } catch (cause) {
     client.disconnect();
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new FlowplaneError(`nodes: ${servers.join(", ")}: ${reason}`, { cause });
+    throw new FlowplaneError(`nodes: ${servers.join(", ")}: ${reasonOf(heard ?? cause)}`, {
+      cause,
+    });
   }
-  return new RedisStore(client, options);
+  return store;
+}
+
+/** What a server, or of a cluster the last one that was asked, has said. */
+function reasonOf(error: unknown): string {
+  const { lastNodeError = error } = error as { lastNodeError?: unknown };
+  return lastNodeError instanceof Error ? lastNodeError.message : String(lastNodeError);
 }
 
 function addressOf(server: string): { host: string; port: number } | { path: string } {
@@ -98,6 +115,11 @@ class RedisStore implements FlowStore {
     this.#client = client;
     this.#times = options;
     this.#prefix = options.prefix ?? "flowplane:";
+  }
+
+  /** Writes as a decision is written. @throws where that cannot be: a replica, no memory left, no right */
+  async probe(): Promise<void> {
+    await this.#client.set(`${this.#prefix}probe`, "", "PX", 1, "NX", "GET");
   }
 
   claim(side: SideName, decisions: readonly Uint8Array[]): Promise<Found[]> {

@@ -20,6 +20,13 @@ export function* labProblems(directory: Directory): Generator<Problem> {
   for (const { path, vpc, address } of placedAddresses(directory)) {
     owners.set(`${vpc} ${addressBytes(address)}`, path);
   }
+  for (const [name, { connectivity, addresses }] of Object.entries(config.nat_gateways)) {
+    if (connectivity !== "public") continue;
+    for (const [index, address] of addresses.entries()) {
+      const path = ["nat_gateways", name, "addresses", index];
+      owners.set(`${INTERNET} ${addressBytes(address)}`, path);
+    }
+  }
   for (const [name, { vpc, addresses }] of Object.entries(config.lab?.hosts ?? {})) {
     const path = ["lab", "hosts", name];
     if (vpc !== INTERNET && !(vpc in config.vpcs)) {
