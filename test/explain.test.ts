@@ -4,7 +4,10 @@
  */
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
+import { eth } from "../fixtures/packets.ts";
+import { Scene } from "../fixtures/scene.ts";
 import { wrongChecksums } from "../fixtures/verify.ts";
+import { LINKTYPE, pcapFile } from "../fixtures/write.ts";
 import { openBytes } from "../host/capture/memory.ts";
 import { parseConfig } from "../host/config/config.ts";
 import { isNetwork } from "../host/config/schema.ts";
@@ -77,6 +80,48 @@ describe("an explanation", () => {
     expect(lines.find((line) => line.startsWith("resource"))).toBe(
       "resource     vpce-0a1b2c3d4e5f60718: listener TCP 443 in use1-az1",
     );
+  });
+
+  test("of a packet of a connection that was silent for too long says for how long", async () => {
+    const text = (await said("nat", { packet: 159 })).join(" ").replace(/ +/g, " ");
+    expect(text).toContain(
+      "established, 4 packets from the client and 3 from the service so far; over after 352.",
+    );
+    expect(text).toContain("state established, and the packet is refused");
+  });
+
+  test("of a packet that begins a flow anew names the target that it now has", async () => {
+    const { open: _open, ...rest } = world("nlb");
+    const ask = async (timesMs: number[]) => {
+      const scene = new Scene(1);
+      for (const timeMs of timesMs) {
+        scene.add(timeMs, eth().ip("10.0.9.10", "10.0.1.5").udp(5353, 53).payload(20));
+      }
+      const bytes = pcapFile(scene.sorted(), { linkType: LINKTYPE.ethernet });
+      const open: NonNullable<ExplainOptions["open"]> = (engine) => openBytes(bytes, engine);
+      const told = await explain({ ...rest, open, packet: timesMs.length });
+      return explainReport(told).replace(/\s+/g, " ");
+    };
+    const late = await ask([0, 120_001]);
+    expect(late).toContain("so far; over after 120.001 s of silence, the packet begins one anew");
+    expect(late).toContain("target ring slot");
+    const soon = await ask([0, 120_000]);
+    expect(soon).not.toContain("silence");
+    expect(soon).not.toContain("target ring slot");
+  });
+
+  test("of an ICMP error says nothing of an end: errors are not counted to flows", async () => {
+    const bytes = readFileSync(new URL("captures/icmp-errors.pcapng", FIXTURES));
+    const open: NonNullable<ExplainOptions["open"]> = (engine) => openBytes(bytes, engine);
+    let errors = 0;
+    for (let packet = 1; packet <= 30; packet++) {
+      const told = await explain({ scenario: defaultScenario("nat"), open, packet });
+      if (told.frame.kind !== "error" || told.verdict !== "forward") continue;
+      errors++;
+      expect(explainReport(told)).toContain("hit on the");
+      expect(explainReport(told)).not.toContain("silence");
+    }
+    expect(errors).toBeGreaterThan(2);
   });
 
   test("of a blocked packet names the security groups", async () => {

@@ -69,13 +69,31 @@ function hashLine({ frame: { place } }: Explanation): string | undefined {
   return `${place.hash}: home group ${count(place.group)}, tag 0x${tag}`;
 }
 
-function lookupLine({ frame, flowBefore }: Explanation): string | undefined {
+/** Whether the flow that was found had ended, so that the packet began one anew. */
+function beginsAnew({ frame, flow, flowBefore }: Explanation): boolean {
+  if (flow === undefined || flowBefore === undefined || frame.kind === "error") return false;
+  const packets = (one: Flow) => one.packetsFromClient + one.packetsFromService;
+  return packets(flow) <= packets(flowBefore);
+}
+
+/** What has become of a flow that was found: nothing, unless it is over. */
+function endOfFlow(explanation: Explanation, { state, lastSeenMs }: Flow): string {
+  const isAnew = beginsAnew(explanation) && explanation.verdict === "forward";
+  const isOver = explanation.verdict === "drop.no-flow" && state !== "terminated";
+  if (!isAnew && !isOver) return "";
+  const silence = ((explanation.timeMs - lastSeenMs) / 1000).toFixed(3);
+  return `; over after ${silence} s of silence${isAnew ? ", the packet begins one anew" : ""}`;
+}
+
+function lookupLine(explanation: Explanation): string | undefined {
+  const { frame, flowBefore } = explanation;
   if (frame.key === undefined) return undefined;
   if (!frame.found || !flowBefore) return "miss: no flow has this key";
   const { state, packetsFromClient, packetsFromService } = flowBefore;
   const fromClient = `${counted(packetsFromClient, "packet")} from the client`;
   const packets = `${fromClient} and ${count(packetsFromService)} from the service so far`;
-  return `hit on the ${frame.found.side} side: ${state}, ${packets}`;
+  const end = endOfFlow(explanation, flowBefore);
+  return `hit on the ${frame.found.side} side: ${state}, ${packets}${end}`;
 }
 
 function resourceLine({ service }: Explanation): string | undefined {
@@ -83,8 +101,10 @@ function resourceLine({ service }: Explanation): string | undefined {
   return `${service.resource}: ${service.rule} (${service.id})`;
 }
 
-function targetLine({ frame, flow, flowBefore }: Explanation): string | undefined {
-  if (frame.ring === undefined || flowBefore !== undefined) return undefined;
+function targetLine(explanation: Explanation): string | undefined {
+  const { frame, flow, flowBefore } = explanation;
+  const isChosen = flowBefore === undefined || beginsAnew(explanation);
+  if (frame.ring === undefined || !isChosen) return undefined;
   const { slot, size, target, targets } = frame.ring;
   const chosen = flow ? `: ${end(flow.translatedService)}` : "";
   const place = `ring slot ${count(slot)} of ${count(size)} names target ${target + 1} of ${count(targets)}`;
