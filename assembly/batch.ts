@@ -312,20 +312,34 @@ function pass(
   } else if (stream) verdict = rewriteStream(descriptor, packet, record, side, direction);
   else rewriteFast(packet, record, side, direction);
   if (verdict != VERDICT_FORWARD) return giveVerdict(descriptor, verdict);
-  if (hasCrossings) leave(descriptor, packet, record, side, load<u32>(record, FLOW_PACKETS_CLIENT));
+  if (hasCrossings) {
+    leave(descriptor, packet, record, side, direction, load<u32>(record, FLOW_PACKETS_CLIENT));
+  }
   forward(descriptor, handle, side, direction);
 }
 
-/** Lets a packet that crosses between the families have the other one, and counts by how much. */
-function leave(descriptor: usize, packet: Packet, record: usize, side: u32, number: u32): void {
+/**
+ * Lets a packet that crosses between the families have the other one, and counts by how much, to the
+ * side that the packet comes from: in a replay answers cross as requests do.
+ */
+function leave(
+  descriptor: usize,
+  packet: Packet,
+  record: usize,
+  side: u32,
+  direction: u32,
+  number: u32,
+): void {
   if (!packet.isIpv6 || !crosses(record)) return;
+  const fromClient = direction == DIRECTION_FROM_CLIENT;
   const used = usage + <usize>load<u16>(record, FLOW_SERVICE) * USAGE_BYTES;
-  if (side == SIDE_SERVICE) return countBy(used + USAGE_CROSSED_SERVICE, takeGrown());
+  const cell = used + (fromClient ? USAGE_CROSSED_CLIENT : USAGE_CROSSED_SERVICE);
+  if (side == SIDE_SERVICE) return countBy(cell, takeGrown());
   const before = load<u32>(descriptor, FRAME_CAPTURED_BYTES);
   if (packet.kind == PACKET_ERROR) crossErrorOut(descriptor, packet, number);
   else crossOut(descriptor, packet, number);
   const after = load<u32>(descriptor, FRAME_CAPTURED_BYTES);
-  countBy(used + USAGE_CROSSED_CLIENT, <u64>(before - after));
+  countBy(cell, <u64>(before - after));
 }
 
 /** Whether IPv4 packets of the port may be of flows of IPv6. */
@@ -421,7 +435,7 @@ function finishFragment(descriptor: usize, packet: Packet, port: usize): void {
   rewriteAddresses(packet, record, side, direction);
   if (load<u8>(port, PORT_SIDES) & PORT_SIDE_ROUTED) routeOut(descriptor, record, side);
   const handle = handleOf(flowTable(packet.isIpv6), record);
-  if (hasCrossings) leave(descriptor, packet, record, side, 0);
+  if (hasCrossings) leave(descriptor, packet, record, side, direction, 0);
   forward(descriptor, handle, side, direction);
 }
 
@@ -453,6 +467,9 @@ function finishError(descriptor: usize, packet: Packet, port: usize): void {
   rewriteError(packet, record, side, direction, isTranslated);
   countUsage(serviceIndex, direction ^ 1, <u64>load<u32>(descriptor, FRAME_CAPTURED_BYTES));
   if (load<u8>(port, PORT_SIDES) & PORT_SIDE_ROUTED) routeOut(descriptor, record, side);
-  if (hasCrossings) leave(descriptor, packet, record, side, load<u32>(record, FLOW_PACKETS_CLIENT));
+  if (hasCrossings) {
+    const number = load<u32>(record, FLOW_PACKETS_CLIENT);
+    leave(descriptor, packet, record, side, direction ^ 1, number);
+  }
   forward(descriptor, handleOf(table, record), side, direction ^ 1);
 }

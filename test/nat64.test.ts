@@ -106,6 +106,20 @@ describe("IPv6 to an IPv4 server, and back", () => {
     expect(out.frame).toEqual([...expected.udp(20000, 53).payload(1300).bytes()]);
   });
 
+  test("answers that a replay has on the client's side count what they are on each", async () => {
+    const engine = await networkEngine(crossing());
+    const asked = in6().udp(20000, 53).payload(10);
+    const answer = back6().udp(53, 20000).payload(100);
+    through(engine, asked);
+    for (let count = 0; count < 10; count++) through(engine, answer);
+    expect(usageOf(engine, "nat")).toMatchObject({
+      bytesFromClient: asked.bytes().length,
+      bytesToService: asked.bytes().length - 20,
+      bytesFromService: 10 * (answer.bytes().length - 20),
+      bytesToClient: 10 * answer.bytes().length,
+    });
+  });
+
   test("a datagram without a checksum gets one", async () => {
     const engine = await networkEngine(crossing());
     through(engine, in6().udp(20000, 53));
