@@ -110,6 +110,18 @@ describe("an explanation", () => {
     expect(soon).not.toContain("target ring slot");
   });
 
+  test("of a later fragment counts what it alone does to its service", async () => {
+    const told = await explain({ ...world("nat"), packet: 146 });
+    expect(told.frame.kind).toBe("later-fragment");
+    expect(told.counters).toEqual([
+      { name: "verdicts.forward", by: 1 },
+      { name: "gateway.packetsFromClient", by: 1 },
+      { name: "gateway.bytesFromClient", by: told.bytes },
+      { name: "gateway.bytesToService", by: told.bytes },
+    ]);
+    expect(explainReport(told)).toContain("\nstate        udp\n");
+  });
+
   test("of an ICMP error says nothing of an end: errors are not counted to flows", async () => {
     const bytes = readFileSync(new URL("captures/icmp-errors.pcapng", FIXTURES));
     const open: NonNullable<ExplainOptions["open"]> = (engine) => openBytes(bytes, engine);

@@ -8,7 +8,7 @@ import { addressBytes } from "../address.ts";
 import type { FrameSource } from "../capture/source.ts";
 import { contains, parseCidr } from "../cidr.ts";
 import type { ControlEvent } from "../control/controller.ts";
-import type { Endpoint, Flow, LinkKind, VerdictName } from "../engine/api.ts";
+import type { Endpoint, Flow, LinkKind, Usage, VerdictName } from "../engine/api.ts";
 import { EMIT_NAMES, type Engine, VERDICT_NAMES } from "../engine/engine.ts";
 import type { FrameExplanation } from "../engine/explain.ts";
 import { UsageError } from "../errors.ts";
@@ -159,12 +159,19 @@ class Asker {
     const flowBefore = engine.flow(frame.found?.handle ?? 0);
     const serviceBefore = typeof frame.service === "number" ? frame.service : frame.owner;
     const bytes = descriptors[WORD_WIRE] as number;
-    const before = this.#counters(flowBefore?.madeBy ?? serviceBefore);
+    // Which service it is may show only afterwards: of a later fragment, of an answer from IPv4.
+    const usages = this.#usages(flowBefore?.madeBy ?? serviceBefore);
+    const before = this.#counters();
     this.#decider.process(1);
     const word = descriptors[WORD_VERDICT] as number;
     const flow = engine.flow(descriptors[WORD_FLOW] as number);
     const number = flow?.madeBy ?? flowBefore?.madeBy ?? serviceBefore;
-    const after = this.#counters(number);
+    const after = this.#counters();
+    const usage = number === undefined ? undefined : usages.get(number);
+    if (number !== undefined && usage) {
+      flatten(this.#serviceId(number), usage, before);
+      flatten(this.#serviceId(number), engine.usage(number), after);
+    }
     const ports = descriptors[WORD_PORTS] as number;
     const side = ((word >> 16) & 0xff) === 0 ? "client" : "service";
     const direction = word >>> 24 === 0 ? "from-client" : "from-service";
@@ -195,13 +202,21 @@ class Asker {
     };
   }
 
-  #counters(service: number | undefined): Map<string, number> {
+  /** What all services of the tables have been used for, and `service`, which they may have no more. */
+  #usages(service: number | undefined): Map<number, Usage> {
+    const network = this.#decider instanceof NetworkDecider ? this.#decider : undefined;
+    const ids = network?.controller.compiled.tables.services.map(({ id }) => id) ?? [];
+    const numbers = [service, ...ids.map((id) => this.#engine.serviceNumber(id))];
+    const known = numbers.filter((one) => one !== undefined);
+    return new Map(known.map((one) => [one, this.#engine.usage(one)]));
+  }
+
+  #counters(): Map<string, number> {
     const all = new Map<string, number>();
     const { verdicts, flows, emitted } = this.#engine.counters();
     flatten("verdicts", verdicts, all);
     flatten("flows", flows, all);
     flatten("made", emitted, all);
-    if (service !== undefined) flatten(this.#serviceId(service), this.#engine.usage(service), all);
     return all;
   }
 

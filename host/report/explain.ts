@@ -118,9 +118,11 @@ function translationLine({ translation, frame }: Explanation): string | undefine
   return frame.kind === "error" ? `inside the quoted packet: ${text}` : text;
 }
 
-function stateLine({ flow, flowBefore }: Explanation): string | undefined {
+function stateLine({ frame, flow, flowBefore }: Explanation): string | undefined {
   const name = (one: Flow | undefined) => one?.state ?? "none";
   if (!flow && !flowBefore) return undefined;
+  // A later fragment has no key to find its flow by, and changes no state.
+  if (frame.kind === "later-fragment") return name(flow);
   if (!flow) return `${name(flowBefore)}, and the packet is refused`;
   const [from, to] = [name(flowBefore), name(flow)];
   return from === to ? to : `${from} to ${to}`;
