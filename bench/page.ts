@@ -48,7 +48,7 @@ ${drawn.map(({ id, title }) => chart(id, title)).join("\n")}
 ${tablesOf(result).join("\n")}
 </section>
 <details><summary>Text report</summary><pre>${escaped(texts.join("\n\n"))}</pre></details>`;
-  const style = `${REPORT_STYLE}#table-goals, #table-many-flows { grid-column: 1 / -1; }`;
+  const style = `${REPORT_STYLE}.tables > :not(#table-machine) { grid-column: 1 / -1; }`;
   const drawing = { library, script: chartScript(), data: drawn };
   return pageDocument({ title, style, main, drawing });
 }

@@ -13,11 +13,12 @@ import fc from "fast-check";
 import { type Browser, chromium } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { measureLarge } from "../bench/large.ts";
-import { chartsOf } from "../bench/page.ts";
+import { benchPage, chartsOf } from "../bench/page.ts";
 import { pageOf, type ReleaseResults, resultsPath } from "../bench/record.ts";
 import type { BenchResult, Distribution } from "../bench/result.ts";
 import { coresFor, curveOf, serialShare } from "../bench/scaling.ts";
 import { createEngine } from "../host/engine/engine.ts";
+import { readChartLibrary } from "../host/page/library.ts";
 import manifest from "../package.json" with { type: "json" };
 import { chromiumOptions } from "./chromium.ts";
 
@@ -267,5 +268,16 @@ describe("recorded results", () => {
   test("make a page", () => {
     const ids = chartsOf(pageOf(recorded)).map(({ id }) => id);
     expect(ids).toEqual(expect.arrayContaining(["workers", "latency", "batches"]));
+  });
+
+  test("stand whole on a page of usual width", async ({ skip }) => {
+    if (!browser) return skip(leftOut);
+    const view = await browser.newPage({ viewport: { width: 1280, height: 900 } });
+    await view.setContent(benchPage(pageOf(recorded), readChartLibrary()));
+    const cut = await view.evaluate(`[...document.querySelectorAll(".card")]
+      .filter(({ scrollWidth, clientWidth }) => scrollWidth > clientWidth).map(({ id }) => id)`);
+    expect(cut).toEqual([]);
+    expect(await view.locator("#table-capacity tr").count()).toBeGreaterThan(2);
+    await view.close();
   });
 });

@@ -184,6 +184,36 @@ describe("the control socket", () => {
     expect(answers.map(({ id }) => id)).toEqual([null, null, null, 8, null]);
     expect(answers[0].error).toContain("not JSON");
     expect(answers[4].error).toContain("65536");
+    const long = JSON.stringify({ id: 1, command: "add", arguments: "x".repeat(70_000) });
+    const socket = connect(path).setEncoding("utf8");
+    socket.write(`${long}\n`);
+    let text = "";
+    for await (const part of socket) text += part;
+    expect(text).toContain("a line is longer than 65536 bytes");
+  });
+
+  test("one that sends without end and never reads keeps nobody waiting", async () => {
+    const flood = connect(path).on("error", () => undefined);
+    flood.pause().write('{"id":1,"command":"slow","arguments":"flood"}\n'.repeat(20_000));
+    await expect.poll(() => order.filter((one) => one === "end flood").length).toBeGreaterThan(1);
+    const before = order.length;
+    await call(path, "slow", "other");
+    // At most the one that was under way, and the one that had its turn first.
+    expect(order.slice(before).filter((one) => one === "begin flood").length).toBeLessThan(3);
+    flood.destroy();
+    await call(path, "slow", "again");
+    const after = order.length;
+    await call(path, "slow", "last");
+    expect(order.slice(after)).toEqual(["begin last", "end last"]);
+  });
+
+  test("what a client says before it closes its side is answered", async () => {
+    const socket = connect(path).setEncoding("utf8");
+    socket.end('{"id":1,"command":"slow"}\n{"id":2,"command":"nothing"}\n{"id":3,"comm');
+    let text = "";
+    for await (const part of socket) text += part;
+    const answers = text.trim().split("\n");
+    expect(answers.map((line) => JSON.parse(line).id)).toEqual([1, 2]);
   });
 
   test("a second lab is refused, a stale socket replaced, a closed one gone", async () => {

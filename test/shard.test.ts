@@ -8,7 +8,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { fc, test as property } from "@fast-check/vitest";
+import { chromium } from "playwright-core";
 import { afterAll, describe, expect, test } from "vitest";
+import { shardPage } from "../host/report/shard-page.ts";
 import { blastRadius, plainShards } from "../host/shard/blast.ts";
 import { calculate } from "../host/shard/calculator.ts";
 import { deckTables } from "../host/shard/deck.ts";
@@ -21,6 +23,7 @@ import { overlapTable, shardCountBound } from "../host/shard/overlap.ts";
 import { KeyedRandom } from "../host/shard/random.ts";
 import type { ShardResult } from "../host/shard/result.ts";
 import { NoShardLeft, StatefulSharder } from "../host/shard/stateful.ts";
+import { chromiumOptions } from "./chromium.ts";
 import { allShards, infimaByHand, overlapsByCounting, sharedNodes } from "./reference/shard.ts";
 
 const MAIN = fileURLToPath(new URL("../host/cli/main.ts", import.meta.url));
@@ -400,6 +403,33 @@ describe("flowplane shard", () => {
     expect(page).toContain("&lt;b&gt;");
     expect(page).not.toContain("<b>");
     expect(page).not.toContain("<script");
+  });
+
+  test("a page has room for long names and for large numbers", async ({ skip }) => {
+    const options = chromiumOptions();
+    if (typeof options === "string") return skip(options);
+    const browser = await chromium.launch(options);
+    try {
+      const view = await browser.newPage({ viewport: { width: 1000, height: 800 } });
+      const name = "a tenant with a name of some length";
+      const common = { zones: 1, secret: "s", tenantCount: 10, tenants: [name] };
+      for (const [nodes, size] of [
+        [4, 2],
+        [1000, 60],
+      ] as const) {
+        await view.setContent(shardPage(calculate({ ...common, nodes, size })));
+        const width = await view.evaluate("document.documentElement.scrollWidth");
+        expect([nodes, width]).toEqual([nodes, 1000]);
+        const isCut = await view.evaluate(`(() => {
+          const texts = [...document.querySelectorAll("#chart-fleet text")];
+          const right = (element) => element.getBoundingClientRect().right;
+          return texts.map((text) => right(text) > right(text.ownerSVGElement));
+        })()`);
+        expect([nodes, isCut]).toEqual([nodes, [false]]);
+      }
+    } finally {
+      await browser.close();
+    }
   });
 
   test("--infima gives Infima's shards in its order", () => {

@@ -117,7 +117,7 @@ export async function runStatus(lab: string, flags: LabFlags): Promise<void> {
 }
 
 export async function runEvents(lab: string, { follow: goesOn }: LabFlags): Promise<void> {
-  const path = socketPath(labName(lab));
+  const path = socketOf(labName(lab));
   const print = (event: LiveEvent) => process.stdout.write(`${JSON.stringify(event)}\n`);
   const latest = (await call(path, "events")) as LiveEvent[];
   for (const event of latest) print(event);
@@ -130,7 +130,7 @@ export async function runEvents(lab: string, { follow: goesOn }: LabFlags): Prom
 }
 
 export async function runAction(action: string, lab: string, given: object): Promise<void> {
-  const result = await call(socketPath(labName(lab)), action, given);
+  const result = await call(socketOf(labName(lab)), action, given);
   if (result !== null) process.stdout.write(`${JSON.stringify(result)}\n`);
 }
 
@@ -183,7 +183,18 @@ function labName(word: string): string {
 }
 
 async function status(name: string): Promise<LiveSnapshot> {
-  return (await call(socketPath(name), "status")) as LiveSnapshot;
+  return (await call(socketOf(name), "status")) as LiveSnapshot;
+}
+
+/** Where a lab is asked. @throws FlowplaneError when it is not up, or was killed */
+function socketOf(name: string): string {
+  const found = readState(name);
+  if (found === undefined) throw new FlowplaneError(`lab ${name}: is not up`);
+  if (!isRunning(found)) {
+    const advice = "lab down removes what it has left, and so does the next lab up";
+    throw new FlowplaneError(`lab ${name}: its process ${found.pid} has ended; ${advice}`);
+  }
+  return socketPath(name);
 }
 
 async function state(name: string): Promise<LabState> {

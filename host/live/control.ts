@@ -5,10 +5,12 @@
  *   ← {"id": 1, "result": {…}}            or {"id": 1, "error": "…", "exitCode": 2}
  *   → {"id": 2, "command": "follow"}      answers, then sends {"id": 2, "event": {…}} for each event
  *
- * Commands of one connection run in order, those of several in the order of their arrival: one at
- * a time, so no two changes ever mix. Only the owner may connect (mode 0600).
+ * Commands of one connection run in order, those of several in turns: one at a time, so no two
+ * changes ever mix. Only the owner may connect (mode 0600).
  *
- * Bounded: 32 connections, 64 KiB a line, 1 MiB unread by a follower; beyond it a connection ends.
+ * Bounded: 32 connections, 64 KiB a line, 1 MiB unread by a client; beyond it a connection ends. A
+ * connection is read from when its commands are done, so that one which sends many does not keep the
+ * others waiting for longer than one command each.
  */
 
 import { chmodSync, rmSync } from "node:fs";
@@ -41,11 +43,11 @@ export class ControlServer {
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
   /** Ends when the last command that was taken has ended. */
-  #turn: Promise<unknown> = Promise.resolve();
+  #turn: Promise<void> = Promise.resolve();
 
   private constructor(options: ControlOptions) {
     this.#options = options;
-    this.#server = createServer((socket) => this.#serve(socket));
+    this.#server = createServer({ allowHalfOpen: true }, (socket) => this.#serve(socket));
     this.#server.maxConnections = CONNECTIONS_MAX;
   }
 
@@ -79,21 +81,30 @@ export class ControlServer {
   #serve(socket: Socket): void {
     this.#sockets.add(socket);
     socket.on("error", () => socket.destroy());
+    socket.on("close", () => this.#sockets.delete(socket));
     let rest = "";
+    let done = Promise.resolve();
+    const takeAll = async (lines: string[]) => {
+      // What comes meanwhile stays with the sender.
+      socket.pause();
+      for (const line of lines) if (line.trim() !== "") await this.#take(socket, line);
+      if (rest.length > LINE_BYTES_MAX) refuse(socket);
+      else socket.resume();
+    };
     socket.setEncoding("utf8").on("data", (part: string) => {
       const lines = (rest + part).split("\n");
       rest = lines.pop() ?? "";
-      for (const line of lines) if (line.trim() !== "") this.#take(socket, line);
-      if (rest.length > LINE_BYTES_MAX) {
-        say(socket, { id: null, error: `a line is longer than ${LINE_BYTES_MAX} bytes` });
-        socket.destroySoon();
-      }
+      done = takeAll(lines);
     });
-    socket.on("close", () => this.#sockets.delete(socket));
+    // A client may close its side when it has said all; what it asked for is answered first.
+    socket.on("end", () => void done.then(() => socket.end()));
   }
 
-  #take(socket: Socket, line: string): void {
-    this.#turn = this.#turn.then(async () => {
+  /** Runs one command when those before it are done, unless its sender has gone by then. */
+  #take(socket: Socket, line: string): Promise<void> {
+    const done = this.#turn.then(async () => {
+      if (socket.destroyed) return;
+      if (line.length > LINE_BYTES_MAX) return refuse(socket);
       const request = requestOf(line);
       if (typeof request === "string") return say(socket, { id: null, error: request });
       const { id, command } = request;
@@ -113,6 +124,8 @@ export class ControlServer {
         say(socket, { id, error: (error as Error).message, exitCode });
       }
     });
+    this.#turn = done;
+    return done;
   }
 
   #follow(socket: Socket, id: unknown): void {
@@ -137,6 +150,11 @@ function say(socket: Socket, message: object): void {
   if (socket.destroyed) return;
   socket.write(`${JSON.stringify(message)}\n`);
   if (socket.writableLength > UNREAD_BYTES_MAX) socket.destroy();
+}
+
+function refuse(socket: Socket): void {
+  say(socket, { id: null, error: `a line is longer than ${LINE_BYTES_MAX} bytes` });
+  socket.destroySoon();
 }
 
 function isAnswering(path: string): Promise<boolean> {

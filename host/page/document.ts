@@ -114,7 +114,7 @@ body { margin: 0; background: var(--page); color: var(--ink);
   font: 15px/1.45 system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
 main { max-width: 1180px; margin: 0 auto; padding: 24px 16px 48px; }
 h1 { font-size: 24px; margin: 0; overflow-wrap: anywhere; }
-.sub { color: var(--dim); margin: 4px 0 16px; }
+.sub { color: var(--dim); margin: 4px 0 16px; overflow-wrap: anywhere; }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(160px, 1fr)); gap: 12px;
   margin: 0 0 16px; }
 .figures div, figure, .card, details { background: var(--card); border: 1px solid var(--line);

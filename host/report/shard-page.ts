@@ -12,6 +12,8 @@ import { share } from "./units.ts";
 const DRAWN_MAX = 8;
 const COLORS = "#1f6feb #c2410c #2e7d32 #8e24aa #00838f #b8860b #ad1457 #546e7a".split(" ");
 const CELL = 22;
+/** What a letter of the drawings' text takes at most, mostly. */
+const LETTER = 7;
 
 export function shardPage(result: ShardResult): string {
   const title = `Shuffle sharding: ${fleetLine(result)}`;
@@ -69,7 +71,9 @@ function fleet({ nodes, zones, assignments }: ShardResult): string {
     shapes.push(`<rect fill="${COLORS[tenant]}" x="0" y="${y}" width="10" height="10"/>`);
     shapes.push(`<text x="16" y="${y + 9}">${escaped(name)}</text>`);
   }
-  return svg(columns * CELL, legendTop + drawn.length * 16 + 4, shapes);
+  const longest = Math.max(0, ...drawn.map(({ tenant }) => tenant.length));
+  const width = Math.max(columns * CELL, 16 + LETTER * longest);
+  return svg(width, legendTop + drawn.length * 16 + 4, shapes);
 }
 
 function overlaps({ overlap }: ShardResult): string {
