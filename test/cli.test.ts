@@ -114,6 +114,11 @@ describe("an error is one line and an exit status:", () => {
     [["replay", "web.pcap", "x"], 2, /^flowplane: too many arguments for 'replay'/],
     [["replay", "web.pcap", "--scenario", "vpn"], 2, /'vpn' is invalid. .* nat, nlb, privatelink/],
     [["replay", "web.pcap", "--limit", "0"], 2, /--limit: "0" is not an integer of at least 1$/],
+    [
+      ["replay", "web.pcap", "--limit", "9007199254740993"],
+      2,
+      /--limit: "9007199254740993" is not an integer from 1 to 9007199254740991$/,
+    ],
     [["replay", "web.pcap", "--repeat", "x"], 2, /--repeat: "x" is not an integer from 1 to/],
     [
       ["replay", "-", "--workers", "2"],
