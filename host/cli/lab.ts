@@ -15,7 +15,7 @@ import { History, type LiveSnapshot } from "../live/snapshot.ts";
 import { topLines } from "../live/top.ts";
 import { readConfig } from "./files.ts";
 import type { LabFlags } from "./lab-commands.ts";
-import { Terminal } from "./terminal.ts";
+import { abilitiesOf, Terminal } from "./terminal.ts";
 
 const START_MS_MAX = 60_000;
 const STEP_MS = 50;
@@ -145,24 +145,24 @@ const HIDE_CURSOR = "\x1b[?25l";
 export async function runTop(lab: string, { seconds = Number.POSITIVE_INFINITY }: LabFlags) {
   const name = labName(lab);
   const history = new History();
-  const isTerminal = process.stdout.isTTY === true;
+  const { canDraw, hasColor } = abilitiesOf(process.stdout);
   let isEnding = false;
   process.once("SIGINT", () => {
     isEnding = true;
   });
-  if (isTerminal) process.stdout.write(HIDE_CURSOR + CLEAR);
+  if (canDraw) process.stdout.write(HIDE_CURSOR + CLEAR);
   try {
     for (let second = 0; second < seconds && !isEnding; second++) {
       const snapshot = await status(name);
       history.add(snapshot);
       const { columns = 120, rows = 40 } = process.stdout;
-      const lines = topLines(snapshot, history, { columns, rows: rows - 1, isColored: isTerminal });
-      const [begin, end, after] = isTerminal ? [HOME, ERASE_REST, ERASE_BELOW] : ["", "", "\n"];
+      const lines = topLines(snapshot, history, { columns, rows: rows - 1, isColored: hasColor });
+      const [begin, end, after] = canDraw ? [HOME, ERASE_REST, ERASE_BELOW] : ["", "", "\n"];
       process.stdout.write(begin + lines.map((line) => `${line}${end}\n`).join("") + after);
       await new Promise((resolve) => setTimeout(resolve, 1000));
     }
   } finally {
-    if (isTerminal) process.stdout.write(SHOW_CURSOR);
+    if (canDraw) process.stdout.write(SHOW_CURSOR);
   }
 }
 
