@@ -46,6 +46,7 @@ import {
   SIDE_CLIENT,
   SIDE_SERVICE,
   TRAIT_MTU_TOLD,
+  TRAIT_NAT,
   USAGE_BYTES,
   USAGE_CROSSED_CLIENT,
   USAGE_CROSSED_SERVICE,
@@ -105,6 +106,7 @@ import {
 } from "./packet";
 import { rewriteMoved, rewriteStream } from "./pp2/fast";
 import { isOtherStream, passStream, streamFlags } from "./pp2/stream";
+import { isAnswerable } from "./reply";
 import { resetStray } from "./reset";
 import { directionOf, rewriteAddresses, rewriteFast, rewritePacket } from "./rewrite";
 import { findCandidates } from "./stages";
@@ -210,7 +212,7 @@ function finishSlow(descriptor: usize, packet: Packet, port: usize): void {
     const service = <u32>load<u16>(record, FLOW_SERVICE);
     const became = beginAgain(table, record, packet, direction, nowMs);
     if (became == OVER_GONE) return finishNew(descriptor, packet, port, table, nowMs);
-    if (became == OVER_STRAY) return refuse(descriptor, packet, service, VERDICT_DROP_NO_FLOW);
+    if (became == OVER_STRAY) return refuseStray(descriptor, packet, service, direction);
   } else {
     const before = <u32>load<u8>(record, FLOW_STATE);
     let state = nextState(before, direction, packet.flags);
@@ -345,8 +347,20 @@ function refuse(descriptor: usize, packet: Packet, service: u32, verdict: u32): 
   giveVerdict(descriptor, verdict);
 }
 
+/** A packet of a flow that is over; a NAT gateway says so to the inside only. */
+function refuseStray(descriptor: usize, packet: Packet, index: u32, direction: u32): void {
+  const service = services + <usize>(index * SERVICE_BYTES);
+  const isNat = (load<u32>(service, SERVICE_TRAITS) & TRAIT_NAT) != 0;
+  if (!isNat || direction == DIRECTION_FROM_CLIENT) {
+    return refuse(descriptor, packet, index, VERDICT_DROP_NO_FLOW);
+  }
+  countUp(usage + <usize>(index * USAGE_BYTES + USAGE_DROPPED));
+  giveVerdict(descriptor, VERDICT_DROP_NO_FLOW);
+}
+
 /** Strays may get a reset, packets that are too large an ICMP error. */
 function answer(descriptor: usize, packet: Packet, index: u32, verdict: u32): void {
+  if (!isAnswerable(packet)) return;
   const service = services + <usize>(index * SERVICE_BYTES);
   if (verdict == VERDICT_DROP_NO_FLOW) {
     const isAnswered = load<u32>(service, SERVICE_FLAGS) & SERVICE_FLAG_RESET_STRAYS;
@@ -399,8 +413,9 @@ function finishFragment(descriptor: usize, packet: Packet, port: usize): void {
   }
   const side = foundSide;
   const direction = foundDirection;
-  if (!hasCapacity(serviceOf(record), descriptor, nowMs)) {
-    return refuse(descriptor, packet, load<u16>(record, FLOW_SERVICE), VERDICT_DROP_CAPACITY);
+  const verdict = loadHindranceOf(descriptor, serviceOf(record), packet, nowMs);
+  if (verdict != VERDICT_FORWARD) {
+    return refuse(descriptor, packet, load<u16>(record, FLOW_SERVICE), verdict);
   }
   account(descriptor, record, direction, nowMs);
   rewriteAddresses(packet, record, side, direction);

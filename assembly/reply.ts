@@ -3,12 +3,31 @@
  * source, IPv4 (RFC 791) or IPv6 (RFC 8200) as the packet is.
  */
 import { fold, sumOf } from "./checksum";
-import { Packet, sumAddresses } from "./packet";
+import { FRAGMENT_LATER, Packet, sumAddresses } from "./packet";
 import { IPV4_BYTES_MIN, IPV4_CHECKSUM, IPV4_SOURCE, IPV4_TOTAL_LENGTH } from "./wire/ipv4";
 import { IPV6_BYTES, IPV6_PAYLOAD_LENGTH, IPV6_SOURCE } from "./wire/ipv6";
 
 const HOP_LIMIT: u8 = 64;
 const DO_NOT_FRAGMENT_BE: u16 = 0x0040;
+/** First octets of IPv4 addresses that are no single host's: this network, multicast and all above. */
+const THIS_NETWORK: u32 = 0;
+const MULTICAST: u32 = 224;
+const MULTICAST6: u32 = 255;
+
+/**
+ * Whether a packet may be answered at all: it goes from one host to one host, and is no later fragment
+ * (RFC 1122 section 3.2.2, RFC 4443 section 2.4, RFC 9293 section 3.10.7.1).
+ */
+export function isAnswerable(packet: Packet): bool {
+  if (packet.fragment == FRAGMENT_LATER) return false;
+  return isHost(packet.sourceAddress, packet) && isHost(packet.destinationAddress, packet);
+}
+
+function isHost(address: usize, packet: Packet): bool {
+  const first = <u32>load<u8>(address);
+  if (!packet.isIpv6) return first != THIS_NETWORK && first < MULTICAST;
+  return first != MULTICAST6 && v128.any_true(v128.load(address));
+}
 
 /** Length of the header that `writeReply` writes. */
 export function replyBytesOf(packet: Packet): u32 {
