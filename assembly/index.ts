@@ -85,7 +85,7 @@ export { walkPcapng } from "./capture/pcapng";
 export { writeRecord } from "./capture/record";
 export {
   beginSelection,
-  captureLatestMs,
+  ownLatestMs,
   selectFrames,
 } from "./capture/select";
 export { processCompact } from "./compact/batch";

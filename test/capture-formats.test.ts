@@ -499,6 +499,9 @@ test("a stream that breaks off is an error after what it gave", async () => {
 test("a pcapng made from nothing holds frames, exact times and comments", async () => {
   const output = new MemoryOutput();
   const writer = new PcapngWriter(output);
+  // Whatever ends the program from now on, the file is one.
+  expect(await run(openBytes(output.toBytes(), memory))).toMatchObject({ packets: [] });
+  expect((await run(openBytes(output.toBytes(), memory))).error).toBeUndefined();
   const frames = makeFrames(500);
   const ports = [1, 276].map((linkType) =>
     writer.interface({ linkType, name: `link ${linkType}` }),

@@ -6,6 +6,7 @@ import {
   openSync,
   readFileSync,
   rmSync,
+  symlinkSync,
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
@@ -14,6 +15,7 @@ import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import { afterAll, describe, expect, test } from "vitest";
 import { commandLine, withSubcommands } from "../host/cli/program.ts";
+import { abilitiesOf } from "../host/cli/terminal.ts";
 import type { FlowsResult } from "../host/replay/flows.ts";
 import type { ReplayResult } from "../host/replay/result.ts";
 import { readCapture } from "./reference/capture.ts";
@@ -112,6 +114,11 @@ describe("an error is one line and an exit status:", () => {
     [["replay", "web.pcap", "x"], 2, /^flowplane: too many arguments for 'replay'/],
     [["replay", "web.pcap", "--scenario", "vpn"], 2, /'vpn' is invalid. .* nat, nlb, privatelink/],
     [["replay", "web.pcap", "--limit", "0"], 2, /--limit: "0" is not an integer of at least 1$/],
+    [
+      ["replay", "web.pcap", "--limit", "9007199254740993"],
+      2,
+      /--limit: "9007199254740993" is not an integer from 1 to 9007199254740991$/,
+    ],
     [["replay", "web.pcap", "--repeat", "x"], 2, /--repeat: "x" is not an integer from 1 to/],
     [
       ["replay", "-", "--workers", "2"],
@@ -228,6 +235,17 @@ describe("an error is one line and an exit status:", () => {
       "flowplane: /proc/self/mem: read at byte 0: EIO: i/o error\n",
     ]);
     expect(flowplane(["replay", "/proc/self/mem"]).stderr).toMatch(/^flowplane: .proc.self.mem: /);
+  });
+
+  test("a path that cannot be looked at, by its name", () => {
+    symlinkSync("loop", join(FOLDER, "loop"));
+    const line = "flowplane: loop: ELOOP: too many symbolic links encountered\n";
+    expect(flowplane(["replay", "loop"])).toEqual({ status: 1, stdout: "", stderr: line });
+    expect(flowplane(["replay", "web.pcap", "--config", "loop"]).stderr).toBe(line);
+    for (const flag of ["--write", "--map", "--drops"]) {
+      const { status, stdout, stderr } = flowplane(["replay", "web.pcap", flag, "loop"]);
+      expect({ status, stdout, stderr }).toEqual({ status: 1, stdout: "", stderr: line });
+    }
   });
 
   test("an output that is full, at its byte, and it ends with a whole line", () => {
@@ -402,6 +420,32 @@ describe("flowplane replay", () => {
       2,
       "flowplane: --workers: 2 cannot share a network; it has one worker\n",
     ]);
+  });
+});
+
+describe("progress", () => {
+  /** What a replay of two passes says on a terminal. */
+  const onTerminal = (name: string) => {
+    const command = `'${process.execPath}' '${MAIN}' replay web.pcap --repeat 2`;
+    const options = { cwd: FOLDER, env: { ...process.env, TERM: name } };
+    return spawnSync("script", ["-qec", command, "/dev/null"], options).stdout.toString();
+  };
+
+  test("is drawn over itself, and not on a terminal that cannot", () => {
+    const drawn = onTerminal("xterm");
+    expect(drawn.startsWith("\r\x1b[2Kpass 1 of 2: ")).toBe(true);
+    expect(drawn).toContain("\r\x1b[2Kcapture     web.pcap");
+    expect(onTerminal("dumb")).toMatch(/^capture {5}web\.pcap/);
+    expect(onTerminal("dumb")).not.toContain("\x1b");
+  });
+
+  test("colours are for terminals whose user wants them", () => {
+    const terminal = { isTTY: true };
+    expect(abilitiesOf({}, { TERM: "xterm" })).toEqual({ canDraw: false, hasColor: false });
+    expect(abilitiesOf(terminal, {})).toEqual({ canDraw: true, hasColor: true });
+    expect(abilitiesOf(terminal, { NO_COLOR: "" })).toEqual({ canDraw: true, hasColor: true });
+    expect(abilitiesOf(terminal, { NO_COLOR: "1" })).toEqual({ canDraw: true, hasColor: false });
+    expect(abilitiesOf(terminal, { TERM: "dumb" })).toEqual({ canDraw: false, hasColor: false });
   });
 });
 

@@ -111,6 +111,10 @@ describe("a wrong call is an error that names the option, its value and its rang
     for (const wrong of [-1, 257, 0.5, Number.NaN]) {
       expect(() => engine.process(wrong)).toThrow(/^count: .* from 0 to 256/);
     }
+    // A clock that had once been told NaN would have stood still from then on.
+    for (const wrong of [-1, 0.5, Number.NaN, Number.POSITIVE_INFINITY]) {
+      expect(() => engine.expire(wrong)).toThrow(/^nowMs: .* from 0 to 9007199254740991/);
+    }
     expect(engine.flow(0)).toBeUndefined();
     expect(engine.flow(0xffffffff)).toBeUndefined();
   });

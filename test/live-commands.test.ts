@@ -2,9 +2,9 @@
  * What people say to a lab that is up: right, wrong, and in an order that nobody has planned. The lab
  * answers with a sentence and lives on.
  */
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { requireLab } from "./lab-harness.ts";
-import { endWorlds, World } from "./live-world.ts";
+import { closers, endWorlds, World } from "./live-world.ts";
 import { requireTool } from "./setup/tools.ts";
 
 beforeEach(({ skip }) => requireLab(skip));
@@ -109,5 +109,22 @@ lab:
       .toMatchObject({ reason: "timeline[0]: target: web has no 10.0.1.10 port 8080" });
     const { targets } = await w.live.snapshot();
     expect(targets.map(({ address }) => address)).toEqual(["10.0.1.11", "10.0.2.10", "10.0.1.99"]);
+  });
+});
+
+describe("the clock of the control plane", { timeout: 60_000 }, () => {
+  test("goes on when the machine's is set back", async () => {
+    const w = await World.up("nlb", [
+      ["deregistration_delay.timeout_seconds: 10", "deregistration_delay.timeout_seconds: 2"],
+    ]);
+    await w.say("deregister", { target_group: "web", target: "10.0.1.10" });
+    const realNow = Date.now;
+    const back = vi.spyOn(Date, "now").mockImplementation(() => realNow() - 3_600_000);
+    closers.push(() => back.mockRestore());
+    await expect
+      .poll(() => w.events.some(({ kind, to }) => kind === "target.state" && to === "none"), {
+        timeout: 10_000,
+      })
+      .toBe(true);
   });
 });

@@ -413,7 +413,10 @@ describe("the command", { timeout: 240_000 }, () => {
     expect((await flowplane("top", name, "--seconds", "2")).stdout).toMatch(/nat-1 +nat-gateway/);
     expect((await flowplane("events", name)).stdout).toContain('"kind":"nat-address.state"');
     expect((await flowplane("down", name)).status).toBe(0);
-    expect(await flowplane("status", name)).toMatchObject({ status: 1 });
+    expect(await flowplane("status", name)).toMatchObject({
+      status: 1,
+      stderr: `flowplane: lab ${name}: is not up\n`,
+    });
     expect(namespaceExists(`${name}-inside`)).toBe(false);
     for (const left of [`/run/flowplane/${name}.sock`, `/etc/netns/${name}-inside`]) {
       expect(existsSync(left), left).toBe(false);
@@ -433,7 +436,11 @@ describe("the command", { timeout: 240_000 }, () => {
     const { pid = 0 } = readState(one) ?? {};
     process.kill(pid, "SIGKILL");
     await until("the process ends", async () => (await flowplane("status", one)).status === 1);
-    expect((await flowplane("status", one)).stderr).toContain("no lab listens here");
+    const ended = `flowplane: lab ${one}: its process ${pid} has ended; lab down removes what it has left`;
+    for (const words of [["status"], ["events"], ["top"], ["verify", "x"]]) {
+      const [command = "", ...rest] = words;
+      expect((await flowplane(command, one, ...rest)).stderr).toContain(ended);
+    }
     expect(namespaceExists(`${one}-inside`)).toBe(true);
     expect(await flowplane("up", fileOf(one))).toMatchObject({ status: 0, stderr: "" });
     expect((await flowplane("status", other)).status).toBe(0);

@@ -110,7 +110,10 @@ describe("the web server", () => {
   test("shows and changes nothing", async () => {
     expect(await (await fetch(url("/snapshot.json"))).json()).toMatchObject({ lab: "demo" });
     expect((await fetch(url("/"), { method: "POST" })).status).toBe(405);
-    expect((await fetch(url("/nothing"))).status).toBe(404);
+    for (const path of ["/nothing", "//", "//nothing?x"]) {
+      expect((await fetch(url(path))).status).toBe(404);
+    }
+    expect((await fetch(url("/snapshot.json?x"))).status).toBe(200);
   });
 
   test("answers to its own names only, so that no foreign page can read it", async () => {

@@ -10,6 +10,7 @@ import { fileURLToPath } from "node:url";
 import { test as property } from "@fast-check/vitest";
 import fc from "fast-check";
 import { afterAll, describe, expect, test } from "vitest";
+import { eth } from "../fixtures/packets.ts";
 import { LINKTYPE, pcapFile } from "../fixtures/write.ts";
 import { openCapture } from "../host/capture/file.ts";
 import { MemoryOutput } from "../host/capture/memory.ts";
@@ -268,6 +269,23 @@ describe("workers make what one makes", () => {
     const services = [{ ...nat.services[0], adopt: false, resetStrays: true }];
     const { result } = await expectSame(file, { ...nat, services });
     expect(result.output.inserted.rst).toBeGreaterThan(10);
+  });
+
+  test("also of flows that are over long before the capture is", { timeout: 60_000 }, async () => {
+    const DAY_NS = 86_400_000_000_000n;
+    const records = Array.from({ length: 20 }, (_, frame) => {
+      // Ten flows of ten lanes in the first second, then one of them after pauses of many days.
+      const flow = frame < 10 ? frame : 3;
+      const timeNs = frame < 10 ? BigInt(frame) * 1_000_000n : BigInt(frame - 9) * 13n * DAY_NS;
+      const packet = eth()
+        .ipv4("10.0.0.1", "198.51.100.1")
+        .tcp(4000 + flow, 443, { flags: "S" });
+      return { timeNs, bytes: packet.bytes() };
+    });
+    const file = join(folder, "pauses.pcap");
+    writeFileSync(file, pcapFile(records, { linkType: LINKTYPE.ethernet }));
+    const { same } = await expectSame(file, defaultScenario("nat"));
+    expect(same.flows.expired).toBeGreaterThan(9);
   });
 
   test("with a limit, several passes and nothing to write", { timeout: 60_000 }, async () => {

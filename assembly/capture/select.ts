@@ -67,8 +67,12 @@ let recordsEnd: u64 = U64.MAX_VALUE;
 let walkedMs: u32 = 0;
 let captureMs: f64 = 0;
 let latestMs: f64 = 0;
-/** What the worker's own clock would show there, and whether a frame of its has shown it. */
+/**
+ * What the worker's own clock would show there, what at the latest instant, and whether a frame of its
+ * has shown it.
+ */
 let shownMs: u32 = 0;
+let latestShownMs: u32 = 0;
 let isShown: u32 = 0;
 /** What it showed for the last frame that lies at another instant, and what it has missed since. */
 let ownMs: u32 = 0;
@@ -81,6 +85,7 @@ export function resetSelection(): void {
   captureMs = 0;
   latestMs = 0;
   shownMs = 0;
+  latestShownMs = 0;
   isShown = 0;
   ownMs = 0;
   missedMs = 0;
@@ -108,9 +113,12 @@ export function beginSelection(
   recordsEnd = end;
 }
 
-/** The latest that the capture's clock has been, in ms since its first record. */
-export function captureLatestMs(): f64 {
-  return latestMs;
+/**
+ * What the worker's own clock shows at the latest instant of the capture: less than the capture's, where
+ * it has missed long pauses.
+ */
+export function ownLatestMs(): u32 {
+  return latestShownMs;
 }
 
 /** Keeps the instants of fragments' lanes within range, as clock.ts does with all others. */
@@ -211,9 +219,12 @@ function moveTo(timeMs: u32): void {
   const stepMs = <i32>(timeMs - walkedMs);
   walkedMs = timeMs;
   captureMs += <f64>stepMs;
-  if (captureMs > latestMs) latestMs = captureMs;
   missedMs += <i64>stepMs;
   shownMs = ownMs + clockStep(missedMs);
+  if (captureMs > latestMs) {
+    latestMs = captureMs;
+    latestShownMs = shownMs;
+  }
 }
 
 /**

@@ -166,7 +166,11 @@ export function createCapture(path: string, source: CaptureReader): CaptureWrite
 }
 
 function isSameFile(left: string, right: string): boolean {
-  const a = fs.statSync(left, { throwIfNoEntry: false });
-  const b = fs.statSync(right, { throwIfNoEntry: false });
-  return a !== undefined && b !== undefined && a.isFile() && a.dev === b.dev && a.ino === b.ino;
+  try {
+    const [a, b] = [fs.statSync(left), fs.statSync(right)];
+    return a.isFile() && a.dev === b.dev && a.ino === b.ino;
+  } catch {
+    // One is not there, or opening it says what is wrong with it.
+    return false;
+  }
 }

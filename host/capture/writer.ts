@@ -182,8 +182,10 @@ export class PcapngWriter {
   #interfaces = 0;
   packets = 0;
 
+  /** Writes the section at once, so that the file is valid whatever ends the program. */
   constructor(output: ByteOutput) {
     this.#output = output;
+    this.#flush();
   }
 
   /** Describes an interface; returns its number. */

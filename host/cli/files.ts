@@ -9,6 +9,7 @@ import {
   openSync,
   readFileSync,
   readSync,
+  type Stats,
   statSync,
   writeFileSync,
   writeSync,
@@ -55,7 +56,7 @@ export class SyncOutput implements ByteOutput {
 /** Refuses a path that cannot be written, before there is anything to write. @throws {CaptureError} */
 export function checkWritable(path: string): void {
   attempt(path, () => {
-    const status = statSync(path, { throwIfNoEntry: false });
+    const status = statusOf(path);
     if (status?.isDirectory()) throw new Error("EISDIR: it is a directory");
     accessSync(status ? path : dirname(path), constants.W_OK);
   });
@@ -88,16 +89,25 @@ export function readConfig(path: string): string {
   }
 }
 
+/** What a path leads to; undefined where that cannot be told, for opening it says why. */
+export function statusOf(path: string): Stats | undefined {
+  try {
+    return statSync(path);
+  } catch {
+    return undefined;
+  }
+}
+
 /** Size of a plain file in bytes; undefined for pipes and whatever cannot be looked at. */
 export function plainSize(path: string): number | undefined {
   if (path === "-") return undefined;
-  const status = statSync(path, { throwIfNoEntry: false });
+  const status = statusOf(path);
   return status?.isFile() ? status.size : undefined;
 }
 
 /** Whether a path is a pipe or a terminal: what has gone there has gone, and what came from there is read. */
 export function isStream(path: string | undefined): boolean {
-  const status = path === undefined ? undefined : statSync(path, { throwIfNoEntry: false });
+  const status = path === undefined ? undefined : statusOf(path);
   return status !== undefined && (status.isFIFO() || status.isCharacterDevice());
 }
 
@@ -142,7 +152,7 @@ export function checkOutputs(
 
 /** The same for two names of one file. Devices such as /dev/null may be named more than once. */
 function identityOf(path: string): string {
-  const status = path === "-" ? undefined : statSync(path, { throwIfNoEntry: false });
+  const status = path === "-" ? undefined : statusOf(path);
   if (status?.isFile()) return `${status.dev}:${status.ino}`;
   return status ? Symbol(path).toString() + Math.random() : resolve(path);
 }

@@ -15,7 +15,7 @@ import { History, type LiveSnapshot } from "../live/snapshot.ts";
 import { topLines } from "../live/top.ts";
 import { readConfig } from "./files.ts";
 import type { LabFlags } from "./lab-commands.ts";
-import { Terminal } from "./terminal.ts";
+import { abilitiesOf, Terminal } from "./terminal.ts";
 
 const START_MS_MAX = 60_000;
 const STEP_MS = 50;
@@ -117,7 +117,7 @@ export async function runStatus(lab: string, flags: LabFlags): Promise<void> {
 }
 
 export async function runEvents(lab: string, { follow: goesOn }: LabFlags): Promise<void> {
-  const path = socketPath(labName(lab));
+  const path = socketOf(labName(lab));
   const print = (event: LiveEvent) => process.stdout.write(`${JSON.stringify(event)}\n`);
   const latest = (await call(path, "events")) as LiveEvent[];
   for (const event of latest) print(event);
@@ -130,7 +130,7 @@ export async function runEvents(lab: string, { follow: goesOn }: LabFlags): Prom
 }
 
 export async function runAction(action: string, lab: string, given: object): Promise<void> {
-  const result = await call(socketPath(labName(lab)), action, given);
+  const result = await call(socketOf(labName(lab)), action, given);
   if (result !== null) process.stdout.write(`${JSON.stringify(result)}\n`);
 }
 
@@ -145,24 +145,24 @@ const HIDE_CURSOR = "\x1b[?25l";
 export async function runTop(lab: string, { seconds = Number.POSITIVE_INFINITY }: LabFlags) {
   const name = labName(lab);
   const history = new History();
-  const isTerminal = process.stdout.isTTY === true;
+  const { canDraw, hasColor } = abilitiesOf(process.stdout);
   let isEnding = false;
   process.once("SIGINT", () => {
     isEnding = true;
   });
-  if (isTerminal) process.stdout.write(HIDE_CURSOR + CLEAR);
+  if (canDraw) process.stdout.write(HIDE_CURSOR + CLEAR);
   try {
     for (let second = 0; second < seconds && !isEnding; second++) {
       const snapshot = await status(name);
       history.add(snapshot);
       const { columns = 120, rows = 40 } = process.stdout;
-      const lines = topLines(snapshot, history, { columns, rows: rows - 1, isColored: isTerminal });
-      const [begin, end, after] = isTerminal ? [HOME, ERASE_REST, ERASE_BELOW] : ["", "", "\n"];
+      const lines = topLines(snapshot, history, { columns, rows: rows - 1, isColored: hasColor });
+      const [begin, end, after] = canDraw ? [HOME, ERASE_REST, ERASE_BELOW] : ["", "", "\n"];
       process.stdout.write(begin + lines.map((line) => `${line}${end}\n`).join("") + after);
       await new Promise((resolve) => setTimeout(resolve, 1000));
     }
   } finally {
-    if (isTerminal) process.stdout.write(SHOW_CURSOR);
+    if (canDraw) process.stdout.write(SHOW_CURSOR);
   }
 }
 
@@ -183,7 +183,18 @@ function labName(word: string): string {
 }
 
 async function status(name: string): Promise<LiveSnapshot> {
-  return (await call(socketPath(name), "status")) as LiveSnapshot;
+  return (await call(socketOf(name), "status")) as LiveSnapshot;
+}
+
+/** Where a lab is asked. @throws FlowplaneError when it is not up, or was killed */
+function socketOf(name: string): string {
+  const found = readState(name);
+  if (found === undefined) throw new FlowplaneError(`lab ${name}: is not up`);
+  if (!isRunning(found)) {
+    const advice = "lab down removes what it has left, and so does the next lab up";
+    throw new FlowplaneError(`lab ${name}: its process ${found.pid} has ended; ${advice}`);
+  }
+  return socketPath(name);
 }
 
 async function state(name: string): Promise<LabState> {

@@ -19,7 +19,9 @@ export function integer(flag: string, min: number, max: number): (word: string) 
   return (word) => {
     const value = Number(word);
     if (!/^\d+$/.test(word) || value < min || value > max) {
-      const range = max >= Number.MAX_SAFE_INTEGER ? `of at least ${min}` : `from ${min} to ${max}`;
+      // An end that nobody meets is only told to who has met it.
+      const isOpen = max >= Number.MAX_SAFE_INTEGER && !(value > max);
+      const range = isOpen ? `of at least ${min}` : `from ${min} to ${max}`;
       throw new UsageError(`${flag}: "${word}" is not an integer ${range}`);
     }
     return value;

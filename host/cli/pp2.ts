@@ -1,6 +1,5 @@
 /** `flowplane pp2 encode` and `flowplane pp2 decode`: PROXY protocol v2 headers by hand. */
 
-import { statSync } from "node:fs";
 import type { Endpoint } from "../engine/api.ts";
 import { FlowplaneError, UsageError } from "../errors.ts";
 import { createHeaderCodec, type HeaderOptions } from "../pp2/codec.ts";
@@ -8,7 +7,7 @@ import { describeHeader } from "../pp2/describe.ts";
 import { hexOf, TLV_TYPES, type Tlv } from "../pp2/tlv.ts";
 import { jsonReport } from "../report/json.ts";
 import { headerText } from "../report/pp2.ts";
-import { readWhole } from "./files.ts";
+import { readWhole, statusOf } from "./files.ts";
 import type { Pp2DecodeFlags, Pp2EncodeFlags } from "./program.ts";
 import { Terminal } from "./terminal.ts";
 
@@ -81,7 +80,7 @@ function tlvOf(word: string): Tlv {
 
 /** The bytes of a file or pipe, of hex digits in it, or of hex digits as they are. */
 async function read(header: string): Promise<{ name: string; bytes: Uint8Array }> {
-  const status = header === "-" ? undefined : statSync(header, { throwIfNoEntry: false });
+  const status = header === "-" ? undefined : statusOf(header);
   if (header !== "-" && !(status?.isFile() || status?.isFIFO())) {
     const bytes = hexBytes(header);
     if (bytes) return { name: "header", bytes };

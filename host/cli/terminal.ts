@@ -1,11 +1,21 @@
 /**
  * What goes to the terminal beside the result: notes on stderr, and one line of progress that is
- * drawn over itself. Nothing of it with `--quiet`, and no progress unless stderr is a terminal.
+ * drawn over itself. Nothing of it with `--quiet`, and no progress unless stderr is a terminal that
+ * can draw.
  */
 
 import type { CommonOptions } from "./program.ts";
 
 const ERASE_LINE = "\r\x1b[2K";
+
+/** What can be done with a stream: draw over what is there, and colour it (https://no-color.org). */
+export function abilitiesOf(
+  { isTTY = false }: { isTTY?: boolean },
+  { TERM, NO_COLOR }: NodeJS.ProcessEnv = process.env,
+): { canDraw: boolean; hasColor: boolean } {
+  const canDraw = isTTY && TERM !== "dumb";
+  return { canDraw, hasColor: canDraw && !NO_COLOR };
+}
 
 export class Terminal {
   readonly #isQuiet: boolean;
@@ -14,7 +24,7 @@ export class Terminal {
 
   constructor({ quiet }: CommonOptions) {
     this.#isQuiet = quiet ?? false;
-    this.#hasProgress = !this.#isQuiet && process.stderr.isTTY === true;
+    this.#hasProgress = !this.#isQuiet && abilitiesOf(process.stderr).canDraw;
   }
 
   /** Whether drawing progress does anything. */

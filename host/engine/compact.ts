@@ -162,6 +162,7 @@ export class CompactEngine {
 
   /** Forgets every flow whose port nobody may miss at `nowMs`; returns how many. */
   expire(nowMs: number): number {
+    wholeNumber("nowMs", nowMs, 0, Number.MAX_SAFE_INTEGER);
     return this.exports.expireCompact(this.clock.at(nowMs)) >>> 0;
   }
 

@@ -444,6 +444,8 @@ export class Engine {
 
   /** The same in steps of less than a millisecond, between which batches may pass. */
   *expiring(nowMs?: number): Generator<void, number, void> {
+    // One wrong time would stop the clock for good.
+    if (nowMs !== undefined) wholeNumber("nowMs", nowMs, 0, Number.MAX_SAFE_INTEGER);
     const groups = this.#run(() => this.exports.groupCount() >>> 0);
     const word = nowMs === undefined ? this.#lastMs : this.clock.at(nowMs);
     if (word === undefined) return 0;

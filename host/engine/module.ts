@@ -107,8 +107,8 @@ export interface EngineExports extends WalkExports, Record<string, unknown> {
   measuredSecond(): number;
   measuredOutputBytes(): number;
   measuredFlowBytes(): number;
-  /** The latest that the capture's clock has been, where frames are selected. */
-  captureLatestMs(): number;
+  /** The worker's clock at the capture's latest instant, where frames are selected. */
+  ownLatestMs(): number;
   sweepAll(nowMs: number): void;
   pp2Buffer(): number;
   pp2Result(): number;

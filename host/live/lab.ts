@@ -61,6 +61,8 @@ export class LiveLab {
   readonly events = new EventLog();
   readonly plan: NetworkPlan;
   readonly startedMs = Date.now();
+  /** The same moment on the clock that nobody sets. */
+  readonly #beganMs = performance.now();
   readonly #config: NetworkConfig;
   readonly #lab: Lab;
   readonly #header: Uint8Array;
@@ -179,9 +181,9 @@ export class LiveLab {
     return this.#lab.plane.failed;
   }
 
-  /** Milliseconds of the control plane's clock, which begins with the lab. */
+  /** Milliseconds of the control plane's clock, which begins with the lab and never goes back. */
   #now(): number {
-    return Date.now() - this.startedMs;
+    return performance.now() - this.#beganMs;
   }
 
   /** Frames for a VPC leave on its port. */

@@ -97,8 +97,8 @@ export class WebServer {
       return send(421, "text/plain", "not a name of this lab\n");
     }
     if (request.method !== "GET") return send(405, "text/plain", "only GET\n");
-    const { pathname } = new URL(request.url ?? "/", "http://lab");
-    switch (pathname) {
+    const [path] = (request.url ?? "/").split("?");
+    switch (path) {
       case "/":
         response.setHeader("content-security-policy", CONTENT_POLICY);
         return send(200, "text/html; charset=utf-8", page());

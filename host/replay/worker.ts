@@ -178,7 +178,7 @@ class Share {
 
   #first(source: CaptureReader): FirstNews {
     const engine = this.#engine;
-    engine.sweep(engine.exports.captureLatestMs() >>> 0);
+    engine.sweep(engine.exports.ownLatestMs() >>> 0);
     const services = new Set(this.#task.scenario.resources.map(({ service }) => service));
     const usages = [...services].map((service): [number, Usage] => {
       return [service, engine.usage(service)];
