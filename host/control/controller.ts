@@ -350,22 +350,8 @@ export class Controller {
   ): void {
     const nat = this.state.nats.get(id);
     if (!nat) throw new ControlRefusal(`nat_gateway: there is no ${id}`);
-    if (change === "associate") this.#refuseForeign(id, address);
     refusing(id, () => nat[change](address, nowMs));
     this.#nat(id, address, change === "associate" ? "succeeded" : "disassociating", nowMs);
-  }
-
-  /** Refuses an address that a gateway cannot have, or that another one has. */
-  #refuseForeign(id: string, address: string): void {
-    const why = this.state.directory.whyNotNat(id, address);
-    if (why) throw new ControlRefusal(`${id}: ${address} ${why}`);
-    const isPublic = (name: string) =>
-      this.state.config.nat_gateways[name]?.connectivity === "public";
-    for (const [other, { addresses }] of this.state.nats) {
-      if (other === id || !isPublic(id) || !isPublic(other)) continue;
-      if (!addresses.some((one) => one.address === address)) continue;
-      throw new ControlRefusal(`${id}: ${address} belongs to ${other}`);
-    }
   }
 
   #nat(id: string, address: string, to: string, nowMs: number): void {

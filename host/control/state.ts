@@ -2,8 +2,6 @@
  * What changes while a network runs: targets and their health, endpoints and their states,
  * addresses of NAT gateways, weights of target groups. The configuration beside it never changes.
  */
-import { addressBytes } from "../address.ts";
-import { contains, isReserved } from "../cidr.ts";
 import type { NetworkConfig } from "../config/schema.ts";
 import { Directory, forwardsOf } from "./directory.ts";
 import type { EndpointState } from "./endpoints.ts";
@@ -77,7 +75,6 @@ export class ControlState {
   /** Why a NAT gateway cannot get an address now: the end of a sentence that begins with it. */
   whyNoNatAddress(gateway: string, address: string): string | undefined {
     const { nat_gateways, lab } = this.config;
-    const subnet = this.directory.subnets.get(nat_gateways[gateway]?.subnet ?? "");
     /** Where its addresses are told apart: in its VPC, or outside of all. */
     const spaceOf = (name: string) => {
       const { connectivity, subnet: place = "" } = nat_gateways[name] ?? {};
@@ -91,13 +88,7 @@ export class ControlState {
     for (const [name, { vpc, addresses }] of Object.entries(lab?.hosts ?? {})) {
       if (vpc === space && addresses.includes(address)) return `is also at lab.hosts.${name}`;
     }
-    if (space === "internet" || subnet === undefined) return undefined;
-    const bytes = addressBytes(address);
-    if (!subnet.ranges.some((range) => contains(range, bytes))) {
-      return `lies outside the subnet ${subnet.name}`;
-    }
-    const isKept = subnet.ranges.some((range) => isReserved(range, bytes));
-    return isKept ? `is one of the five addresses of ${subnet.name} that are reserved` : undefined;
+    return this.directory.whyNotNat(gateway, address);
   }
 
   /** Zones of the load balancer and the mount targets that a target group serves. */
