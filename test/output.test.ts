@@ -13,8 +13,7 @@ import { afterAll, expect, test } from "vitest";
 import { eth } from "../fixtures/packets.ts";
 import { LINKTYPE, pcapFile } from "../fixtures/write.ts";
 import { openBytes } from "../host/capture/memory.ts";
-import { createOutput } from "../host/capture/output.ts";
-import { SyncOutput } from "../host/cli/files.ts";
+import { createOutput, createSyncOutput } from "../host/capture/output.ts";
 import { MapRecorder } from "../host/replay/recorders.ts";
 import { replay } from "../host/replay/replay.ts";
 import type { ReplayResult } from "../host/replay/result.ts";
@@ -85,7 +84,7 @@ test("a replay with more flows than expected begins anew, and nobody can tell", 
         opened += 1;
         return openBytes(file, engine);
       },
-      recorders: [(batch) => new MapRecorder(batch, new SyncOutput(map))],
+      recorders: [(batch) => new MapRecorder(batch, createSyncOutput(map))],
       machine: MACHINE,
       passes: 2,
       ...(captureBytes === undefined ? {} : { captureBytes }),

@@ -20,16 +20,25 @@ function writeError(name: string, at: number, error: unknown): CaptureError {
   return new CaptureError(`${name}: write at byte ${at}: ${reasonOf(error)}`);
 }
 
-class FileOutput implements ByteOutput {
+interface Opened {
+  name: string;
+  descriptor: number;
+  isFile: boolean;
+}
+
+/** Writes when it is told to, so that nothing piles up in memory. */
+class SyncOutput implements ByteOutput {
   readonly #name: string;
   readonly #descriptor: number;
+  readonly #isFile: boolean;
   /** Bytes of whole writes so far. */
   #goodBytes = 0;
   #error: CaptureError | undefined;
 
-  constructor(name: string, descriptor: number) {
+  constructor({ name, descriptor, isFile }: Opened) {
     this.#name = name;
     this.#descriptor = descriptor;
+    this.#isFile = isFile;
   }
 
   write(bytes: Uint8Array): undefined {
@@ -39,7 +48,7 @@ class FileOutput implements ByteOutput {
       while (done < bytes.length) done += fs.writeSync(this.#descriptor, bytes.subarray(done));
     } catch (error) {
       this.#error = writeError(this.#name, this.#goodBytes + done, error);
-      fs.ftruncateSync(this.#descriptor, this.#goodBytes);
+      if (this.#isFile) fs.ftruncateSync(this.#descriptor, this.#goodBytes);
       throw this.#error;
     }
     this.#goodBytes += bytes.length;
@@ -56,7 +65,7 @@ class PipeOutput implements ByteOutput {
   #goodBytes = 0;
   #last: Promise<void> | undefined;
 
-  constructor(name: string, descriptor: number) {
+  constructor({ name, descriptor }: Opened) {
     this.#name = name;
     this.#descriptor = descriptor;
   }
@@ -102,11 +111,20 @@ class PipeOutput implements ByteOutput {
 
 /** Creates (or empties) a file, or opens a pipe. Throws CaptureError if that is not possible. */
 export function createOutput(path: string): ByteOutput {
+  const opened = open(path);
+  return opened.isFile ? new SyncOutput(opened) : new PipeOutput(opened);
+}
+
+/** The same, and a pipe is waited for as well. */
+export function createSyncOutput(path: string): ByteOutput {
+  return new SyncOutput(open(path));
+}
+
+function open(name: string): Opened {
   try {
-    const descriptor = fs.openSync(path, "w");
-    const isFile = fs.fstatSync(descriptor).isFile();
-    return isFile ? new FileOutput(path, descriptor) : new PipeOutput(path, descriptor);
+    const descriptor = fs.openSync(name, "w");
+    return { name, descriptor, isFile: fs.fstatSync(descriptor).isFile() };
   } catch (error) {
-    throw new CaptureError(`${path}: ${reasonOf(error)}`);
+    throw new CaptureError(`${name}: ${reasonOf(error)}`);
   }
 }

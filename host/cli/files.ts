@@ -1,57 +1,20 @@
-/** Files of the command line: outputs that are written at once, and errors in one line. */
+/** Files of the command line: what they are and whether they can be, with errors in one line. */
 
 import {
   accessSync,
   closeSync,
   constants,
-  fstatSync,
-  ftruncateSync,
   openSync,
   readFileSync,
   readSync,
   type Stats,
   statSync,
   writeFileSync,
-  writeSync,
 } from "node:fs";
 import { dirname, resolve } from "node:path";
-import type { ByteOutput } from "../capture/source.ts";
 import { CaptureError, ConfigError, reasonOf, UsageError } from "../errors.ts";
 
 const GZIP_MAGIC = 0x1f8b;
-
-/**
- * A file that is written when it is told to, so that nothing piles up in memory. Whatever fails, it
- * ends with the last write that was whole.
- */
-export class SyncOutput implements ByteOutput {
-  readonly #path: string;
-  readonly #descriptor: number;
-  /** Bytes of whole writes so far. */
-  #goodBytes = 0;
-
-  /** Creates or empties the file. @throws {CaptureError} */
-  constructor(path: string) {
-    this.#path = path;
-    this.#descriptor = attempt(path, () => openSync(path, "w"));
-  }
-
-  write(bytes: Uint8Array): undefined {
-    let done = 0;
-    try {
-      while (done < bytes.length) done += writeSync(this.#descriptor, bytes, done);
-    } catch (error) {
-      const at = this.#goodBytes + done;
-      if (fstatSync(this.#descriptor).isFile()) ftruncateSync(this.#descriptor, this.#goodBytes);
-      throw new CaptureError(`${this.#path}: write at byte ${at}: ${reasonOf(error)}`);
-    }
-    this.#goodBytes += bytes.length;
-  }
-
-  close(): undefined {
-    closeSync(this.#descriptor);
-  }
-}
 
 /** Refuses a path that cannot be written, before there is anything to write. @throws {CaptureError} */
 export function checkWritable(path: string): void {

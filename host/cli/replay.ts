@@ -3,6 +3,7 @@
 import { cpus } from "node:os";
 import type { Worker } from "node:worker_threads";
 import { createCapture, openCapture } from "../capture/file.ts";
+import { createSyncOutput } from "../capture/output.ts";
 import type { CaptureReader } from "../capture/reader.ts";
 import type { FrameSource } from "../capture/source.ts";
 import { compileEngine } from "../engine/module.ts";
@@ -16,14 +17,7 @@ import { jsonReport } from "../report/json.ts";
 import { textReport } from "../report/text.ts";
 import { count, counted, dataSize } from "../report/units.ts";
 import { defaultScenario, type Scenario } from "../scenario/scenario.ts";
-import {
-  checkOutputs,
-  checkWritable,
-  isStream,
-  SyncOutput,
-  uncompressedSize,
-  writeText,
-} from "./files.ts";
+import { checkOutputs, checkWritable, isStream, uncompressedSize, writeText } from "./files.ts";
 import { packageVersion, type ReplayFlags } from "./program.ts";
 import { Terminal } from "./terminal.ts";
 import { configuredWorld } from "./world.ts";
@@ -150,9 +144,9 @@ async function worldOf(
 /** What writes frames: the capture's own writer stands last, as it takes their memory. */
 function recordersOf({ map, drops, write }: ReplayFlags): NonNullable<ReplayOptions["recorders"]> {
   const makers: ((batch: DecidedBatch, source: FrameSource) => Recorder)[] = [];
-  if (map) makers.push((batch) => new MapRecorder(batch, new SyncOutput(map)));
+  if (map) makers.push((batch) => new MapRecorder(batch, createSyncOutput(map)));
   if (drops) {
-    makers.push((batch, source) => new DropsRecorder(batch, source, new SyncOutput(drops)));
+    makers.push((batch, source) => new DropsRecorder(batch, source, createSyncOutput(drops)));
   }
   if (write) {
     makers.push((batch, source) => {
