@@ -113,16 +113,16 @@ describe("through the engine", () => {
     });
   });
 
-  test("workers go before ordinary threads where a core is left for those", async () => {
+  test("workers go before ordinary threads where that is wanted and a core is left for those", async () => {
     await scene(async (s) => {
       const cores = availableParallelism();
       // Whether this thread may have it is what chrt finds out.
       const isGranted =
         spawnSync("chrt", ["-r", "1", "true"]).status === 0 && policyOf("self") === 0;
       for (const [change, isAsked] of [
-        [{}, cores > 1],
-        [{ priority: "normal" }, false],
-        [{ workers: cores + 1 }, false],
+        [{}, false],
+        [{ priority: "realtime" }, cores > 1],
+        [{ priority: "realtime", workers: cores + 1 }, false],
       ] as const) {
         const lab = await s.lab({ ...oneTarget(uniqueName()), ...change });
         const policies = workerThreads().map(policyOf);

@@ -1,12 +1,13 @@
 /**
- * The loop of a lab's worker against devices that exist in this test alone: what it asks the kernel and
- * when, where traffic is dense.
+ * The loop of a lab's worker with a call for each frame, against devices that exist in this test
+ * alone: what it asks the kernel and when, where traffic is dense.
  */
 import { describe, expect, test } from "vitest";
 import { raw } from "../fixtures/packets.ts";
 import { createEngine } from "../host/engine/engine.ts";
 import { TRANSIT_BYTES, Transit } from "../host/engine/transit.ts";
 import { EAGAIN, POLLIN, type Syscalls, type Window } from "../host/io/syscalls.ts";
+import { CallCarrier } from "../host/lab/call-carrier.ts";
 import { Loop } from "../host/lab/loop.ts";
 import { Pace } from "../host/lab/pace.ts";
 
@@ -75,15 +76,15 @@ type World = Awaited<ReturnType<typeof world>>;
 
 /** A loop over a world; `look` is told of every batch. */
 function loopOver({ engine, state, system, window }: World, count: number, look: () => void) {
+  const transit = new Transit(engine);
+  const devices = Array.from({ length: count }, (_, device) => {
+    return { name: `tun${device}`, fd: FIRST_FD + device, port: 0 };
+  });
+  const waking = { wakeFd: WAKE_FD, scratchAddress: 0 };
   const loop: Loop = new Loop({
-    system,
-    window,
-    transit: new Transit(engine),
-    devices: Array.from({ length: count }, (_, device) => {
-      return { name: `tun${device}`, fd: FIRST_FD + device, port: 0 };
-    }),
-    wakeFd: WAKE_FD,
-    scratchAddress: 0,
+    transit,
+    devices,
+    carrier: new CallCarrier({ transit, devices, ...waking, system, window }),
     clock: () => state.nowMs,
     onWake: () => loop.stop(),
     onGone: () => {},

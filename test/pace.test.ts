@@ -51,7 +51,7 @@ function said(all: readonly Batch[], busyPollMs: number): Pause[] {
   let nowMs = 0;
   return all.map(({ gapMs, frames, bytes }) => {
     nowMs += gapMs;
-    return pace.after(nowMs, nowMs + 0.01, frames, bytes);
+    return pace.after(nowMs, () => nowMs + 0.01, frames, bytes);
   });
 }
 
@@ -74,11 +74,11 @@ describe("the pace of a worker", () => {
 
   test("to look again ends after its time, and without one there is none", () => {
     const pace = new Pace({ spinMs: SPIN_MS, busyPollMs: 0 });
-    expect(pace.after(1, 1.01, 1, 60)).toBe("look");
+    expect(pace.after(1, () => 1.01, 1, 60)).toBe("look");
     expect(pace.afterNothing(1.05)).toBe("look");
     expect(pace.afterNothing(1.07)).toBe("sleep");
     const sleepy = new Pace({ spinMs: 0, busyPollMs: 0 });
-    expect(sleepy.after(1, 1.01, 1, 60)).toBe("sleep");
+    expect(sleepy.after(1, () => 1.01, 1, 60)).toBe("sleep");
     expect(sleepy.afterNothing(1.01)).toBe("sleep");
   });
 });

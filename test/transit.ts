@@ -21,9 +21,10 @@ export function passThrough(
   sent: readonly (Handed & { port: number })[],
 ): Left[] {
   for (const { packet, header, port } of sent) {
-    engine.bytes.set(headerBytesOf(header), transit.nextAddress);
-    engine.bytes.set(packet, transit.nextAddress + VNET_BYTES);
-    transit.take(VNET_BYTES + packet.length, port, 1000);
+    const address = transit.slotAddress(transit.count);
+    engine.bytes.set(headerBytesOf(header), address);
+    engine.bytes.set(packet, address + VNET_BYTES);
+    transit.take(address, VNET_BYTES + packet.length, port, 1000);
   }
   return Array.from({ length: transit.process() }, (_, index) => {
     const start = transit.addressOf(index);

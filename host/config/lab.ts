@@ -105,7 +105,7 @@ export const lab = object({
   workers: integer(1, 64).default(1),
   nodes: nodes.optional().describe("default: the lab's own process carries its packets"),
   priority: oneOf("realtime", "normal")
-    .default("realtime")
+    .default("normal")
     .describe("of workers; realtime goes before all other programs, if a core is left for those"),
   room: room
     .optional()
@@ -113,6 +113,9 @@ export const lab = object({
       "what network tables may hold; each reload then does the work of full ones (constant work)",
     ),
   offload: oneOf("udp", "tcp", "none").default("udp").describe("the best that devices may use"),
+  io: oneOf("ring", "calls")
+    .default("ring")
+    .describe("ring: many packets by one system call (io_uring), where the kernel has it"),
   busy_poll_ms: integer(0, 1000)
     .default(0)
     .describe("workers stay awake that long after a packet; costs a core while traffic comes"),

@@ -12,12 +12,20 @@ import type { Engine } from "./engine.ts";
 
 /** Room for a header that is not there, a virtio_net_hdr, 65,535 bytes and the read's slack. */
 const SLOT_BYTES = 66_048;
+/** Slots that a batch is read to, and most frames of one. */
 export const SLOT_COUNT = 64;
-/** Arena that an engine needs for its slots. */
+/** Slots behind those, for frames that were held; most of them in a batch. */
+export const HELD_COUNT = 16;
+/** Arena that an engine needs for the first of these. */
 export const TRANSIT_BYTES = SLOT_BYTES * SLOT_COUNT;
 const HEADER_AT = abi.FRAME_HEADROOM_BYTES - abi.VNET_BYTES;
 /** The most that a read into a slot may bring: header and packet. */
 export const READ_BYTES_MAX = abi.VNET_BYTES + 65_535;
+
+/** Arena for all of them and `more` that have a use of their own, behind these. */
+export function transitBytes(more: number): number {
+  return SLOT_BYTES * (SLOT_COUNT + HELD_COUNT + more);
+}
 
 const WORDS = abi.FRAME_BYTES / 4;
 const DEPARTURE_WORDS = abi.DEPARTURE_BYTES / 4;
@@ -76,17 +84,20 @@ export class Transit {
     return this.#count === SLOT_COUNT;
   }
 
-  /** Where in the engine's memory the next frame's virtio_net_hdr is to be read to. */
-  get nextAddress(): number {
-    return this.#engine.arena.address + this.#count * SLOT_BYTES + HEADER_AT;
+  /** Where in the engine's memory a slot's frame has its virtio_net_hdr. */
+  slotAddress(slot: number): number {
+    return this.#engine.arena.address + slot * SLOT_BYTES + HEADER_AT;
   }
 
-  /** Takes what was read to `nextAddress`: `bytes` with the header, on `port`, at `timeMs`. */
-  take(bytes: number, port: number, timeMs: number): void {
+  /**
+   * Takes what was read to a slot's `address`: `bytes` with the header, on `port`, at `timeMs`. Slots may be
+   * left out and come in any order.
+   */
+  take(address: number, bytes: number, port: number, timeMs: number): void {
     const at = this.#count * WORDS;
     const descriptors = this.#descriptors;
     const length = bytes - abi.VNET_BYTES;
-    descriptors[at] = this.nextAddress + abi.VNET_BYTES;
+    descriptors[at] = address + abi.VNET_BYTES;
     descriptors[at + 1] = length;
     descriptors[at + 2] = this.#engine.clock.at(timeMs);
     descriptors[at + 3] = port;
@@ -96,11 +107,12 @@ export class Transit {
     this.#bytes += length;
   }
 
-  /** Takes a frame that was held once more. */
+  /** Takes a frame that was held once more; HELD_COUNT at most, and no others with them. */
   takeHeld({ frame, port, timeMs, tries }: HeldFrame): void {
     this.#tries[this.#count] = tries;
-    this.#engine.bytes.set(frame, this.nextAddress);
-    this.take(frame.length, port, timeMs);
+    const address = this.slotAddress(SLOT_COUNT + this.#count);
+    this.#engine.bytes.set(frame, address);
+    this.take(address, frame.length, port, timeMs);
   }
 
   /** Frames of the last batch, of `count` frames, that wait for a decision; to be asked once. */

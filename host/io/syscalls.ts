@@ -1,6 +1,6 @@
 /**
  * The few system calls that Node.js has none of its own for: open, ioctl, read, write and poll on
- * devices, eventfd, setns, bpf and madvise. They go through koffi, an optional dependency that is loaded only
+ * devices, io_uring, eventfd, setns, bpf and madvise. They go through koffi, an optional dependency that is loaded only
  * here, so that everything else works without it.
  *
  * A foreign call has no safety net: what is read and written lies inside a `Window`, which checks
@@ -66,6 +66,12 @@ export interface Syscalls {
   removeEntry(map: number, key: Uint8Array): number;
   /** madvise(2) about `bytes` of address space from the begin of `memory` on, in whole pages. */
   advise(memory: Uint8Array, bytes: number, advice: number): number;
+  /** io_uring_setup(2): makes a ring of `count` requests, as `params` say and then describe. */
+  setUpRing(count: number, params: Uint8Array): number;
+  /** io_uring_enter(2): hands `count` requests in and waits until `least` results are there. */
+  enterRing(fd: number, count: number, least: number, flags: number): number;
+  /** Where the memory begins in this process. */
+  addressOf(memory: Uint8Array): number;
   window(memory: Uint8Array): Window;
 }
 
@@ -83,6 +89,9 @@ const BPF_MAP_CREATE = 0;
 const BPF_MAP_UPDATE_ELEM = 2;
 const BPF_MAP_DELETE_ELEM = 3;
 const BPF_PROG_LOAD = 5;
+/** Numbers of io_uring(7), the same on all machines. */
+const RING_SETUP = 425;
+const RING_ENTER = 426;
 const PR_SET_TIMERSLACK = 29;
 const SCHED_OTHER = 0;
 const SCHED_FIFO = 1;
@@ -125,6 +134,9 @@ function bind(koffi: Koffi): Syscalls {
   const setns = libc.func("int setns(int fd, int kind)");
   const madvise = libc.func("int madvise(uintptr_t address, size_t bytes, int advice)");
   const syscall = libc.func("int64_t syscall(int64_t n, int64_t a, uintptr_t b, int64_t c)");
+  const enter = libc.func(
+    "int syscall(int64_t n, int fd, int count, int least, int flags, uintptr_t signals, size_t bytes)",
+  );
   const result = (value: number) => (value < 0 ? -koffi.errno() : value);
   const addressOf = (view: Uint8Array) => koffi.address(view);
   const bpf = (command: number, attributes: Uint8Array) => {
@@ -153,6 +165,10 @@ function bind(koffi: Koffi): Syscalls {
       const start = Math.ceil(base / PAGE_BYTES) * PAGE_BYTES;
       return result(madvise(start, Math.max(0, base + bytes - start), advice));
     },
+    setUpRing: (count, params) => result(syscall(RING_SETUP, count, addressOf(params), 0)),
+    enterRing: (fd, count, least, flags) =>
+      result(enter(RING_ENTER, fd, count, least, flags, 0, 0)),
+    addressOf: (memory) => Number(addressOf(memory)),
     window(memory) {
       const base = Number(koffi.address(memory));
       // Holds on to the memory for as long as anybody can reach it through the window.

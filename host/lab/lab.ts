@@ -19,8 +19,8 @@ import {
 import { steerAll } from "../io/steering.ts";
 import { loadSyscalls, type Syscalls } from "../io/syscalls.ts";
 import { type Offload, openTun } from "../io/tun.ts";
+import type { LoopDevice } from "./carrier.ts";
 import { Fleet } from "./fleet.ts";
-import type { LoopDevice } from "./loop.ts";
 import type { LabPlan } from "./plan.ts";
 import { DataPlane, type Plane, type PlaneStart } from "./plane.ts";
 import {
@@ -172,6 +172,7 @@ function startPlane(plan: LabPlan, queues: LoopDevice[][], offload: Offload): Pr
     ports: plan.ports.map((port) => ({ ...port, link: "raw", vnetHeader: true })),
     services: plan.services,
     addresses,
+    io: plan.io,
     priority: queues.length < availableParallelism() ? plan.priority : "normal",
     merges: plan.mergesDatagrams && offload === "udp",
     spinMs: plan.spinMs,

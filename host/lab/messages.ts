@@ -8,8 +8,8 @@ import type { DecidedFlow } from "../engine/decision.ts";
 import type { NetworkTables } from "../engine/network.ts";
 import type { PackedTables } from "../engine/packer.ts";
 import type { Answers, NodeCounters, Questions } from "../nodes/undecided.ts";
-import type { DeviceCounts, LoopDevice } from "./loop.ts";
-import type { Priority } from "./plan.ts";
+import type { DeviceCounts, LoopDevice } from "./carrier.ts";
+import type { Io, Priority } from "./plan.ts";
 
 /** What a plane can be asked for each of its workers; each method answers with its result. */
 export interface WorkerApi {
@@ -33,6 +33,8 @@ export interface WorkerApi {
   /** Time that the worker's thread has spent, in microseconds. */
   cpu(): { userMicros: number; systemMicros: number };
   /** What the kernel has granted. */
+  /** How frames are carried. */
+  io(): Io;
   priority(): Priority;
   /** What was found out about the frames that wait; nothing when nobody could be asked. */
   answer(answers: Answers | undefined): void;
@@ -93,6 +95,7 @@ export interface WorkerStart {
   services: ServiceOptions[];
   addresses: { port: number; address: string; device: number }[];
   merges: boolean;
+  io: Io;
   priority: Priority;
   spinMs: number;
   busyPollMs: number;

@@ -75,6 +75,7 @@ export function planOf(config: NetworkConfig): NetworkPlan {
     proxyProtocol,
     // Every datagram gets a PROXY header of its own, so none may come as part of a super-packet.
     offload: proxyProtocol === "udp" && lab.offload === "udp" ? "tcp" : lab.offload,
+    io: lab.io,
     workers: lab.workers,
     priority: lab.priority,
     ...(lab.nodes && { nodes: nodesOf(lab.nodes) }),

@@ -36,8 +36,8 @@ export class Pace {
     this.#options = options;
   }
 
-  /** Notes a batch that was read at `nowMs` and is done at `doneMs`; says how to go on. */
-  after(nowMs: number, doneMs: number, frames: number, bytes: number): Pause {
+  /** Notes a batch that was read at `nowMs` and is done by now; says how to go on. */
+  after(nowMs: number, clock: () => number, frames: number, bytes: number): Pause {
     const elapsedMs = nowMs - this.#sinceMs;
     if (elapsedMs >= 1) {
       const most = Math.max(this.#frames / SPARSE_FRAMES, this.#bytes / SPARSE_BYTES);
@@ -51,8 +51,11 @@ export class Pace {
     const isDense = this.#wasDense || this.#frames >= SPARSE_FRAMES || this.#bytes >= SPARSE_BYTES;
     const { spinMs, busyPollMs } = this.#options;
     const lookMs = isDense ? busyPollMs : Math.max(spinMs, busyPollMs);
-    this.#lookUntilMs = lookMs > 0 ? doneMs + lookMs : 0;
-    if (lookMs > 0) return "look";
+    if (lookMs > 0) {
+      this.#lookUntilMs = clock() + lookMs;
+      return "look";
+    }
+    this.#lookUntilMs = 0;
     return isDense && frames < FULL_FRAMES ? "rest" : "sleep";
   }
 

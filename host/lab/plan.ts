@@ -21,6 +21,9 @@ export interface HostPlan {
 /** Against the machine's other threads: "realtime" goes before all ordinary ones. */
 export type Priority = "realtime" | "normal";
 
+/** How frames are read and written: many by one system call (io_uring), or each by one of its own. */
+export type Io = "ring" | "calls";
+
 export interface LabPlan {
   /** Letters, digits, - and _; tells labs apart. */
   name: string;
@@ -29,6 +32,8 @@ export interface LabPlan {
   services: ServiceOptions[];
   /** The best that devices are asked for. */
   offload: Offload;
+  /** "ring" only where the kernel has it. */
+  io: Io;
   /** Datagrams of one flow may leave as one super-packet; needs the offload "udp". */
   mergesDatagrams: boolean;
   workers: number;
@@ -68,9 +73,10 @@ export interface NodesPlan {
 /** What a lab has unless it is told otherwise. */
 export const PLAN_DEFAULTS = {
   offload: "udp",
+  io: "ring",
   mergesDatagrams: true,
   workers: 1,
-  priority: "realtime",
+  priority: "normal",
   spinMs: 0.05,
   busyPollMs: 0,
   flowCountMax: 262_144,

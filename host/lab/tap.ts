@@ -9,7 +9,7 @@ import { closeSync, openSync, writeSync } from "node:fs";
 import { buildInterface, buildSection } from "../capture/build.ts";
 import type { Engine } from "../engine/engine.ts";
 import { FlowplaneError } from "../errors.ts";
-import type { Tap } from "./loop.ts";
+import type { Tap } from "./carrier.ts";
 
 const LINK_TYPE_RAW = 101;
 const SNAP_BYTES = 262_144;

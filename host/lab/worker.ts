@@ -5,13 +5,17 @@ import type { Flow, TerminatedFlows } from "../engine/api.ts";
 import { decidedAfter, type SideName } from "../engine/decision.ts";
 import { createEngine, type Engine } from "../engine/engine.ts";
 import type { PackedTables } from "../engine/packer.ts";
-import { TRANSIT_BYTES, Transit } from "../engine/transit.ts";
+import { Transit, transitBytes } from "../engine/transit.ts";
 import { hugePages } from "../io/pages.ts";
 import { loadSyscalls } from "../io/syscalls.ts";
+import { RING_BYTES, Ring } from "../io/uring.ts";
 import { Asking } from "./asking.ts";
+import { CallCarrier } from "./call-carrier.ts";
+import type { Carrier } from "./carrier.ts";
 import { Loop } from "./loop.ts";
 import type { Message, Request, ThreadApi, WorkerStart } from "./messages.ts";
 import { Pace } from "./pace.ts";
+import { RING_DEVICES_MAX, RingCarrier } from "./ring-carrier.ts";
 import { CAPTURE_BYTES, CaptureTap } from "./tap.ts";
 
 const SCRATCH_BYTES = 64;
@@ -30,6 +34,8 @@ const { start, port } = workerData as { start: WorkerStart; port: MessagePort };
 const say = (message: Message) => port.postMessage(message);
 
 const system = await loadSyscalls();
+/** Of the slots of frames, with one for each device whose next frame a ring waits for. */
+const slotBytes = transitBytes(Math.min(start.devices.length, RING_DEVICES_MAX));
 const engine = await createEngine({
   prepareMemory: (await hugePages()).prepare,
   // A first touch takes the kernel longer than a thousand packets take the engine.
@@ -40,8 +46,15 @@ const engine = await createEngine({
   proxyProtocol: start.proxyProtocol,
   seed: start.seed,
   timeouts: start.timeouts,
-  arenaBytes: TRANSIT_BYTES + SCRATCH_BYTES + (start.captureFile ? CAPTURE_BYTES : 0),
+  arenaBytes: slotBytes + SCRATCH_BYTES + RING_BYTES + (start.captureFile ? CAPTURE_BYTES : 0),
 });
+/** What lies in the arena behind the slots of frames. */
+const scratch = engine.arena.address + slotBytes;
+const areas = {
+  scratch,
+  ring: scratch + SCRATCH_BYTES,
+  capture: scratch + SCRATCH_BYTES + RING_BYTES,
+};
 const transit = new Transit(engine);
 transit.merges = start.merges;
 const beginMs = performance.timeOrigin - start.originMs;
@@ -50,29 +63,23 @@ system.setTimerSlack(TIMER_SLACK_NANOS);
 if (start.priority === "realtime") system.setRealTime();
 const clock = () => beginMs + performance.now();
 
+const tap =
+  start.captureFile === undefined
+    ? undefined
+    : new CaptureTap(engine, start.captureFile, areas.capture, (reason) =>
+        say({ id: 0, event: "capture-ended", reason }),
+      );
+const carrier = carrierOf(start.io);
 const loop = new Loop({
-  system,
-  window: system.window(engine.bytes),
   transit,
+  carrier,
   devices: start.devices,
-  wakeFd: start.wakeFd,
-  scratchAddress: engine.arena.address + TRANSIT_BYTES,
   clock,
   onWake: answerAll,
   onGone: ({ name }) => say({ id: 0, event: "gone", device: name }),
   onBatch: (count) => asking?.collect(count),
   pace: new Pace(start),
 });
-const tap =
-  start.captureFile === undefined
-    ? undefined
-    : new CaptureTap(
-        engine,
-        start.captureFile,
-        engine.arena.address + TRANSIT_BYTES + SCRATCH_BYTES,
-        (reason) => say({ id: 0, event: "capture-ended", reason }),
-      );
-loop.tap = tap;
 const asking = askingOf(start.undecidedMax);
 const api = workerApi(engine, transit, loop);
 const walks = walksOf(engine);
@@ -93,6 +100,20 @@ say({ id: 0, event: "ready", network: engine.networkRegion });
 loop.run();
 tap?.close();
 port.close();
+
+/** What carries the frames: a ring if that is wanted and there is one, or else calls. */
+function carrierOf(io: WorkerStart["io"]): Carrier {
+  const { devices, wakeFd } = start;
+  const options = { transit, devices, wakeFd, scratchAddress: areas.scratch, tap };
+  const mayRing = io === "ring" && devices.length <= RING_DEVICES_MAX;
+  const device = devices[0]?.fd;
+  const ring =
+    mayRing && device !== undefined
+      ? Ring.open(system, engine.bytes, areas.ring, device)
+      : undefined;
+  if (ring !== undefined) return new RingCarrier({ ...options, ring });
+  return new CallCarrier({ ...options, system, window: system.window(engine.bytes) });
+}
 
 /** What lets frames wait for decisions, where this is the worker of a node. */
 function askingOf(undecidedMax: number | undefined): Asking | undefined {
@@ -193,6 +214,7 @@ function workerApi(
       const { user, system: inKernel } = (process.threadCpuUsage ?? process.cpuUsage)();
       return { userMicros: user, systemMicros: inKernel };
     },
+    io: () => (carrier instanceof RingCarrier ? "ring" : "calls"),
     priority: () => (system.isRealTime() ? "realtime" : "normal"),
     answer: (answers) => asking?.answered(answers),
     decisions: () => asking?.counters,

@@ -158,9 +158,11 @@ export class LiveLab {
       if (!this.#stopping) this.events.add("lab.failed", { reason: error.message });
     });
     const priorities = await this.#lab.plane.all("priority");
+    const ios = await this.#lab.plane.all("io");
     this.events.add("lab.up", {
       lab: this.plan.name,
       offload: this.#lab.offload,
+      io: ios.find((one) => one !== "ring") ?? "ring",
       priority: priorities.find((one) => one !== "realtime") ?? "realtime",
     });
     this.#arm();
