@@ -177,7 +177,8 @@ function tcpPart(congestion?: string): Part {
     ways: [
       "kernel",
       "engine",
-      "engine, normal priority",
+      "engine, real-time priority",
+      "engine, calls",
       "engine, no offloads",
       "haproxy",
       "slirp4netns",
@@ -204,6 +205,7 @@ function tcpPart(congestion?: string): Part {
         goal: 0.15,
         is: "at most",
       },
+      ratio("engine", "engine, calls", "Gbit/s", "at least"),
       ratio("engine", "wire", "Gbit/s", "at least"),
       ratio("kernel", "haproxy", "Gbit/s", "at least"),
       ratio("wire", "haproxy", "Gbit/s", "at least"),
@@ -218,7 +220,7 @@ const PARTS: Readonly<Record<string, Part>> = {
     ways: [
       "kernel",
       "engine",
-      "engine, normal priority",
+      "engine, real-time priority",
       "engine, two workers",
       "engine, no offloads",
       "engine, two workers, no offloads",

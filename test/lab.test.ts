@@ -10,6 +10,8 @@ import { join } from "node:path";
 import { beforeEach, describe, expect, test } from "vitest";
 import { seeded } from "../fixtures/bytes.ts";
 import { addNamespace, namespaceExists, removeNamespace } from "../host/io/namespaces.ts";
+import { loadSyscalls } from "../host/io/syscalls.ts";
+import { Ring } from "../host/io/uring.ts";
 import { raise, takeDown } from "../host/lab/lab.ts";
 import { type LabPlan, PLAN_DEFAULTS } from "../host/lab/plan.ts";
 import { allStates, readState } from "../host/lab/state.ts";
@@ -134,6 +136,32 @@ describe("through the engine", () => {
         await lab.stop();
       }
     });
+  });
+
+  test("packets go by a ring where there is one, and by calls where that is wanted", async ({
+    skip,
+  }) => {
+    requireTool("iperf3", skip);
+    const system = await loadSyscalls();
+    const memory = new Uint8Array(new WebAssembly.Memory({ initial: 2 }).buffer);
+    const fd = system.eventfd();
+    const ring = Ring.open(system, memory, 0, fd);
+    ring?.close();
+    system.close(fd);
+    for (const [io, is] of [
+      ["ring", ring === undefined ? "calls" : "ring"],
+      ["calls", "calls"],
+    ] as const) {
+      await scene(async (s) => {
+        const name = uniqueName();
+        const lab = await s.lab({ ...oneTarget(name), io });
+        expect(await lab.plane.all("io")).toEqual([is]);
+        for (const way of [[], ["-R"], ["-u", "-b", "20M"]]) {
+          const { end } = await iperf(s, name, ["-c", LISTENER, ...way]);
+          expect((end.sum_received ?? end.sum)?.bytes).toBeGreaterThan(1_000_000);
+        }
+      });
+    }
   });
 
   test.for([

@@ -9,8 +9,9 @@
  *   client ── wire ── server                          10.76.0.2 itself: what the two ends can do
  *
  * The engine stands there several times, in labs of their own: as it is by default, without
- * offloads, with two workers, with PROXY headers, with other ways to wait for packets, with a
- * worker that goes before no other thread, and as three processes that share their decisions.
+ * offloads, with two workers, with PROXY headers, with a system call for each packet, with other ways
+ * to wait, with a worker that goes before other threads, and as three processes that share their
+ * decisions.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -41,7 +42,8 @@ export interface Way {
 
 export type WayName =
   | "engine"
-  | "engine, normal priority"
+  | "engine, real-time priority"
+  | "engine, calls"
   | "engine, no offloads"
   | "engine, two workers"
   | "engine, two workers, no offloads"
@@ -91,7 +93,8 @@ function planOf(suffix: string, change: Partial<LabPlan>): LabPlan {
 
 const LABS: readonly [WayName, string, Partial<LabPlan>][] = [
   ["engine", "", {}],
-  ["engine, normal priority", "o", { priority: "normal" }],
+  ["engine, real-time priority", "o", { priority: "realtime" }],
+  ["engine, calls", "c", { io: "calls" }],
   ["engine, no offloads", "n", { offload: "none" }],
   ["engine, two workers", "w", { workers: 2 }],
   ["engine, two workers, no offloads", "v", { workers: 2, offload: "none" }],

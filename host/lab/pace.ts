@@ -3,9 +3,9 @@
  *
  * Sparse traffic, as between two ends that wait for each other: to be woken takes longer than anything
  * else here, so the worker looks again for some microseconds before it sleeps. Dense traffic: the
- * next packet is there before the worker could fall asleep; it rests for as short as the timer
- * can, so that the next batch holds several packets and nobody has to wake it for each. A longer
- * rest costs TCP throughput, as it makes the round trip longer.
+ * next packet is there before the worker could fall asleep. Where each round costs several system
+ * calls (call-carrier.ts) it rests for as short as the timer can, so that the next batch holds several
+ * packets; a ring, whose round is one call, takes a rest for sleep.
  */
 
 /** Traffic with fewer frames and bytes than these in a millisecond is sparse. */
