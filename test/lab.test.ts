@@ -4,7 +4,7 @@
  */
 import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { beforeEach, describe, expect, test } from "vitest";
@@ -38,6 +38,18 @@ function workerThreads(): string[] {
   return readdirSync("/proc/self/task").filter((thread) =>
     readFileSync(`/proc/self/task/${thread}/comm`, "utf8").startsWith("flowplane"),
   );
+}
+
+/** How many rings this process has; Node.js has some of its own. */
+function rings(): number {
+  const links = readdirSync("/proc/self/fd").map((fd) => {
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`);
+    } catch {
+      return ""; // The directory's own.
+    }
+  });
+  return links.filter((link) => link === "anon_inode:[io_uring]").length;
 }
 
 /** Scheduling class of a thread of this process: field 41 of proc(5)'s stat. */
@@ -154,12 +166,15 @@ describe("through the engine", () => {
     ] as const) {
       await scene(async (s) => {
         const name = uniqueName();
+        const before = rings();
         const lab = await s.lab({ ...oneTarget(name), io });
         expect(await lab.plane.all("io")).toEqual([is]);
         for (const way of [[], ["-R"], ["-u", "-b", "20M"]]) {
           const { end } = await iperf(s, name, ["-c", LISTENER, ...way]);
           expect((end.sum_received ?? end.sum)?.bytes).toBeGreaterThan(1_000_000);
         }
+        await lab.stop();
+        expect(rings()).toBe(before);
       });
     }
   });

@@ -98,6 +98,9 @@ export abstract class Carrier {
     tap?.flush();
   }
 
+  /** Ends it; devices stay open. */
+  close(): void {}
+
   /** Gives a device up. */
   protected lose(device: number): void {
     const counts = this.counts[device] as DeviceCounts;

@@ -111,6 +111,10 @@ export class RingCarrier extends Carrier {
     if (this.#ring.count > 0) this.#submit(0);
   }
 
+  override close(): void {
+    this.#ring.close();
+  }
+
   protected put(device: number, address: number, bytes: number): void {
     if (this.#ring.isFull) this.flush();
     const { fd } = this.devices[device] as LoopDevice;

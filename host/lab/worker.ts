@@ -98,6 +98,7 @@ for (const { port: number, address, device } of start.addresses) {
 }
 say({ id: 0, event: "ready", network: engine.networkRegion });
 loop.run();
+carrier.close();
 tap?.close();
 port.close();
 
