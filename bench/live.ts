@@ -2,7 +2,7 @@
  * The live benchmark: the engine between two namespaces beside the kernel's NAT, HAProxy and
  * slirp4netns between the same two, and a bare wire (live/ways.ts).
  *
- *   node bench/live.ts [PART…] [--passes N]     parts: tcp own streams proxy udp latency
+ *   node bench/live.ts [PART…] [--passes N]     parts: tcp cubic streams proxy udp latency
  *                                               connections idle; default all
  *
  * Ways take turns in every pass. A ratio is that of the medians; the range stands beside it. On a
@@ -214,9 +214,8 @@ function tcpPart(congestion?: string): Part {
 }
 
 const PARTS: Readonly<Record<string, Part>> = {
-  // Linux's own congestion control, whatever the machine is set to; then what it is set to.
-  tcp: tcpPart("cubic"),
-  own: tcpPart(),
+  tcp: tcpPart(),
+  cubic: tcpPart("cubic"),
   streams: {
     ways: [
       "kernel",
