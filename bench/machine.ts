@@ -62,6 +62,19 @@ export function pagesNow(): Pages | undefined {
   return { bytes: sum("Rss"), hugeBytes: sum("AnonHugePages") };
 }
 
+/** Ticks that the cores have had so far, and those that a hypervisor gave to others (proc_stat(5)). */
+export interface CoreTime {
+  all: number;
+  stolen: number;
+}
+
+export function coreTime(): CoreTime {
+  const [first = ""] = fs.readFileSync("/proc/stat", "utf8").split("\n", 1);
+  // user nice system idle iowait irq softirq steal; guests are within user and nice.
+  const ticks = first.trim().split(/\s+/).slice(1, 9).map(Number);
+  return { all: ticks.reduce((sum, one) => sum + one, 0), stolen: ticks[7] ?? 0 };
+}
+
 export function loadNow(): number {
   return os.loadavg()[0] as number;
 }

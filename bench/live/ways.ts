@@ -10,7 +10,7 @@
  *
  * The engine stands there several times, in labs of their own: as it is by default, without
  * offloads, with two workers, with PROXY headers, with a system call for each packet, with other ways
- * to wait, with a worker that goes before other threads, and as three processes that share their
+ * to wait, with a worker that takes turns with other threads, and as three processes that share their
  * decisions.
  */
 import { type ChildProcess, spawn } from "node:child_process";
@@ -42,7 +42,7 @@ export interface Way {
 
 export type WayName =
   | "engine"
-  | "engine, real-time priority"
+  | "engine, normal priority"
   | "engine, calls"
   | "engine, no offloads"
   | "engine, two workers"
@@ -93,7 +93,7 @@ function planOf(suffix: string, change: Partial<LabPlan>): LabPlan {
 
 const LABS: readonly [WayName, string, Partial<LabPlan>][] = [
   ["engine", "", {}],
-  ["engine, real-time priority", "o", { priority: "realtime" }],
+  ["engine, normal priority", "o", { priority: "normal" }],
   ["engine, calls", "c", { io: "calls" }],
   ["engine, no offloads", "n", { offload: "none" }],
   ["engine, two workers", "w", { workers: 2 }],
