@@ -374,7 +374,7 @@ function refuseStray(descriptor: usize, packet: Packet, index: u32, direction: u
 
 /** Strays may get a reset, packets that are too large an ICMP error. */
 function answer(descriptor: usize, packet: Packet, index: u32, verdict: u32): void {
-  if (!isAnswerable(packet)) return;
+  if (!isAnswerable(descriptor, packet)) return;
   const service = services + <usize>(index * SERVICE_BYTES);
   if (verdict == VERDICT_DROP_NO_FLOW) {
     const isAnswered = load<u32>(service, SERVICE_FLAGS) & SERVICE_FLAG_RESET_STRAYS;

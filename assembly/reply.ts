@@ -6,6 +6,7 @@ import { fold, sumOf } from "./checksum";
 import { FRAGMENT_LATER, Packet, sumAddresses } from "./packet";
 import { IPV4_BYTES_MIN, IPV4_CHECKSUM, IPV4_SOURCE, IPV4_TOTAL_LENGTH } from "./wire/ipv4";
 import { IPV6_BYTES, IPV6_PAYLOAD_LENGTH, IPV6_SOURCE } from "./wire/ipv6";
+import { isOfDevice, isUnverified } from "./wire/vnet";
 
 const HOP_LIMIT: u8 = 64;
 const DO_NOT_FRAGMENT_BE: u16 = 0x0040;
@@ -13,13 +14,19 @@ const DO_NOT_FRAGMENT_BE: u16 = 0x0040;
 const THIS_NETWORK: u32 = 0;
 const MULTICAST: u32 = 224;
 const MULTICAST6: u32 = 255;
+/** What the sum of a header and its checksum comes to. */
+const ALL_ONES: u32 = 0xffff;
 
 /**
  * Whether a packet may be answered at all: it goes from one host to one host, and is no later fragment
- * (RFC 1122 section 3.2.2, RFC 4443 section 2.4, RFC 9293 section 3.10.7.1).
+ * (RFC 1122 section 3.2.2, RFC 4443 section 2.4, RFC 9293 section 3.10.7.1). One whose header is wrong
+ * may have come from anybody (RFC 1122 section 3.2.1.2).
  */
-export function isAnswerable(packet: Packet): bool {
+export function isAnswerable(descriptor: usize, packet: Packet): bool {
   if (packet.fragment == FRAGMENT_LATER) return false;
+  if (!packet.isIpv6 && isOfDevice(descriptor)) {
+    if (fold(sumOf(packet.network, packet.transport - packet.network)) != ALL_ONES) return false;
+  }
   return isHost(packet.sourceAddress, packet) && isHost(packet.destinationAddress, packet);
 }
 
@@ -27,6 +34,15 @@ function isHost(address: usize, packet: Packet): bool {
   const first = <u32>load<u8>(address);
   if (!packet.isIpv6) return first != THIS_NETWORK && first < MULTICAST;
   return first != MULTICAST6 && v128.any_true(v128.load(address));
+}
+
+/**
+ * Whether the transport checksum of a packet is wrong, as far as anybody can tell: a capture has recorded
+ * many before a network card completed them.
+ */
+export function isCorrupt(descriptor: usize, packet: Packet): bool {
+  if (!isOfDevice(descriptor) || !isUnverified(descriptor)) return false;
+  return replyChecksum(packet.transport, packet, packet.protocol, packet.transportBytes) != 0;
 }
 
 /** Length of the header that `writeReply` writes. */

@@ -6,12 +6,13 @@
  *   segment without ACK   <SEQ=0><ACK=SEG.SEQ+SEG.LEN><CTL=RST,ACK>
  *   segment with RST      none
  *
- * A header that the capture has cut off is answered by nothing: the numbers are not known.
+ * A header that the capture has cut off gets no answer: the numbers are not known. Neither does a segment
+ * whose checksum is wrong (RFC 9293 section 3.1, MUST-3): nobody knows whose it is.
  */
 import { EMIT_RST, FRAME_PORT } from "./abi";
 import { copyLink, emit, emitSlot } from "./emit";
 import { FRAGMENT_NONE, Packet, PROTOCOL_TCP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN } from "./packet";
-import { replyBytesOf, replyChecksum, writeReply } from "./reply";
+import { isCorrupt, replyBytesOf, replyChecksum, writeReply } from "./reply";
 import { payloadBytesOf } from "./wire/segment";
 import { TCP_CHECKSUM } from "./wire/transport";
 
@@ -20,12 +21,13 @@ const FLAG_RST: u8 = 0x04;
 const FLAG_RST_ACK: u8 = 0x14;
 
 /**
- * Answers a TCP segment with a reset, unless it is one itself or its header is not all there. True
- * when it has.
+ * Answers a TCP segment with a reset, unless it is one itself, is corrupt or its header is not all there.
+ * True when it has.
  */
 export function resetStray(descriptor: usize, packet: Packet): bool {
   if (packet.protocol != PROTOCOL_TCP || packet.transportBytes < TCP_BYTES) return false;
   if (packet.flags & TCP_RST || packet.fragment != FRAGMENT_NONE) return false;
+  if (isCorrupt(descriptor, packet)) return false;
   const frame = emitSlot();
   const linkBytes = copyLink(frame, descriptor, packet, true);
   const network = frame + <usize>linkBytes;

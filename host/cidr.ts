@@ -74,10 +74,16 @@ export function addressAt({ bytes }: Cidr, place: number): string {
   return addressText(sum);
 }
 
-/** Ranges of IPv4 that no packet comes from: this network, loopback, link-local, multicast and what lies above. */
-const SOURCELESS = ["0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3"].map(parseCidr);
+/**
+ * Ranges that no packet comes from. IPv4: this network, loopback, link-local, multicast and what lies above;
+ * IPv6: loopback and IPv4 in old forms, IPv4-mapped (RFC 6890), link-local, multicast.
+ */
+const SOURCELESS = [
+  ...["0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3"],
+  ...["::/96", "::ffff:0:0/96", "fe80::/10", "ff00::/8"],
+].map(parseCidr);
 
-/** Whether no packet of another machine can come from any address of a range of IPv4. */
+/** Whether no packet of another machine can come from some address of a range. */
 export function isSourceless(range: Cidr): boolean {
   return SOURCELESS.some((one) => overlap(one, range));
 }

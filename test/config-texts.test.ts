@@ -13,6 +13,8 @@ import { ConfigError } from "../host/errors.ts";
 const NETWORK = readFileSync(new URL("network.yaml", import.meta.url), "utf8");
 
 interface Sample {
+  endpoint_services: object;
+  endpoints: object;
   nat_gateways: object;
   timeline: unknown[];
 }
@@ -48,6 +50,25 @@ const V6 = {
   ip_address_type: "ipv6",
   targets: [{ address: "2001:db8::10" }, { address: "2001:0DB8:0::10" }],
 };
+
+const SERVICE = "vpce-svc-0123456789abcdef0";
+const OTHER_SERVICE = "vpce-svc-00000000000000002";
+const ENDPOINT = "vpce-0a1b2c3d4e5f60718";
+const OTHER_ENDPOINT = "vpce-00000000000000002";
+const PROVIDER_A = { "provider-a": { address: "10.0.2.51" } };
+const ALL = { acceptance_required: false, allowed_principals: ["*"] };
+
+/** The sample with a second endpoint whose private name is `name`. */
+function named(name: string, options: object = {}, event?: object): string {
+  return changed((config) => {
+    const second = { ...ALL, load_balancer: "nlb-1", private_dns_name: name };
+    Object.assign(config.endpoint_services, { [OTHER_SERVICE]: second });
+    const [service, subnets] = [OTHER_SERVICE, { "consumer-a": { address: "10.0.1.51" } }];
+    const endpoint = { service, subnets, vpc: "consumer", private_dns_enabled: true, ...options };
+    Object.assign(config.endpoints, { [OTHER_ENDPOINT]: endpoint });
+    if (event) config.timeline.push({ at_seconds: 6, ...event });
+  });
+}
 
 const WRONG: [what: string, text: string, message: string][] = [
   [
@@ -125,6 +146,44 @@ const WRONG: [what: string, text: string, message: string][] = [
     put("vpcs/provider/cidrs", ["10.0.0.0/16", "127.0.0.0/16"]),
     'vpcs.provider.cidrs[1]: "127.0.0.0/16" has addresses that no packet comes from',
   ],
+  ...["::/96", "::ffff:0:0/96", "fe80::/64", "ff02::/64"].map((range): [string, string, string] => [
+    `a VPC that has ${range}`,
+    put("vpcs/provider/cidrs", ["10.0.0.0/16", range]),
+    `vpcs.provider.cidrs[1]: "${range}" has addresses that no packet comes from`,
+  ]),
+  ...["64:ff9b::/96", "64:ff9b::/64", "64:ff9b::a00:0/112"].map(
+    (range): [string, string, string] => [
+      `a VPC that has ${range}`,
+      put("vpcs/provider/cidrs", ["10.0.0.0/16", range]),
+      `vpcs.provider.cidrs[1]: "${range}" overlaps 64:ff9b::/96, where IPv6 finds IPv4`,
+    ],
+  ),
+  [
+    "a name of another endpoint service",
+    changed((config) => {
+      const service_name = "com.amazonaws.us-east-1.kinesis";
+      const service = { ...ALL, load_balancer: "nlb-1", service_name };
+      Object.assign(config.endpoint_services, { [OTHER_SERVICE]: service, [SERVICE]: service });
+    }),
+    `endpoint_services.${OTHER_SERVICE}.service_name: "com.amazonaws.us-east-1.kinesis" is the ` +
+      `name of ${SERVICE} as well`,
+  ],
+  [
+    "the name that another endpoint service has without one",
+    changed((config) => {
+      const service_name = `com.amazonaws.vpce.us-east-1.${SERVICE}`;
+      const service = { ...ALL, load_balancer: "nlb-1", service_name };
+      Object.assign(config.endpoint_services, { [OTHER_SERVICE]: service });
+    }),
+    `endpoint_services.${OTHER_SERVICE}.service_name: "com.amazonaws.vpce.us-east-1.${SERVICE}" ` +
+      `is the name of ${SERVICE} as well`,
+  ],
+  ...["api.example.com", "*.api.example.com"].map((name): [string, string, string] => [
+    `${name} beside api.example.com in one VPC`,
+    named(name),
+    `endpoints.${OTHER_ENDPOINT}.private_dns_enabled: true gives consumer a second ` +
+      `api.example.com beside that of ${ENDPOINT}`,
+  ]),
   [
     "codes from high to low",
     put("target_groups/web/health_check/matcher", "200,399-300"),
@@ -142,6 +201,16 @@ test("an IPv6 range is known by any spelling: that of NAT64 may lead to a NAT ga
   expect(network(text).vpcs.consumer?.route_tables.main).toEqual([
     { to: "64:ff9b::/96", via: "nat-1" },
   ]);
+});
+
+test.each([
+  ["in another zone", named("www.example.com")],
+  ["in another VPC", named("api.example.com", { vpc: "provider", subnets: PROVIDER_A })],
+  ["that is not there any more", named("api.example.com", { state: "deleted" })],
+  ["that comes later", named("api.example.com", {}, { create: { endpoint: OTHER_ENDPOINT } })],
+  ["after one that goes", named("api.example.com", {}, { delete: { endpoint: ENDPOINT } })],
+])("a private name %s may be that of another endpoint", (_, text) => {
+  expect(network(text).endpoints[OTHER_ENDPOINT]?.private_dns_enabled).toBe(true);
 });
 
 test("a name that every object has may be given", () => {

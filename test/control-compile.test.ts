@@ -200,6 +200,30 @@ describe("the tables of a network", () => {
     expect(tables.capacities?.["nat-1"]).toEqual({ units: 1, unitsMax: 20, mode: "report" });
   });
 
+  test("let nobody talk to a NAT gateway: its addresses are its own where routes lead to it", () => {
+    const owned = (text: string, vpc: number) => {
+      const all = tablesOf(text).vpcs[vpc]?.addresses ?? [];
+      return all.filter((one) => one.service === "nat-1").map(({ address }) => address);
+    };
+    const nat64 = (address: string) => `64:ff9b::${address}`;
+    const both = ["203.0.113.1", "203.0.113.2"];
+    const all = both.flatMap((address) => [address, nat64(address)]);
+    expect(owned(NETWORK, 1)).toEqual(all);
+    expect(owned(NETWORK, 2)).toEqual([]);
+    const inside = NETWORK.replace('fd00:1::/64"]', 'fd00:1::/64", 203.0.0.0/16]');
+    expect(owned(inside, 1)).toEqual(both.map(nat64));
+    const away = NETWORK.replace(
+      "  other:\n    cidrs: [10.9.0.0/16]\n",
+      "  other: { cidrs: [10.9.0.0/16], route_tables: { side: [{ to: 0.0.0.0/0, via: nat-1 }] } }\n",
+    );
+    expect(owned(away, 3)).toEqual(all);
+    const hidden = NETWORK.replace(
+      "addresses: [203.0.113.1, 203.0.113.2]",
+      "connectivity: private, addresses: [10.0.1.70]",
+    ).replace(/^ {2}- .* disassociate: .*\n/m, "");
+    expect(owned(hidden, 1)).toEqual(["10.0.1.70", nat64("10.0.1.70")]);
+  });
+
   test("let mount targets' connections live for ever", () => {
     expect(service(tables, "fsmt-1/tcp:2049")).toMatchObject({
       idleSeconds: 0,
@@ -215,6 +239,10 @@ describe("the tables of a network", () => {
       "10.0.1.50",
       "10.0.2.50",
       "10.0.1.60",
+      "203.0.113.1",
+      "64:ff9b::203.0.113.1",
+      "203.0.113.2",
+      "64:ff9b::203.0.113.2",
     ]);
     expect(at("provider").map(({ address }) => address)).toEqual([
       "10.0.2.5",

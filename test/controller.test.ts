@@ -37,6 +37,12 @@ function controlled(text = STILL) {
   return { controller, loads, ended, events, policies, addresses };
 }
 
+/** Addresses of the consumer's endpoints and mount targets. */
+function interfacesOf(tables: NetworkTables | undefined) {
+  const all = tables?.vpcs[1]?.addresses ?? [];
+  return all.filter(({ service }) => service !== "nat-1").map(({ address }) => address);
+}
+
 const WEB = { target_group: "web", target: "10.0.2.10" };
 const WEIGHT = {
   load_balancer: "nlb-1",
@@ -136,7 +142,7 @@ describe("a controller", () => {
     controller.act({ accept: { endpoint: ENDPOINT } }, 6);
     expect(controller.state.endpoints.get(ENDPOINT)?.state).toBe("available");
     controller.act({ delete: { endpoint: ENDPOINT } }, 7);
-    expect(loads.at(-1)?.vpcs[1]?.addresses?.map(({ address }) => address)).toEqual(["10.0.1.60"]);
+    expect(interfacesOf(loads.at(-1))).toEqual(["10.0.1.60"]);
   });
 
   test("refuses what state or names do not allow, and changes nothing", () => {
@@ -216,7 +222,10 @@ describe("a controller", () => {
     const sources = () => loads.at(-1)?.services.find(({ id }) => id === "nat-1")?.sources;
     controller.act({ disassociate: { nat_gateway: "nat-1", address: "203.0.113.2" } }, 0);
     expect(sources()).toEqual(["203.0.113.1"]);
+    const owned = () => loads.at(-1)?.vpcs[1]?.addresses?.map(({ address }) => address);
+    expect(owned()).toContain("203.0.113.2");
     controller.tick(350_000);
+    expect(owned()).not.toContain("203.0.113.2");
     expect(events.at(-1)).toMatchObject({ to: "released", atMs: 350_000 });
     controller.act({ associate: { nat_gateway: "nat-1", address: "203.0.113.9" } }, 350_000);
     expect(sources()).toEqual(["203.0.113.1", "203.0.113.9"]);
@@ -237,13 +246,13 @@ describe("a controller", () => {
   test("begins without the endpoints that its timeline creates", () => {
     const text = NETWORK.replace("reject: { endpoint:", "create: { endpoint:");
     const { controller, loads, events } = controlled(text);
-    expect(loads[0]?.vpcs[1]?.addresses?.map(({ address }) => address)).toEqual(["10.0.1.60"]);
+    expect(interfacesOf(loads[0])).toEqual(["10.0.1.60"]);
     controller.tick(4000);
     expect(events.filter(({ kind }) => kind === "endpoint")).toMatchObject([
       { from: "none", to: "pending", event: "Connect" },
       { from: "pending", to: "available" },
     ]);
-    expect(loads.at(-1)?.vpcs[1]?.addresses).toHaveLength(3);
+    expect(interfacesOf(loads.at(-1))).toHaveLength(3);
   });
 });
 

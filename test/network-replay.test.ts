@@ -95,6 +95,24 @@ describe("ports of a network", () => {
   });
 });
 
+test.each([
+  ["public", "203.0.113.1", "203.0.113.1"],
+  ["public", "203.0.113.1, 203.0.113.2", "203.0.113.2"],
+  ["public", "203.0.113.1", "64:ff9b::cb00:7101"],
+  ["private", "10.0.1.70", "10.0.1.70"],
+])("a %s NAT gateway that has %s takes nothing to %s", async (kind, addresses, to) => {
+  const text = NETWORK.replace(
+    "addresses: [203.0.113.1, 203.0.113.2]",
+    `connectivity: ${kind}, addresses: [${addresses}]`,
+  ).replace(/^ {2}- .* disassociate: .*\n/m, "");
+  const { tables } = compile(new ControlState(parse(text), 0), { capacityMode: "report" });
+  const engine = await networkEngine(tables);
+  engine.setPort(1, { vpc: 1, sides: "both", routed: true });
+  const from = to.includes(":") ? "fd00:1::9" : "10.0.1.9";
+  const out = one(engine, eth().ip(from, to).udp(5000, 53));
+  expect(out).toMatchObject({ verdict: "drop.unintended", made: [] });
+});
+
 test("a tag that stands for a VPC is that VPC: its flows are one with those of its own port", async () => {
   const engine = await networkEngine({
     vpcs: [

@@ -25,7 +25,7 @@ const TABLES: NetworkTables = {
   ],
 };
 
-async function gateway(vnetHeader: boolean) {
+async function gateway(vnetHeader: boolean, tables = TABLES) {
   const engine = await createEngine({
     flowCountMax: 4096,
     flow6CountMax: 4096,
@@ -34,7 +34,7 @@ async function gateway(vnetHeader: boolean) {
     seed: new Uint8Array(16),
     warmUp: false,
   });
-  engine.setTables(TABLES);
+  engine.setTables(tables);
   engine.setPort(0, { vpc: 1, sides: "both", routed: true, link: "raw", vnetHeader });
   engine.setPort(1, { vpc: 2, sides: "both", routed: true, link: "raw", vnetHeader });
   const transit = new Transit(engine);
@@ -84,6 +84,44 @@ describe("packets of devices in networks", () => {
     expect(pass(partial, { ...header, segmentBytes: 1372 })).toBeDefined();
     expect(pass(partial, { ...header, segmentBytes: 1373 })).toBeUndefined();
     expect(engine.counters().verdicts["drop.too-large"]).toBe(1);
+  });
+});
+
+describe("packets of devices with wrong checksums", () => {
+  const routes = ["0.0.0.0/0", "64:ff9b::/96"].map((to) => ({ to, service: "nat" }));
+  const telling: NetworkTables = {
+    vpcs: [
+      { vpc: 1, port: 0, routeTables: [routes] },
+      { vpc: 2, port: 1 },
+    ],
+    services: TABLES.services?.map((service) => ({ ...service, isMtuTold: true })) ?? [],
+  };
+  const stray = { flags: "PA", seq: 7, ack: 9 };
+  const from = (checksumError: number) =>
+    raw().ipv4("10.0.0.1", "192.0.2.1", { df: true, checksumError });
+  const tcp = (wrong: number) => from(0).tcp(5000, 80, { ...stray, checksumError: wrong });
+  const tcp6 = (wrong: number) =>
+    raw()
+      .ipv6("2001:db8::7", "64:ff9b::c000:201")
+      .tcp(5000, 80, { ...stray, checksumError: wrong });
+
+  test.each([
+    ["a stray", tcp(0).payload(pattern(9)).bytes(), NONE, true, 1],
+    ["a stray with a wrong checksum", tcp(1).payload(pattern(9)).bytes(), NONE, true, 0],
+    ["a stray with a wrong IPv4 header", from(1).tcp(5000, 80, stray).bytes(), NONE, true, 0],
+    ["a stray that the device completes", withPartial(tcp(0).bytes(), 20, 16), PARTIAL, true, 1],
+    ["a stray that was verified", tcp(1).bytes(), { ...NONE, isValid: true }, true, 1],
+    ["a stray of IPv6", tcp6(0).bytes(), NONE, true, 1],
+    ["a stray of IPv6 with a wrong checksum", tcp6(1).bytes(), NONE, true, 0],
+    // Captures have what a network card was to complete.
+    ["a wrong stray of a port without headers", tcp(1).bytes(), NONE, false, 1],
+    ["a large packet", from(0).udp(5000, 53).payload(1500).bytes(), NONE, true, 1],
+    ["a large one, header wrong", from(1).udp(5000, 53).payload(1500).bytes(), NONE, true, 0],
+    ["a wrong large one of such a port", from(1).udp(5, 53).payload(1500).bytes(), NONE, false, 1],
+  ])("%s", async (_, packet, header, vnetHeader, answers) => {
+    const { engine, pass } = await gateway(vnetHeader, telling);
+    pass(packet, header);
+    expect(engine.counters().emitted.rst + engine.counters().emitted.icmp).toBe(answers);
   });
 });
 

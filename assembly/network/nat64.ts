@@ -20,8 +20,6 @@ import {
   LINK_RAW,
   LINK_SLL2,
   PORT_BYTES,
-  PORT_FLAG_VNET,
-  PORT_FLAGS,
   PORT_LINK,
   SIDE_SERVICE,
   VNET_BYTES,
@@ -60,6 +58,7 @@ import {
 import { extensionBytesOf, IPV6_BYTES, IPV6_PAYLOAD_LENGTH, IPV6_SOURCE } from "../wire/ipv6";
 import { totalBytesOf } from "../wire/length";
 import { ICMP_CHECKSUM, portPairOf, setTuple, UDP_CHECKSUM } from "../wire/transport";
+import { isOfDevice } from "../wire/vnet";
 
 /** 64:ff9b::/96 as its first two words are loaded; the third is zero. */
 const PREFIX: u64 = 0x000000009bff6400;
@@ -228,12 +227,6 @@ export function takeGrown(): u32 {
   const bytes = grown;
   grown = 0;
   return bytes;
-}
-
-/** Whether a virtio_net_hdr stands before the frame, and room to grow before that. */
-function isOfDevice(descriptor: usize): bool {
-  const port = ports + <usize>load<u16>(descriptor, FRAME_PORT) * PORT_BYTES;
-  return (load<u8>(port, PORT_FLAGS) & PORT_FLAG_VNET) != 0;
 }
 
 /** Moves a frame's virtio_net_hdr; its headers get longer by `more`. */

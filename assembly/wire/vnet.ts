@@ -9,12 +9,18 @@
  */
 import {
   FRAME_ADDRESS,
+  FRAME_PORT,
+  PORT_BYTES,
+  PORT_FLAG_VNET,
+  PORT_FLAGS,
   VNET_BYTES,
   VNET_CHECKSUM_OFFSET,
   VNET_CHECKSUM_START,
   VNET_FLAG_PARTIAL,
+  VNET_FLAG_VALID,
   VNET_FLAGS,
 } from "../abi";
+import { ports } from "../memory";
 import { PACKET_FAST, PACKET_FLOW, Packet } from "../packet";
 
 /**
@@ -31,4 +37,16 @@ export function notePartial(descriptor: usize, packet: Packet): void {
   if (!isTransport || offset > 0xff || offset + 2 > packet.transportBytes) return;
   packet.partial = <u8>offset;
   packet.kind = PACKET_FLOW;
+}
+
+/** Whether a virtio_net_hdr stands before the frame, and room to grow before that. */
+export function isOfDevice(descriptor: usize): bool {
+  const port = ports + <usize>load<u16>(descriptor, FRAME_PORT) * PORT_BYTES;
+  return (load<u8>(port, PORT_FLAGS) & PORT_FLAG_VNET) != 0;
+}
+
+/** Whether the transport checksum of a device's frame is neither left to the device nor verified. */
+export function isUnverified(descriptor: usize): bool {
+  const header = <usize>(load<u32>(descriptor, FRAME_ADDRESS) - VNET_BYTES);
+  return (load<u8>(header, VNET_FLAGS) & (VNET_FLAG_PARTIAL | VNET_FLAG_VALID)) == 0;
 }

@@ -43,11 +43,12 @@ export function compileVpcs(
 }
 
 function inside(
-  { config, directory }: ControlState,
+  state: ControlState,
   name: string,
   numbers: Numbers,
   addresses: Addresses,
 ): NetworkVpc {
+  const { config, directory } = state;
   const names = ["main", ...Object.keys(config.vpcs[name]?.route_tables ?? {})];
   const tables = [...new Set(names)];
   const subnets = directory.subnetsOf(name).flatMap(({ routeTable, ranges }) =>
@@ -56,12 +57,13 @@ function inside(
       routeTable: tables.indexOf(routeTable),
     })),
   );
+  const others = [
+    ...(addresses.get(name) ?? []),
+    ...peerAddresses({ config, directory }, name, addresses),
+  ];
   return {
     vpc: numbers.get(name) ?? INTERNET_NUMBER,
-    addresses: [
-      ...(addresses.get(name) ?? []),
-      ...peerAddresses({ config, directory }, name, addresses),
-    ],
+    addresses: [...others, ...natAddresses(state, name, others)],
     routeTables: tables.map((table) => routes({ config, directory }, name, table)),
     subnets: subnets.filter(({ routeTable }) => routeTable > 0),
   };
@@ -107,6 +109,33 @@ function routes({ config, directory }: World, vpc: string, table: string): Netwo
     const ranges = to.includes("/") ? [to] : (config.prefix_lists[to] ?? []);
     for (const cidr of ranges) add(cidr, service);
   }
+  return [...found.values()];
+}
+
+/**
+ * Addresses of private NAT gateways of a VPC, and of public ones that its routes lead to. A gateway is
+ * nobody to talk to: what is sent to an address of its own would leave as if it came from there.
+ */
+function natAddresses(
+  { config, directory, nats }: ControlState,
+  vpc: string,
+  others: readonly NetworkAddress[],
+): NetworkAddress[] {
+  const routes = Object.values(config.vpcs[vpc]?.route_tables ?? {}).flat();
+  const vias = new Set(routes.map(({ via }) => via));
+  const found = new Map<string, NetworkAddress>();
+  for (const [service, { connectivity, subnet }] of Object.entries(config.nat_gateways)) {
+    const isPrivate = connectivity === "private";
+    const isHere = directory.subnets.get(subnet)?.vpc === vpc;
+    if (isPrivate ? !isHere : !vias.has(service)) continue;
+    for (const { address } of nats.get(service)?.addresses ?? []) {
+      // What a VPC has itself is nearer than the internet.
+      const isOther = !isPrivate && directory.isInVpc(vpc, address);
+      const seen = [...(isOther ? [] : [address]), `64:ff9b::${address}`];
+      for (const one of seen) found.set(one, { address: one, service });
+    }
+  }
+  for (const { address } of others) found.delete(address);
   return [...found.values()];
 }
 

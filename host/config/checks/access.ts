@@ -1,6 +1,7 @@
 /** Checks of endpoint services, endpoints, gateway endpoints and NAT gateways. */
 
 import type { Directory } from "../../control/directory.ts";
+import { serviceName } from "../../control/names.ts";
 import { isAllowed } from "../../control/permissions.ts";
 import { policyError } from "../../control/policy.ts";
 import { type Path, type Problem, wrongValue } from "../path.ts";
@@ -9,14 +10,23 @@ import { groupProblems, subnetProblems } from "./placement.ts";
 
 export function* accessProblems(directory: Directory): Generator<Problem> {
   const { config } = directory;
-  for (const [name, service] of Object.entries(config.endpoint_services)) {
-    if (service.load_balancer in config.load_balancers) continue;
-    const path = ["endpoint_services", name, "load_balancer"];
-    yield wrongValue(config, path, "is not the name of a load balancer");
+  const owners = new Map<string, string>();
+  for (const [id, service] of Object.entries(config.endpoint_services)) {
+    const path = ["endpoint_services", id];
+    if (!(service.load_balancer in config.load_balancers)) {
+      const rest = "is not the name of a load balancer";
+      yield wrongValue(config, [...path, "load_balancer"], rest);
+    }
+    const name = service.service_name ?? serviceName(id, config.region);
+    const other = owners.get(name);
+    const message = `"${name}" is the name of ${other} as well`;
+    if (other) yield { path: [...path, "service_name"], message };
+    owners.set(name, id);
   }
   for (const [name, endpoint] of Object.entries(config.endpoints)) {
     yield* endpointProblems(directory, ["endpoints", name], endpoint);
   }
+  yield* privateNameProblems(directory);
   yield* gatewayEndpointProblems(directory);
   yield* natGatewayProblems(directory);
 }
@@ -59,6 +69,29 @@ function* endpointProblems(
     yield { path: at, message };
   } else if (!config.vpcs[vpc]?.enable_dns_support || !config.vpcs[vpc]?.enable_dns_hostnames) {
     yield { path: at, message: `true needs enable_dns_support and enable_dns_hostnames in ${vpc}` };
+  }
+}
+
+/** States of endpoints that have no names. */
+const GONE = ["rejected", "expired", "failed", "deleting", "deleted"];
+
+/** A VPC has one zone of a name: the endpoints whose private name it is take turns, in the timeline. */
+function* privateNameProblems({ config }: Directory): Generator<Problem> {
+  const turns = new Set(
+    config.timeline.flatMap((event) => [event.create?.endpoint, event.delete?.endpoint]),
+  );
+  const owners = new Map<string, string>();
+  for (const [id, { vpc, service, private_dns_enabled, state }] of Object.entries(
+    config.endpoints,
+  )) {
+    const name = config.endpoint_services[service]?.private_dns_name;
+    const isThere = private_dns_enabled && !turns.has(id) && !GONE.includes(state ?? "");
+    if (name === undefined || !isThere) continue;
+    const apex = name.replace(/^\*\./, "");
+    const other = owners.get(`${vpc} ${apex}`);
+    const message = `true gives ${vpc} a second ${apex} beside that of ${other}`;
+    if (other) yield { path: ["endpoints", id, "private_dns_enabled"], message };
+    owners.set(`${vpc} ${apex}`, id);
   }
 }
 

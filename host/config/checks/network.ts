@@ -63,8 +63,12 @@ function* vpcProblems({ config }: Directory, vpc: string): Generator<Problem> {
   }
   yield* sizeProblems(ranges);
   for (const { path: at, range, text } of ranges) {
-    if (!isSourceless(range)) continue;
-    yield { path: at, message: `"${text}" has addresses that no packet comes from` };
+    if (isSourceless(range)) {
+      yield { path: at, message: `"${text}" has addresses that no packet comes from` };
+    } else if (overlap(range, parseCidr(NAT64_PREFIX))) {
+      const message = `"${text}" overlaps ${NAT64_PREFIX}, where IPv6 finds IPv4`;
+      yield { path: at, message };
+    }
   }
   yield* overlapProblems(ranges);
   const parts: Ranges = [];
