@@ -147,7 +147,7 @@ export async function runTop(lab: string, { seconds = Number.POSITIVE_INFINITY }
   const history = new History();
   const { canDraw, hasColor } = abilitiesOf(process.stdout);
   let isEnding = false;
-  process.once("SIGINT", () => {
+  const interrupted = interruption().then(() => {
     isEnding = true;
   });
   if (canDraw) process.stdout.write(HIDE_CURSOR + CLEAR);
@@ -155,11 +155,12 @@ export async function runTop(lab: string, { seconds = Number.POSITIVE_INFINITY }
     for (let second = 0; second < seconds && !isEnding; second++) {
       const snapshot = await status(name);
       history.add(snapshot);
-      const { columns = 120, rows = 40 } = process.stdout;
+      // Some terminals say 0, which is no size.
+      const [columns, rows] = [process.stdout.columns || 120, process.stdout.rows || 40];
       const lines = topLines(snapshot, history, { columns, rows: rows - 1, isColored: hasColor });
       const [begin, end, after] = canDraw ? [HOME, ERASE_REST, ERASE_BELOW] : ["", "", "\n"];
       process.stdout.write(begin + lines.map((line) => `${line}${end}\n`).join("") + after);
-      await new Promise((resolve) => setTimeout(resolve, 1000));
+      await Promise.race([interrupted, new Promise((resolve) => setTimeout(resolve, 1000))]);
     }
   } finally {
     if (canDraw) process.stdout.write(SHOW_CURSOR);
