@@ -3,7 +3,7 @@ import { execFileSync, spawn } from "node:child_process";
 import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
-import { gzipSync } from "node:zlib";
+import { constants, deflateRawSync, gzipSync } from "node:zlib";
 import { afterAll, describe, expect, test } from "vitest";
 import * as abi from "../assembly/abi.ts";
 import { buildBlock, buildPcapHeader, buildPcapRecord } from "../host/capture/build.ts";
@@ -225,6 +225,19 @@ describe("gzip, files and pipes", () => {
     const again = await run(openBytes(reading.written, memory));
     expect(again.error).toBeUndefined();
     expect(again.packets).toEqual(reading.packets);
+  });
+
+  test("gzip that is damaged is an error after every record before the damage", async () => {
+    const file = path.join(folder, "damaged.pcap.gz");
+    const header = zipped.subarray(0, 10);
+    const begin = deflateRawSync(plain, { finishFlush: constants.Z_SYNC_FLUSH });
+    // A block of the type that there is not.
+    fs.writeFileSync(file, Buffer.concat([header, begin, Buffer.alloc(5000, 0xff)]));
+    const reading = await run(openCapture(file, memory));
+    expect(reading.packets.length).toBe(3000);
+    expect(Buffer.compare(reading.written, plain)).toBe(0);
+    const place = `${file}: read at byte ${plain.length}`;
+    expect(reading.error).toBe(`${place}: gzip: invalid block type`);
   });
 
   test("a file is written beside the reading, and is the same", async () => {

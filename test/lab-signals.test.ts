@@ -1,9 +1,9 @@
 /**
  * Labs that are told to end: by ctrl-C and its kin, while they are up and while they are being
- * brought up. Nothing of them may be left.
+ * brought up. Nothing of them may be left, nor of `lab top` in the terminal.
  */
 import { type ChildProcess, spawn } from "node:child_process";
-import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -67,6 +67,32 @@ describe("a lab in the foreground", { timeout: 60_000 }, () => {
         .map((line) => JSON.parse(line) as LiveEvent);
       expect(events.map(({ number }) => number)).toEqual(events.map((_, index) => index + 1));
       expect(leftovers()).toEqual([]);
+    },
+  );
+});
+
+describe("a lab that is watched", { timeout: 60_000 }, () => {
+  test.each(["SIGINT", "SIGTERM", "SIGHUP"] as const)(
+    "leaves the terminal its cursor on %s",
+    async (one) => {
+      const lab = startLab(["--foreground"]);
+      await until("the lab is up", () => lab.said.stdout.includes('"lab.up"'), 30_000);
+      // A terminal that does not tell its size, as stdin is none.
+      const pidFile = join(folder, "pid");
+      const top = `exec "${process.execPath}" "${ROOT}host/cli/main.ts" lab top ${name}`;
+      const words = ["-qec", `echo $$ >"${pidFile}"; ${top}`, "/dev/null"];
+      const env = { ...process.env, SHELL: "/bin/sh", TERM: "xterm" };
+      const terminal = spawn("script", words, { env, stdio: ["pipe", "pipe", "inherit"] });
+      let shown = "";
+      terminal.stdout.on("data", (text) => {
+        shown += text;
+      });
+      const ended = new Promise<number | null>((resolve) => terminal.once("close", resolve));
+      await until("it is drawn", () => shown.includes("nat-gateway"), 30_000);
+      process.kill(Number(readFileSync(pidFile, "utf8")), one);
+      expect(await ended).toBe(0);
+      expect(shown).toContain("\x1b[?25l");
+      expect(shown.endsWith("\x1b[?25h")).toBe(true);
     },
   );
 });

@@ -12,6 +12,7 @@ import {
   EngineError,
   type EngineOptions,
   Frames,
+  openBytes,
   type PortOptions,
   type ServiceOptions,
   type Target,
@@ -83,6 +84,13 @@ describe("a wrong call is an error that names the option, its value and its rang
     expect(error).toBeInstanceOf(Error);
     expect(error.message).toContain(message);
     expect([TypeError, RangeError, EngineError]).toContain(error.constructor);
+  });
+
+  test.each([undefined, {}, 5, "web.pcap"])("openBytes: %s", async (capture) => {
+    const engine = await small();
+    expect(() => openBytes(capture as never, engine)).toThrow(
+      /^capture: .+ is neither a Uint8Array nor a stream of them$/,
+    );
   });
 
   test.each(WRONG_PORTS)("setPort: %s", async (message, options) => {

@@ -415,7 +415,7 @@ describe("the command", { timeout: 240_000 }, () => {
     expect((await flowplane("down", name)).status).toBe(0);
     expect(await flowplane("status", name)).toMatchObject({
       status: 1,
-      stderr: `flowplane: lab ${name}: is not up\n`,
+      stderr: expect.stringMatching(`^flowplane: lab ${name}: is not up; [^\n]+\n$`),
     });
     expect(namespaceExists(`${name}-inside`)).toBe(false);
     for (const left of [`/run/flowplane/${name}.sock`, `/etc/netns/${name}-inside`]) {
@@ -433,6 +433,10 @@ describe("the command", { timeout: 240_000 }, () => {
       closers.push(() => flowplane("down", name));
       expect(await flowplane("up", fileOf(name))).toMatchObject({ status: 0, stderr: "" });
     }
+    const mistyped = await flowplane("down", uniqueName());
+    expect(mistyped.status).toBe(1);
+    expect(mistyped.stderr).toContain(": is not up; these are: ");
+    for (const name of [one, other]) expect(mistyped.stderr).toContain(name);
     const { pid = 0 } = readState(one) ?? {};
     process.kill(pid, "SIGKILL");
     await until("the process ends", async () => (await flowplane("status", one)).status === 1);

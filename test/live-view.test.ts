@@ -116,6 +116,23 @@ describe("the web server", () => {
     expect((await fetch(url("/snapshot.json?x"))).status).toBe(200);
   });
 
+  test("answers HEAD as GET, without what GET would show", async () => {
+    for (const path of ["/", "/metrics", "/snapshot.json", "/events", "/nothing"]) {
+      const [got, head] = await Promise.all(
+        ["GET", "HEAD"].map(async (method) => {
+          const signal = AbortSignal.timeout(5000);
+          const { status, headers, body } = await fetch(url(path), { method, signal });
+          if (method === "GET") await body?.cancel();
+          else expect(body).toBeNull();
+          return { status, type: headers.get("content-type"), cache: headers.get("cache-control") };
+        }),
+      );
+      expect(head, path).toEqual(got);
+    }
+    const refused = await fetch(url("/"), { method: "POST" });
+    expect(refused.headers.get("allow")).toBe("GET, HEAD");
+  });
+
   test("answers to its own names only, so that no foreign page can read it", async () => {
     const status = await new Promise((resolve) => {
       const headers = { Host: "attacker.example" };

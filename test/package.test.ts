@@ -3,9 +3,17 @@
  * there. `npm test` has built what is packed.
  */
 import { execFileSync, spawnSync } from "node:child_process";
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { publint } from "publint";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -48,17 +56,42 @@ test("the package holds what it needs and nothing else", () => {
   const files = list.map((path) => path.replace(/^package\//, ""));
   const outside = files.filter((path) => !path.startsWith("dist/host/")).toSorted();
   expect(outside).toEqual([
+    "ARCHITECTURE.md",
     "CHANGELOG.md",
+    "CONTRIBUTING.md",
     "LICENSE",
     "README.md",
+    "assembly/pp2/README.md",
+    "bench/README.md",
     "build/engine.wasm",
     "build/store.wasm",
     "dist/assembly/abi.js",
     "dist/config.schema.json",
+    "host/README.md",
+    "host/api.md",
+    "host/cli/README.md",
+    "host/compliance.md",
+    "host/lab/README.md",
+    "host/nodes/README.md",
+    "host/shard/README.md",
     "package.json",
   ]);
   expect(files.filter((path) => /\.tsx?$/.test(path) && !path.endsWith(".d.ts"))).toEqual([]);
   expect(files.filter((path) => /write-|test|bench\.ts|fixture/.test(path))).toEqual([]);
+});
+
+test("links of what can be read in it lead to what is in it", () => {
+  const installed = join(PROJECT, "node_modules/flowplane");
+  const list = execFileSync("tar", ["-tzf", tarball], { encoding: "utf8" }).trim().split("\n");
+  const broken: string[] = [];
+  for (const file of list.filter((path) => path.endsWith(".md"))) {
+    const path = join(installed, file.replace(/^package\//, ""));
+    for (const [, link = ""] of readFileSync(path, "utf8").matchAll(/\]\(([^)#]+)(?:#[^)]*)?\)/g)) {
+      const isThere = /^https:/.test(link) || existsSync(join(dirname(path), link));
+      if (!isThere) broken.push(`${file}: ${link}`);
+    }
+  }
+  expect(broken).toEqual([]);
 });
 
 test("publint has nothing to say", async () => {

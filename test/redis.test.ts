@@ -144,6 +144,13 @@ describe("one server", () => {
     );
     await expect(opened([nobody], true)).rejects.toThrow(`nodes: ${nobody}: Connection is closed`);
     await expect(opened([])).rejects.toThrow("nodes: servers: there is none");
+    for (const [wrong, message] of [
+      [undefined, "options: undefined is not an object with options"],
+      [{}, "servers: undefined is not a list"],
+      [{ server: "a:1" }, "server: no such option; there are servers, isCluster"],
+    ]) {
+      await expect(openRedisStore(wrong as never)).rejects.toThrow(message as string);
+    }
   });
 
   test("says why a server takes no decisions", { timeout: 60_000 }, async ({ skip }) => {

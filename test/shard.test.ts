@@ -248,6 +248,46 @@ describe("the stateful sharder", () => {
   });
 });
 
+describe("wrong calls from JavaScript name what is wrong", () => {
+  const fleet = latticeOf(10, 2);
+  const random = new KeyedRandom("s", "l");
+  const uses: [string, (lattice: never) => unknown][] = [
+    ["keyedShard", (lattice) => keyedShard(lattice, "s", "tenant")],
+    ["overlapTable", (lattice) => overlapTable(lattice)],
+    ["shardCountBound", (lattice) => shardCountBound(lattice, 0)],
+    ["plainShards", (lattice) => plainShards(lattice, 3, random)],
+  ];
+
+  test.each(uses)("%s of what is no lattice", (_, use) => {
+    const refused: [unknown, string][] = [
+      [undefined, "lattice: undefined is not one as of latticeOf"],
+      ["x", 'lattice: "x" is not one as of latticeOf'],
+      [{}, "lattice.perZone: undefined is not a whole number from 1 to 64"],
+      [{ ...fleet, zoneSizes: 10 }, "lattice.zoneSizes: 10 is not a list"],
+      [{ ...fleet, zoneSizes: [1] }, "lattice.zoneSizes[0]: 1 is not a whole number from 2"],
+      [{ ...fleet, nodeCount: "10" }, 'lattice.nodeCount: "10" is not a whole number'],
+    ];
+    for (const [lattice, message] of refused) {
+      expect(() => use(lattice as never)).toThrow(message);
+    }
+  });
+
+  const noSecret = { nodes: 10, size: 2, overlapMax: 1 };
+  test.each([
+    [() => keyedShard(fleet, 5 as never, "t"), "secret: 5 is neither text nor a Uint8Array"],
+    [() => new KeyedRandom(undefined as never, "l"), "secret: undefined is neither text"],
+    [() => new StatefulSharder(undefined as never), "options: undefined is not an object"],
+    [() => new StatefulSharder({} as never), "nodes: undefined is not a whole number"],
+    [() => new StatefulSharder(noSecret as never), "secret: undefined is neither text"],
+    [() => new StatefulSharder({ seed: 5 } as never), "seed: no such option; there are nodes"],
+    [() => infimaShard({} as never, 7n, "t", 2), "lattice.cells: undefined is not a Map"],
+    [() => infimaShard(singleCell(["a"]), 7 as never, "t", 1), "seed: 7 is not a bigint"],
+    [() => blastRadius("plain", {} as never, 1, random), "shards: an object of class Object is"],
+  ])("%s", (call, message) => {
+    expect(call).toThrow(message);
+  });
+});
+
 describe("the stateless sharder", () => {
   test("overlaps are as the table says, and nodes are used alike", () => {
     const lattice = latticeOf(12, 4, 2);

@@ -3,12 +3,16 @@
  * faults, and a watch that sees it when the store does what it must not.
  */
 import { spawnSync } from "node:child_process";
+import { cpSync, mkdtempSync, rmSync, symlinkSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import { SharedStore } from "../host/nodes/shared-store.ts";
 import { type SimulationResult, simulate, TIMES } from "../host/nodes/simulation.ts";
 
-const MAIN = fileURLToPath(new URL("../host/cli/main.ts", import.meta.url));
+const ROOT = fileURLToPath(new URL("../", import.meta.url));
+const MAIN = `${ROOT}host/cli/main.ts`;
 const SMALL = { nodes: 60, tenants: 60, seconds: 20 };
 /** Few tuples, many faults: whatever can meet meets. */
 const HARSH = {
@@ -159,5 +163,23 @@ describe("the simulation", () => {
     expect(json).toMatchObject({ schema: "flowplane.simulation/1", violations: [] });
     expect(text.stdout).toContain(json.digest);
     expect(run("-k", "21").stderr).toBe("flowplane: --size: 21 nodes a tenant are more than 20\n");
+  });
+
+  test("where nothing was built it says what makes it", () => {
+    const folder = mkdtempSync(join(tmpdir(), "flowplane-unbuilt-"));
+    try {
+      for (const name of ["host", "assembly/abi.ts", "package.json"]) {
+        cpSync(join(ROOT, name), join(folder, name), { recursive: true });
+      }
+      symlinkSync(join(ROOT, "node_modules"), join(folder, "node_modules"));
+      const main = join(folder, "host/cli/main.ts");
+      const { status, stderr } = spawnSync(process.execPath, [main, "simulate"]);
+      expect(`${stderr}`).toMatch(
+        /^flowplane: file:\S+store\.wasm: cannot be read, npm run build makes it: ENOENT[^\n]+\n$/,
+      );
+      expect(status).toBe(1);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
   });
 });

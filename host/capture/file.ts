@@ -16,13 +16,17 @@ import { CaptureWriter } from "./writer.ts";
 class FileInput implements ByteInput {
   readonly #descriptor: number;
   #isOpen = true;
+  #at = 0;
 
   constructor(descriptor: number) {
     this.#descriptor = descriptor;
   }
 
   read(target: Uint8Array): number {
-    return this.#isOpen ? fs.readSync(this.#descriptor, target) : 0;
+    if (!this.#isOpen) return 0;
+    const count = fs.readSync(this.#descriptor, target, 0, target.length, this.#at);
+    this.#at += count;
+    return count;
   }
 
   close(): void {
@@ -31,7 +35,9 @@ class FileInput implements ByteInput {
   }
 
   gunzip(prefix: Uint8Array): ByteInput {
-    return new GunzipInput(this, prefix);
+    return new GunzipInput(this, prefix, () => {
+      this.#at = 0;
+    });
   }
 }
 
@@ -64,28 +70,41 @@ class PipeInput implements ByteInput {
   }
 }
 
+const PLAIN_BYTES = 256 * 1024;
+const PACKED_BYTES = 64 * 1024;
+
 /**
  * Undoes gzip, member after member. What could be undone before a fault is delivered before it: all
- * of it where the file was cut, all but the last chunk where it is damaged, as zlib keeps that back.
- * Holds one compressed and a few plain chunks.
+ * of it from a file, which is read again for that; of a pipe that is damaged all but the last
+ * chunk, as zlib keeps that back. Holds one compressed and a few plain chunks; at a fault, what a
+ * compressed chunk comes to.
  */
 class GunzipInput implements ByteInput {
   readonly #input: ByteInput;
-  readonly #gunzip: Gunzip = createGunzip({ chunkSize: 256 * 1024 });
+  readonly #rewind: (() => void) | undefined;
+  readonly #gunzip: Gunzip = createGunzip({ chunkSize: PLAIN_BYTES });
   readonly #plain: Buffer[] = [];
+  /** Compressed bytes that zlib has taken, and plain bytes that it has given. */
+  #packedBytes = 0;
+  #plainBytes = 0;
   #error: Error | undefined;
   #isDone = false;
   #wake: (() => void) | undefined;
 
-  constructor(input: ByteInput, prefix: Uint8Array) {
+  constructor(input: ByteInput, prefix: Uint8Array, rewind?: () => void) {
     this.#input = input;
+    this.#rewind = rewind;
     this.#gunzip.on("data", (chunk: Buffer) => {
       this.#plain.push(chunk);
+      this.#plainBytes += chunk.length;
       this.#gunzip.pause();
       this.#wake?.();
     });
     this.#gunzip.on("end", () => this.#stop(undefined));
-    this.#gunzip.on("error", (error) => this.#stop(error));
+    this.#gunzip.on("error", (error) => {
+      const stop = () => this.#stop(error);
+      this.#salvage().then(stop, stop);
+    });
     this.#feed(prefix).catch((error) => this.#stop(error));
   }
 
@@ -113,19 +132,42 @@ class GunzipInput implements ByteInput {
   }
 
   async #feed(prefix: Uint8Array): Promise<void> {
-    for (let chunk = prefix; !this.#isDone; ) {
-      if (!this.#gunzip.write(chunk)) {
+    for (let rest = prefix; !this.#isDone; ) {
+      const chunk = rest.subarray(0, PACKED_BYTES);
+      const { length } = chunk;
+      const isTaken = this.#gunzip.write(chunk, (error) => {
+        if (!error) this.#packedBytes += length;
+      });
+      if (!isTaken) {
         await new Promise<void>((resolve) => {
           this.#gunzip.once("drain", resolve);
           this.#gunzip.once("close", resolve);
         });
       }
-      const next = new Uint8Array(64 * 1024);
+      if (this.#gunzip.destroyed) return;
+      rest = rest.subarray(length);
+      if (rest.length > 0) continue;
+      const next = new Uint8Array(PACKED_BYTES);
       const count = await this.#input.read(next);
       if (count === 0) break;
-      chunk = next.subarray(0, count);
+      rest = next.subarray(0, count);
     }
     this.#gunzip.end();
+  }
+
+  /** Adds what zlib has kept back, where the input can be read again: to the byte, in two steps. */
+  async #salvage(): Promise<void> {
+    let sound = this.#packedBytes;
+    let kept = Buffer.alloc(0);
+    for (const step of [256, 1]) {
+      if (!this.#rewind || this.#isDone) return;
+      this.#rewind();
+      const found = await undone(this.#input, sound, step, this.#plainBytes);
+      kept = found.kept;
+      sound = found.sound;
+      if (!found.hasFault) break;
+    }
+    if (kept.length > 0) this.#plain.push(kept);
   }
 
   #stop(error: Error | undefined): void {
@@ -133,6 +175,37 @@ class GunzipInput implements ByteInput {
     this.#isDone = true;
     this.#wake?.();
   }
+}
+
+/**
+ * What can be undone of a gzip with a fault, from the plain byte `from` on. Of a piece that has the
+ * fault zlib gives nothing, so pieces are of `step` bytes behind the `sound` ones.
+ */
+async function undone(input: ByteInput, sound: number, step: number, from: number) {
+  const gunzip = createGunzip({ chunkSize: PLAIN_BYTES });
+  const kept: Buffer[] = [];
+  let passed = 0;
+  gunzip.on("data", (chunk: Buffer) => {
+    if (passed + chunk.length > from) kept.push(chunk.subarray(Math.max(0, from - passed)));
+    passed += chunk.length;
+  });
+  let wake: ((hasFault: boolean) => void) | undefined;
+  gunzip.on("error", () => wake?.(true));
+  let hasFault = false;
+  let at = 0;
+  for (;;) {
+    const piece = new Uint8Array(at < sound ? Math.min(PACKED_BYTES, sound - at) : step);
+    const count = await input.read(piece);
+    if (count === 0) break;
+    hasFault = await new Promise<boolean>((resolve) => {
+      wake = resolve;
+      gunzip.write(piece.subarray(0, count), (error) => resolve(error != null));
+    });
+    if (hasFault) break;
+    at += count;
+  }
+  gunzip.destroy();
+  return { kept: Buffer.concat(kept), sound: at, hasFault };
 }
 
 /**

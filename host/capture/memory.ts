@@ -122,12 +122,19 @@ export class MemoryOutput implements ByteOutput {
   }
 }
 
-/** Opens a capture given as bytes or as a stream of them. Throws CaptureError if it is none. */
+/**
+ * Opens a capture given as bytes or as a stream of them.
+ * @throws CaptureError when it is none, TypeError when it is neither bytes nor a stream
+ */
 export function openBytes(
   capture: Uint8Array | AsyncIterable<Uint8Array>,
   memory: FrameMemory,
   options: ReaderOptions & { name?: string } = {},
 ): Promise<CaptureReader> {
-  const input = capture instanceof Uint8Array ? new MemoryInput(capture) : new StreamInput(capture);
+  const isBytes = capture instanceof Uint8Array;
+  if (!isBytes && typeof capture?.[Symbol.asyncIterator] !== "function") {
+    throw new TypeError(`capture: ${typeof capture} is neither a Uint8Array nor a stream of them`);
+  }
+  const input = isBytes ? new MemoryInput(capture) : new StreamInput(capture);
   return new CaptureReader(options.name ?? "capture", input, memory, options).open();
 }

@@ -7,7 +7,14 @@ import { parseConfig } from "../config/config.ts";
 import { isNetwork, type NetworkConfig } from "../config/schema.ts";
 import { ConfigError, FlowplaneError } from "../errors.ts";
 import { checkMachine, takeDown } from "../lab/lab.ts";
-import { isRunning, type LabState, logFile, readState, STATE_FOLDER } from "../lab/state.ts";
+import {
+  allStates,
+  isRunning,
+  type LabState,
+  logFile,
+  readState,
+  STATE_FOLDER,
+} from "../lab/state.ts";
 import { call, follow } from "../live/control.ts";
 import type { LiveEvent } from "../live/events.ts";
 import { socketPath } from "../live/lab.ts";
@@ -103,7 +110,7 @@ function lastError(log: string, name: string): string {
 
 export async function runDown(lab: string, flags: LabFlags): Promise<void> {
   const name = labName(lab);
-  if (!(await takeDown(name))) throw new FlowplaneError(`lab ${name}: is not up`);
+  if (!(await takeDown(name))) throw notUp(name);
   // What a killed lab could not remove itself.
   for (const file of [socketPath(name), logFile(STATE_FOLDER, name)]) rmSync(file, { force: true });
   new Terminal(flags).note(`lab ${name}: down, everything is removed`);
@@ -147,7 +154,7 @@ export async function runTop(lab: string, { seconds = Number.POSITIVE_INFINITY }
   const history = new History();
   const { canDraw, hasColor } = abilitiesOf(process.stdout);
   let isEnding = false;
-  process.once("SIGINT", () => {
+  const interrupted = interruption().then(() => {
     isEnding = true;
   });
   if (canDraw) process.stdout.write(HIDE_CURSOR + CLEAR);
@@ -155,11 +162,12 @@ export async function runTop(lab: string, { seconds = Number.POSITIVE_INFINITY }
     for (let second = 0; second < seconds && !isEnding; second++) {
       const snapshot = await status(name);
       history.add(snapshot);
-      const { columns = 120, rows = 40 } = process.stdout;
+      // Some terminals say 0, which is no size.
+      const [columns, rows] = [process.stdout.columns || 120, process.stdout.rows || 40];
       const lines = topLines(snapshot, history, { columns, rows: rows - 1, isColored: hasColor });
       const [begin, end, after] = canDraw ? [HOME, ERASE_REST, ERASE_BELOW] : ["", "", "\n"];
       process.stdout.write(begin + lines.map((line) => `${line}${end}\n`).join("") + after);
-      await new Promise((resolve) => setTimeout(resolve, 1000));
+      await Promise.race([interrupted, new Promise((resolve) => setTimeout(resolve, 1000))]);
     }
   } finally {
     if (canDraw) process.stdout.write(SHOW_CURSOR);
@@ -189,7 +197,7 @@ async function status(name: string): Promise<LiveSnapshot> {
 /** Where a lab is asked. @throws FlowplaneError when it is not up, or was killed */
 function socketOf(name: string): string {
   const found = readState(name);
-  if (found === undefined) throw new FlowplaneError(`lab ${name}: is not up`);
+  if (found === undefined) throw notUp(name);
   if (!isRunning(found)) {
     const advice = "lab down removes what it has left, and so does the next lab up";
     throw new FlowplaneError(`lab ${name}: its process ${found.pid} has ended; ${advice}`);
@@ -197,9 +205,17 @@ function socketOf(name: string): string {
   return socketPath(name);
 }
 
+/** The error of a lab that is not there, with those that are: a name may be mistyped. */
+function notUp(name: string): FlowplaneError {
+  const others = allStates().filter(isRunning);
+  const names = others.map((other) => other.name).join(", ");
+  const advice = names ? `these are: ${names}` : "flowplane lab up FILE brings a lab up";
+  return new FlowplaneError(`lab ${name}: is not up; ${advice}`);
+}
+
 async function state(name: string): Promise<LabState> {
   const found = readState(name);
-  if (found === undefined) throw new FlowplaneError(`lab ${name}: is not up`);
+  if (found === undefined) throw notUp(name);
   return found;
 }
 

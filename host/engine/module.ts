@@ -127,20 +127,31 @@ export function moduleUrl(name: "engine" | "store"): URL {
   return new URL(`${isPublished ? "../" : ""}../../build/${name}.wasm`, import.meta.url);
 }
 
-async function bytesOf(source: URL): Promise<BufferSource> {
+/** A module in a file. @throws EngineError when it cannot be read */
+export function fileBytes(source: URL): BufferSource {
   try {
-    if (source.protocol !== "file:") {
-      const response = await fetch(source);
-      if (!response.ok) throw new Error(`status ${response.status}`);
-      return await response.arrayBuffer();
-    }
     // Found at run time, so that bundlers for browsers never see a node: import.
     const { readFileSync } = process.getBuiltinModule("node:fs");
     return readFileSync(source);
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new EngineError(`${source}: cannot be read, npm run build makes it: ${reason}`);
+    throw unreadable(source, error);
   }
+}
+
+async function bytesOf(source: URL): Promise<BufferSource> {
+  if (source.protocol === "file:") return fileBytes(source);
+  try {
+    const response = await fetch(source);
+    if (!response.ok) throw new Error(`status ${response.status}`);
+    return await response.arrayBuffer();
+  } catch (error) {
+    throw unreadable(source, error);
+  }
+}
+
+function unreadable(source: URL, error: unknown): EngineError {
+  const reason = error instanceof Error ? error.message : String(error);
+  return new EngineError(`${source}: cannot be read, npm run build makes it: ${reason}`);
 }
 
 /** The compiled module, for threads that are to share it. @throws EngineError */

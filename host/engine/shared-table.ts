@@ -2,10 +2,9 @@
  * The table behind `SharedStore` (assembly/store): one memory, in which each thread has a place for
  * its batch, and the module's functions over it. All that knows where things lie is here.
  */
-import { readFileSync } from "node:fs";
 import * as abi from "../../assembly/abi.ts";
 import type { SideName } from "./decision.ts";
-import { moduleUrl } from "./module.ts";
+import { fileBytes, moduleUrl } from "./module.ts";
 
 /** Decisions that one call takes. */
 export const BATCH_COUNT_MAX: number = abi.STORE_BATCH_COUNT_MAX;
@@ -74,7 +73,7 @@ export class SharedTable {
     this.decisions = new Uint8Array(buffer, this.#batch, bytes);
     const outcomes = this.#batch + abi.STORE_BATCH_OUTCOMES;
     this.outcomes = new Uint8Array(buffer, outcomes, abi.STORE_BATCH_COUNT_MAX);
-    compiled ??= new WebAssembly.Module(readFileSync(moduleUrl("store")));
+    compiled ??= new WebAssembly.Module(fileBytes(moduleUrl("store")));
     const instance = new WebAssembly.Instance(compiled, { env: { memory } });
     this.#exports = instance.exports as unknown as StoreExports;
   }

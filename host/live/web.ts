@@ -96,7 +96,11 @@ export class WebServer {
     if (!this.#isOwnName(request.headers.host ?? "")) {
       return send(421, "text/plain", "not a name of this lab\n");
     }
-    if (request.method !== "GET") return send(405, "text/plain", "only GET\n");
+    // Node leaves the body out of what answers HEAD.
+    if (request.method !== "GET" && request.method !== "HEAD") {
+      response.setHeader("allow", "GET, HEAD");
+      return send(405, "text/plain", "only GET and HEAD\n");
+    }
     const [path] = (request.url ?? "/").split("?");
     switch (path) {
       case "/":
@@ -127,6 +131,10 @@ export class WebServer {
       return;
     }
     response.writeHead(200, { "content-type": "text/event-stream", "cache-control": "no-store" });
+    if (response.req.method === "HEAD") {
+      response.end();
+      return;
+    }
     this.#followers.add(response);
     response.on("close", () => this.#followers.delete(response));
     write(response, "history", {

@@ -12,6 +12,7 @@
  * decisions along. Nodes that have their flows write them again when they refresh them.
  */
 import type { Cluster, Redis } from "ioredis";
+import { options as checked, listOf } from "../engine/check.ts";
 import { isOfBeginning, type SideName, sideOf } from "../engine/decision.ts";
 import { FlowplaneError } from "../errors.ts";
 import {
@@ -35,6 +36,16 @@ export interface RedisStoreOptions extends StoreTimes {
   password?: string;
 }
 
+const NAMES = {
+  servers: 0,
+  isCluster: 0,
+  prefix: 0,
+  timeoutMs: 0,
+  password: 0,
+  ttlMs: 0,
+  holdMs: 0,
+};
+
 /** Lets a key live on if it still holds a value, with that or another one. */
 const EXTEND = `
   if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
@@ -43,10 +54,12 @@ const EXTEND = `
 
 /**
  * Opens a store.
- * @throws {FlowplaneError} when ioredis is not installed, no server answers, or none takes decisions
+ * @throws {FlowplaneError} when ioredis is not installed, no server answers, or none takes decisions;
+ * TypeError when the options are none
  */
 export async function openRedisStore(options: RedisStoreOptions): Promise<FlowStore> {
-  const { servers, isCluster = servers.length > 1, timeoutMs = 500, password } = options;
+  const servers = listOf("servers", checked("", options, NAMES).servers);
+  const { isCluster = servers.length > 1, timeoutMs = 500, password } = options;
   if (servers.length === 0) throw new FlowplaneError("nodes: servers: there is none");
   const ioredis = await import("ioredis").catch((cause: unknown) => {
     throw new FlowplaneError("nodes: ioredis is missing: npm install ioredis", { cause });

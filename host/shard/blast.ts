@@ -3,8 +3,8 @@
  * a poisonous request or a flood does. Compared over the same fleet:
  * fixed groups of nodes (plain sharding), and shuffle sharding.
  */
-import type { Lattice, Shard } from "./lattice.ts";
-import { overlapOf } from "./lattice.ts";
+import { listOf } from "../engine/check.ts";
+import { checkedLattice, type Lattice, overlapOf, type Shard } from "./lattice.ts";
 import type { KeyedRandom } from "./random.ts";
 
 export interface BlastRadius {
@@ -25,7 +25,7 @@ export function blastRadius(
   attacks: number,
   random: KeyedRandom,
 ): BlastRadius {
-  const size = shards[0]?.length ?? 0;
+  const size = listOf("shards", shards)[0]?.length ?? 0;
   const tenantsByLoss = new Array<number>(size + 1).fill(0);
   const order = shards.map((_, tenant) => tenant);
   const attackers = random.draw(order, Math.min(attacks, shards.length));
@@ -54,7 +54,7 @@ export function blastRadius(
 
 /** Plain sharding: the fleet cut into groups of a shard's size, each tenant in one of them. */
 export function plainShards(lattice: Lattice, tenantCount: number, random: KeyedRandom): Shard[] {
-  const { nodeCount, shardSize } = lattice;
+  const { nodeCount, shardSize } = checkedLattice(lattice);
   const groupCount = Math.floor(nodeCount / shardSize);
   return Array.from({ length: tenantCount }, () => {
     const first = random.below(groupCount) * shardSize;

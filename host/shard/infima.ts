@@ -9,6 +9,7 @@
  * dimension in a hash set of Java, whose order is nobody's promise; here they stand as given.
  */
 import { createHash } from "node:crypto";
+import { listOf, shown } from "../engine/check.ts";
 
 /** Endpoints by cell; a cell is one value for each dimension, joined by "/". */
 export interface InfimaLattice {
@@ -24,7 +25,8 @@ export function singleCell(endpoints: readonly string[]): InfimaLattice {
 
 /**
  * The tenant's endpoints in the order in which Infima gives them.
- * @throws RangeError when a chosen cell has fewer endpoints than `perCell`
+ * @throws RangeError when a chosen cell has fewer endpoints than `perCell`, TypeError when the lattice
+ * or the seed is none
  */
 export function infimaShard(
   lattice: InfimaLattice,
@@ -32,6 +34,10 @@ export function infimaShard(
   tenant: string,
   perCell: number,
 ): string[] {
+  const cells: unknown = lattice?.cells;
+  if (!(cells instanceof Map)) throw new TypeError(`lattice.cells: ${shown(cells)} is not a Map`);
+  listOf("lattice.dimensions", lattice.dimensions);
+  if (typeof seed !== "bigint") throw new TypeError(`seed: ${shown(seed)} is not a bigint`);
   const digest = createHash("md5").update(seed.toString()).update(tenant, "utf8").digest();
   const random = new JavaRandom(digest.readBigInt64LE());
   const values = lattice.dimensions.map((names) => random.shuffle(names.slice()));

@@ -3,13 +3,16 @@
  * table to keep, no order to respect; overlaps are as the hypergeometric distribution has them, and
  * nobody who does not know the secret can choose a name that meets another tenant's nodes.
  */
-import { type Lattice, type Shard, zoneStarts } from "./lattice.ts";
+import { checkedLattice, type Lattice, type Shard, zoneStarts } from "./lattice.ts";
 import { KeyedRandom } from "./random.ts";
 
-/** The tenant's nodes, ascending: in every zone each choice is equally likely. */
+/**
+ * The tenant's nodes, ascending: in every zone each choice is equally likely.
+ * @throws TypeError or RangeError that names what is no lattice, or no secret
+ */
 export function keyedShard(lattice: Lattice, secret: string | Uint8Array, tenant: string): Shard {
+  const starts = zoneStarts(checkedLattice(lattice));
   const random = new KeyedRandom(secret, `shard:${tenant}`);
-  const starts = zoneStarts(lattice);
   const shard = lattice.zoneSizes.flatMap((size, zone) =>
     distinctBelow(random, size, lattice.perZone).map((node) => node + (starts[zone] as number)),
   );

@@ -5,7 +5,7 @@
  *
  * Nodes are numbered through, zone after zone; a shard is a list of numbers, ascending.
  */
-import { wholeNumber } from "../engine/check.ts";
+import { listOf, shown, wholeNumber } from "../engine/check.ts";
 
 export const NODE_COUNT_MAX = 65_536;
 export const SHARD_SIZE_MAX = 64;
@@ -44,6 +44,21 @@ export function latticeOf(nodes: number, size: number, zones = 1): Lattice {
     throw new RangeError(`size: ${perZone} nodes from each zone, but one has only ${least}`);
   }
   return { zoneSizes, perZone, nodeCount, shardSize };
+}
+
+/** `lattice` as it is, which need not come from latticeOf. @throws TypeError or RangeError */
+export function checkedLattice(lattice: Lattice): Lattice {
+  if (typeof lattice !== "object" || lattice === null) {
+    throw new TypeError(`lattice: ${shown(lattice)} is not one as of latticeOf`);
+  }
+  const { zoneSizes, perZone, nodeCount, shardSize } = lattice;
+  wholeNumber("lattice.perZone", perZone, 1, SHARD_SIZE_MAX);
+  for (const [zone, size] of listOf("lattice.zoneSizes", zoneSizes).entries()) {
+    wholeNumber(`lattice.zoneSizes[${zone}]`, size, perZone, NODE_COUNT_MAX);
+  }
+  wholeNumber("lattice.nodeCount", nodeCount, 1, NODE_COUNT_MAX);
+  wholeNumber("lattice.shardSize", shardSize, 1, SHARD_SIZE_MAX);
+  return lattice;
 }
 
 /** Number of the first node of every zone. */

@@ -7,7 +7,7 @@
  * floor(n / k * floor((n - 1) / (k - 1) * ... floor((n - t + 1) / (k - t + 1)))).
  */
 import { choose } from "./exact.ts";
-import type { Lattice } from "./lattice.ts";
+import { checkedLattice, type Lattice } from "./lattice.ts";
 
 export interface OverlapTable {
   /** Ways to choose a shard; the denominator of every probability. */
@@ -16,7 +16,9 @@ export interface OverlapTable {
   ways: bigint[];
 }
 
-export function overlapTable({ zoneSizes, perZone }: Lattice): OverlapTable {
+/** @throws TypeError or RangeError that names what is no lattice */
+export function overlapTable(lattice: Lattice): OverlapTable {
+  const { zoneSizes, perZone } = checkedLattice(lattice);
   let ways = [1n];
   let shardCount = 1n;
   for (const size of zoneSizes) {
@@ -42,9 +44,10 @@ export function conditioned(table: OverlapTable, overlapMax: number): OverlapTab
 /**
  * No more shards than this can have pairwise overlaps of at most `overlapMax`. Without zones it is
  * the Johnson bound; with zones the scarcest kind of fragment limits, kind by kind.
+ * @throws TypeError or RangeError that names what is no lattice
  */
 export function shardCountBound(lattice: Lattice, overlapMax: number): bigint {
-  const { zoneSizes, perZone, nodeCount, shardSize } = lattice;
+  const { zoneSizes, perZone, nodeCount, shardSize } = checkedLattice(lattice);
   const fragmentSize = overlapMax + 1;
   if (fragmentSize > shardSize) return overlapTable(lattice).shardCount;
   if (zoneSizes.length === 1) {

@@ -4,6 +4,7 @@
  * gets the same numbers on every machine.
  */
 import { createHmac } from "node:crypto";
+import { shown } from "../engine/check.ts";
 
 const BLOCK_WORDS = 16;
 
@@ -14,8 +15,11 @@ export class KeyedRandom {
   #blockCount = 0;
   #word = BLOCK_WORDS;
 
-  /** Streams of different labels have nothing in common. */
+  /** Streams of different labels have nothing in common. @throws TypeError when there is no secret */
   constructor(secret: string | Uint8Array, label: string) {
+    if (typeof secret !== "string" && !(secret instanceof Uint8Array)) {
+      throw new TypeError(`secret: ${shown(secret)} is neither text nor a Uint8Array`);
+    }
     this.#secret = secret;
     this.#label = label;
   }

@@ -6,7 +6,7 @@
  * When all shards are given away `assign` refuses; a shard that is given back can be given again.
  * What must survive a restart is `assignments()`: pass it to the constructor of the next one.
  */
-import { wholeNumber } from "../engine/check.ts";
+import { options, wholeNumber } from "../engine/check.ts";
 import { FlowplaneError } from "../errors.ts";
 import { choose } from "./fragments.ts";
 import { keyedShard } from "./keyed.ts";
@@ -34,6 +34,7 @@ export interface StatefulSharderOptions {
   assignments?: Iterable<readonly [tenant: string, shard: Shard]>;
 }
 
+const NAMES = { nodes: 0, size: 0, overlapMax: 0, zones: 0, secret: 0, assignments: 0 };
 /** Partial shards that filling the packing up looks at: seconds at the most. */
 const STEPS_MAX = 1_000_000;
 /** Draws for one tenant before a packing that is filled as tenants come counts as full. */
@@ -53,14 +54,8 @@ export class StatefulSharder {
   readonly #free: Shard[];
 
   /** @throws RangeError for a value out of range, or assignments that overlap too much */
-  constructor({
-    nodes,
-    size,
-    overlapMax,
-    zones,
-    secret,
-    assignments = [],
-  }: StatefulSharderOptions) {
+  constructor(given: StatefulSharderOptions) {
+    const { nodes, size, overlapMax, zones, secret, assignments = [] } = options("", given, NAMES);
     this.lattice = latticeOf(nodes, size, zones);
     this.overlapMax = wholeNumber("overlapMax", overlapMax, 0, size - 1);
     if (choose(this.lattice.nodeCount, overlapMax + 1) > Number.MAX_SAFE_INTEGER) {
