@@ -93,6 +93,9 @@ describe("a lab that is watched", { timeout: 60_000 }, () => {
       expect(await ended).toBe(0);
       expect(shown).toContain("\x1b[?25l");
       expect(shown.endsWith("\x1b[?25h")).toBe(true);
+      lab.signal("SIGTERM");
+      expect(await lab.ended).toBe(0);
+      expect(leftovers()).toEqual([]);
     },
   );
 });
