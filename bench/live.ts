@@ -16,7 +16,7 @@ import { parseArgs } from "node:util";
 import { table } from "../host/report/table.ts";
 import { significant } from "../host/report/units.ts";
 import { type Look, medianOf, PARTS, type Part } from "./live/parts.ts";
-import { buildTraffic } from "./live/traffic.ts";
+import { removePrograms } from "./live/programs.ts";
 import { makeWays, type Way, type Ways } from "./live/ways.ts";
 import { coreTime } from "./machine.ts";
 
@@ -128,7 +128,6 @@ function goFirst(): () => void {
 }
 
 const { parts, passes } = words();
-const removeTraffic = buildTraffic();
 const ways = await makeWays(new Set(parts.flatMap((name) => (PARTS[name] as Part).ways)));
 const stepBack = goFirst();
 try {
@@ -147,5 +146,5 @@ try {
 } finally {
   stepBack();
   await ways.end();
-  removeTraffic();
+  removePrograms();
 }

@@ -2,32 +2,16 @@
  * What the live benchmark sends through a way, and what it reads of it: iperf3's streams, datagrams, round
  * trips and long streams of c/traffic.c, counts and CPU time of the engine.
  */
-import { spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
-import os from "node:os";
-import { join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { TRAFFIC } from "./programs.ts";
 import { IPERF_PORT, run, start, type Way } from "./ways.ts";
 
-const SOURCE = fileURLToPath(new URL("../c/traffic.c", import.meta.url));
 const PORT = "5202";
 const UDP_SECONDS = 1.5;
 const PROXY_SECONDS = "0.6";
 const ASK_SECONDS = "1.5";
-const folder = mkdtempSync(join(os.tmpdir(), "flowplane-live-"));
-const traffic = join(folder, "traffic");
 
 /** Takes the name of a figure and its value. */
 export type Note = (figure: string, value: number) => void;
-
-/** Compiles the program; returns what takes it away. @throws when that fails */
-export function buildTraffic(): () => void {
-  const remove = () => rmSync(folder, { recursive: true, force: true });
-  const built = spawnSync("gcc", ["-O2", "-o", traffic, SOURCE], { encoding: "utf8" });
-  if (built.status === 0) return remove;
-  remove();
-  throw new Error(`gcc: ${built.stderr || built.error?.message}`);
-}
 
 export async function cpuOf({ lab }: Way): Promise<{ user: number; system: number }> {
   const all = (await lab?.plane.all("cpu")) ?? [];
@@ -63,7 +47,7 @@ async function withServer<T>(
   words: string[],
   part: (said: () => string) => Promise<T>,
 ): Promise<T> {
-  const server = start(way.server, [traffic, ...words]);
+  const server = start(way.server, [TRAFFIC, ...words]);
   try {
     let said = "";
     server.stdout?.on("data", (text) => {
@@ -81,7 +65,7 @@ async function withServer<T>(
 
 export async function datagrams(way: Way, note: Note): Promise<void> {
   await withServer(way, ["udp-receive", PORT, "10"], async (said) => {
-    const sent = await run(way.client, [traffic, "udp-send", way.address, PORT, `${UDP_SECONDS}`]);
+    const sent = await run(way.client, [TRAFFIC, "udp-send", way.address, PORT, `${UDP_SECONDS}`]);
     while (said() === "") await new Promise((resolve) => setTimeout(resolve, 50));
     note("received kpps", Number(said()) / UDP_SECONDS / 1000);
     note("offered kpps", Number(sent) / UDP_SECONDS / 1000);
@@ -91,7 +75,7 @@ export async function datagrams(way: Way, note: Note): Promise<void> {
 /** Round trips or new connections, one after the other; the program says their quantiles. */
 export async function times(way: Way, what: "ask" | "connect", note: Note): Promise<void> {
   await withServer(way, ["echo", PORT], async () => {
-    const said = await run(way.client, [traffic, what, way.address, PORT, ASK_SECONDS]);
+    const said = await run(way.client, [TRAFFIC, what, way.address, PORT, ASK_SECONDS]);
     const [, p50 = 0, p99 = 0] = said.trim().split(" ").map(Number);
     note("p50 us", p50);
     note("p99 us", p99);
@@ -101,7 +85,7 @@ export async function times(way: Way, what: "ask" | "connect", note: Note): Prom
 /** One long stream; whether it begins with a header is what the server says. */
 export async function proxied(way: Way, note: Note): Promise<void> {
   await withServer(way, ["stream-receive", PORT], async (said) => {
-    await run(way.client, [traffic, "stream-send", way.address, PORT, PROXY_SECONDS]);
+    await run(way.client, [TRAFFIC, "stream-send", way.address, PORT, PROXY_SECONDS]);
     while (said() === "") await new Promise((resolve) => setTimeout(resolve, 10));
     const [rate = 0, hasHeader = 0] = said().split(" ").map(Number);
     note("MiB/s", rate);

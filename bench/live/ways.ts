@@ -6,6 +6,7 @@
  *   client ── fp0 ── engine ── fp0 ── server          10.0.1.50 leads to 10.0.2.10
  *   client ── veth ── router ── veth ── server        10.73.0.1 by nftables, 10.71.0.1 by HAProxy
  *   client ── tap0 ── slirp4netns in the router       10.72.0.2 itself
+ *   client ── copies ── copies ── server              10.77.0.2 itself: a program that only copies
  *   client ── wire ── server                          10.76.0.2 itself: what the two ends can do
  *
  * The engine stands there several times, in labs of their own: as it is by default, without
@@ -22,6 +23,7 @@ import { type Lab, raise } from "../../host/lab/lab.ts";
 import { type LabPlan, PLAN_DEFAULTS } from "../../host/lab/plan.ts";
 import { openRedisStore } from "../../host/nodes/redis-store.ts";
 import { isThere, versionOf } from "../machine.ts";
+import { COPIES } from "./programs.ts";
 
 const PREFIX = `fpb${process.pid}`;
 const ROUTER = `${PREFIX}-r`;
@@ -55,6 +57,7 @@ export type WayName =
   | "kernel"
   | "haproxy"
   | "slirp4netns"
+  | "copies"
   | "wire";
 
 export interface Ways {
@@ -149,6 +152,7 @@ export async function makeWays(wanted: ReadonlySet<WayName>): Promise<Ways> {
     const first = ways.all.engine as Way;
     await makeRouter(first);
     ways.all.wire = await addWire(first);
+    if (wanted.has("copies")) ways.all.copies = await addCopies(first, programs);
     await addPeers(ways, first, folder, programs);
     return ways;
   } catch (error) {
@@ -212,6 +216,26 @@ async function addWire({ client, server }: Way): Promise<Way> {
     ["addr add 10.76.0.2/24 dev wire", "link set wire up", ""].join("\n"),
   );
   return { client, server, address: "10.76.0.2", iperfPort: IPERF_PORT, hop: "dev wire" };
+}
+
+/** TUN devices as the engine has them, with a program between them that copies and looks at nothing. */
+async function addCopies({ client, server }: Way, programs: ChildProcess[]): Promise<Way> {
+  const device = "copies";
+  const words = [device, client, server];
+  const program = spawn(COPIES, words, { stdio: ["ignore", "pipe", "inherit"] });
+  programs.push(program);
+  await new Promise((resolve, reject) => {
+    program.stdout.once("data", resolve);
+    program.once("exit", () => reject(new Error("copies: ended at once")));
+  });
+  for (const [namespace, end] of [
+    [client, 1],
+    [server, 2],
+  ] as const) {
+    const lines = [`addr add 10.77.0.${end}/24 dev ${device}`, `link set ${device} up`, ""];
+    await ip(["-n", namespace, "-batch", "-"], lines.join("\n"));
+  }
+  return { client, server, address: "10.77.0.2", iperfPort: IPERF_PORT, hop: `dev ${device}` };
 }
 
 const NFT_RULES = `
