@@ -5,8 +5,8 @@
  *
  *   copies DEVICE NAMESPACE NAMESPACE     devices of that name, one in each; says "ready"
  *
- * As an engine's worker it takes frames of 64 KiB with partial checksums (IFF_VNET_HDR, TUNSETOFFLOAD), reads up to
- * 21 of a device before it writes them, and goes before ordinary threads where that is allowed.
+ * As a worker of a lab it takes frames of 64 KiB with partial checksums (IFF_VNET_HDR, TUNSETOFFLOAD) and reads up to
+ * 21 of a device before it writes them. It goes before ordinary threads, as workers may (lab.priority).
  */
 #define _GNU_SOURCE
 #include <fcntl.h>

@@ -60,7 +60,7 @@ function tcpPart(congestion?: string): Part {
     ways: [
       "kernel",
       "engine",
-      "engine, normal priority",
+      "engine, real-time priority",
       "engine, calls",
       "engine, no offloads",
       "haproxy",
@@ -89,7 +89,7 @@ function tcpPart(congestion?: string): Part {
         goal: 0.15,
         is: "at most",
       },
-      ratio("engine", "engine, normal priority", "Gbit/s", "at least"),
+      ratio("engine, real-time priority", "engine", "Gbit/s", "at least"),
       ratio("engine", "engine, calls", "Gbit/s", "at least"),
       ratio("engine", "wire", "Gbit/s", "at least"),
       ratio("kernel", "haproxy", "Gbit/s", "at least"),
@@ -111,7 +111,7 @@ export const PARTS: Readonly<Record<string, Part>> = {
     ways: [
       "kernel",
       "engine",
-      "engine, normal priority",
+      "engine, real-time priority",
       "engine, two workers",
       "engine, no offloads",
       "engine, two workers, no offloads",
@@ -145,7 +145,7 @@ export const PARTS: Readonly<Record<string, Part>> = {
     ],
   },
   udp: {
-    ways: ["kernel", "engine", "engine, normal priority"],
+    ways: ["kernel", "engine", "engine, real-time priority"],
     measure: datagrams,
     goals: [ratio("engine", "kernel", "received kpps", "at least", 1)],
   },
@@ -153,7 +153,7 @@ export const PARTS: Readonly<Record<string, Part>> = {
     ways: [
       "kernel",
       "engine",
-      "engine, normal priority",
+      "engine, real-time priority",
       "engine, sleeping at once",
       "engine, busy-poll",
       "haproxy",

@@ -11,7 +11,7 @@
  *
  * The engine stands there several times, in labs of their own: as it is by default, without
  * offloads, with two workers, with PROXY headers, with a system call for each packet, with other ways
- * to wait, with a worker that takes turns with other threads, and as three processes that share their
+ * to wait, with a worker that goes before other threads, and as three processes that share their
  * decisions.
  */
 import { type ChildProcess, spawn } from "node:child_process";
@@ -44,7 +44,7 @@ export interface Way {
 
 export type WayName =
   | "engine"
-  | "engine, normal priority"
+  | "engine, real-time priority"
   | "engine, calls"
   | "engine, no offloads"
   | "engine, two workers"
@@ -96,7 +96,7 @@ function planOf(suffix: string, change: Partial<LabPlan>): LabPlan {
 
 const LABS: readonly [WayName, string, Partial<LabPlan>][] = [
   ["engine", "", {}],
-  ["engine, normal priority", "o", { priority: "normal" }],
+  ["engine, real-time priority", "o", { priority: "realtime" }],
   ["engine, calls", "c", { io: "calls" }],
   ["engine, no offloads", "n", { offload: "none" }],
   ["engine, two workers", "w", { workers: 2 }],
