@@ -98,8 +98,8 @@ function tcpPart(congestion?: string): Part {
       ratio("engine", "copies", "Gbit/s", "at least"),
       ratio("copies", "kernel", "Gbit/s", "at least"),
       ratio("copies", "haproxy", "Gbit/s", "at least"),
+      ratio("copies", "engine, no offloads", "Gbit/s", "at least"),
       ratio("wire", "haproxy", "Gbit/s", "at least"),
-      ratio("wire", "engine, no offloads", "Gbit/s", "at least"),
     ],
   };
 }
