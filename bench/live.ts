@@ -6,9 +6,9 @@
  *                                               connections idle; default all
  *
  * Ways take turns in every pass. A ratio is that of the medians; the range stands beside it. A turn during
- * which a hypervisor gave the cores to others is taken again. On a
- * machine of two cores client, server and engine share them, so absolute figures are of the whole
- * arrangement. All of them are in this session, which goes before others while this runs. Needs root.
+ * which a hypervisor gave the cores to others is taken again. On a machine of two cores client, server and
+ * engine share them, so absolute figures are of the whole arrangement. All of them are in this session,
+ * which goes before others while this runs. Needs root.
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import os from "node:os";
@@ -16,7 +16,6 @@ import { parseArgs } from "node:util";
 import { table } from "../host/report/table.ts";
 import { significant } from "../host/report/units.ts";
 import { type Look, medianOf, PARTS, type Part } from "./live/parts.ts";
-import { removePrograms } from "./live/programs.ts";
 import { makeWays, type Way, type Ways } from "./live/ways.ts";
 import { coreTime } from "./machine.ts";
 
@@ -146,5 +145,4 @@ try {
 } finally {
   stepBack();
   await ways.end();
-  removePrograms();
 }

@@ -51,3 +51,11 @@ export function addressText(bytes: Uint8Array): string {
   if (bytes.length === 4) return ipv4Text(bytes);
   return (ipaddr.fromByteArray(Array.from(bytes)) as ipaddr.IPv6).toRFC5952String();
 }
+
+/** Where IPv6 hosts see those of IPv4 (RFC 6052 section 2.1). */
+export const NAT64_PREFIX = "64:ff9b::/96";
+
+/** An IPv4 address as IPv6 hosts see it. */
+export function inNat64(address: string): string {
+  return `64:ff9b::${address}`;
+}

@@ -2,7 +2,7 @@
  * What the live benchmark sends through a way, and what it reads of it: iperf3's streams, datagrams, round
  * trips and long streams of c/traffic.c, counts and CPU time of the engine.
  */
-import { TRAFFIC } from "./programs.ts";
+import { compiled } from "./programs.ts";
 import { IPERF_PORT, run, start, type Way } from "./ways.ts";
 
 const PORT = "5202";
@@ -47,7 +47,7 @@ async function withServer<T>(
   words: string[],
   part: (said: () => string) => Promise<T>,
 ): Promise<T> {
-  const server = start(way.server, [TRAFFIC, ...words]);
+  const server = start(way.server, [compiled("traffic"), ...words]);
   try {
     let said = "";
     server.stdout?.on("data", (text) => {
@@ -65,7 +65,13 @@ async function withServer<T>(
 
 export async function datagrams(way: Way, note: Note): Promise<void> {
   await withServer(way, ["udp-receive", PORT, "10"], async (said) => {
-    const sent = await run(way.client, [TRAFFIC, "udp-send", way.address, PORT, `${UDP_SECONDS}`]);
+    const sent = await run(way.client, [
+      compiled("traffic"),
+      "udp-send",
+      way.address,
+      PORT,
+      `${UDP_SECONDS}`,
+    ]);
     while (said() === "") await new Promise((resolve) => setTimeout(resolve, 50));
     note("received kpps", Number(said()) / UDP_SECONDS / 1000);
     note("offered kpps", Number(sent) / UDP_SECONDS / 1000);
@@ -75,7 +81,7 @@ export async function datagrams(way: Way, note: Note): Promise<void> {
 /** Round trips or new connections, one after the other; the program says their quantiles. */
 export async function times(way: Way, what: "ask" | "connect", note: Note): Promise<void> {
   await withServer(way, ["echo", PORT], async () => {
-    const said = await run(way.client, [TRAFFIC, what, way.address, PORT, ASK_SECONDS]);
+    const said = await run(way.client, [compiled("traffic"), what, way.address, PORT, ASK_SECONDS]);
     const [, p50 = 0, p99 = 0] = said.trim().split(" ").map(Number);
     note("p50 us", p50);
     note("p99 us", p99);
@@ -85,7 +91,7 @@ export async function times(way: Way, what: "ask" | "connect", note: Note): Prom
 /** One long stream; whether it begins with a header is what the server says. */
 export async function proxied(way: Way, note: Note): Promise<void> {
   await withServer(way, ["stream-receive", PORT], async (said) => {
-    await run(way.client, [TRAFFIC, "stream-send", way.address, PORT, PROXY_SECONDS]);
+    await run(way.client, [compiled("traffic"), "stream-send", way.address, PORT, PROXY_SECONDS]);
     while (said() === "") await new Promise((resolve) => setTimeout(resolve, 10));
     const [rate = 0, hasHeader = 0] = said().split(" ").map(Number);
     note("MiB/s", rate);

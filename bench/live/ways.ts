@@ -23,7 +23,7 @@ import { type Lab, raise } from "../../host/lab/lab.ts";
 import { type LabPlan, PLAN_DEFAULTS } from "../../host/lab/plan.ts";
 import { openRedisStore } from "../../host/nodes/redis-store.ts";
 import { isThere, versionOf } from "../machine.ts";
-import { COPIES } from "./programs.ts";
+import { compiled } from "./programs.ts";
 
 const PREFIX = `fpb${process.pid}`;
 const ROUTER = `${PREFIX}-r`;
@@ -222,7 +222,7 @@ async function addWire({ client, server }: Way): Promise<Way> {
 async function addCopies({ client, server }: Way, programs: ChildProcess[]): Promise<Way> {
   const device = "copies";
   const words = [device, client, server];
-  const program = spawn(COPIES, words, { stdio: ["ignore", "pipe", "inherit"] });
+  const program = spawn(compiled("copies"), words, { stdio: ["ignore", "pipe", "inherit"] });
   programs.push(program);
   await new Promise((resolve, reject) => {
     program.stdout.once("data", resolve);

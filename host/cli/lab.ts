@@ -3,6 +3,7 @@
 import { spawn } from "node:child_process";
 import { existsSync, mkdirSync, openSync, readFileSync, rmSync } from "node:fs";
 import { dirname, resolve } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { parseConfig } from "../config/config.ts";
 import { isNetwork, type NetworkConfig } from "../config/schema.ts";
 import { ConfigError, FlowplaneError } from "../errors.ts";
@@ -153,13 +154,11 @@ export async function runTop(lab: string, { seconds = Number.POSITIVE_INFINITY }
   const name = labName(lab);
   const history = new History();
   const { canDraw, hasColor } = abilitiesOf(process.stdout);
-  let isEnding = false;
-  const interrupted = interruption().then(() => {
-    isEnding = true;
-  });
+  const ending = new AbortController();
+  interruption().then(() => ending.abort());
   if (canDraw) process.stdout.write(HIDE_CURSOR + CLEAR);
   try {
-    for (let second = 0; second < seconds && !isEnding; second++) {
+    for (let second = 0; second < seconds && !ending.signal.aborted; second++) {
       const snapshot = await status(name);
       history.add(snapshot);
       // Some terminals say 0, which is no size.
@@ -167,7 +166,8 @@ export async function runTop(lab: string, { seconds = Number.POSITIVE_INFINITY }
       const lines = topLines(snapshot, history, { columns, rows: rows - 1, isColored: hasColor });
       const [begin, end, after] = canDraw ? [HOME, ERASE_REST, ERASE_BELOW] : ["", "", "\n"];
       process.stdout.write(begin + lines.map((line) => `${line}${end}\n`).join("") + after);
-      await Promise.race([interrupted, new Promise((resolve) => setTimeout(resolve, 1000))]);
+      // Aborted, it ends at once and the loop with it.
+      await sleep(1000, undefined, { signal: ending.signal }).catch(() => {});
     }
   } finally {
     if (canDraw) process.stdout.write(SHOW_CURSOR);

@@ -7,6 +7,7 @@
  * `nat-1` a gateway, `vpc:NAME` and `internet` where routes lead.
  */
 
+import { inNat64 } from "../address.ts";
 import type {
   NetworkAddress,
   NetworkCapacity,
@@ -375,7 +376,6 @@ interface WeightedTarget {
 }
 
 const isIpv6 = (address: string) => address.includes(":");
-const inNat64 = (address: string) => `64:ff9b::${address}`;
 
 /**
  * What a front with IPv6 addresses needs to bring IPv6 clients to IPv4 targets: the targets as they are

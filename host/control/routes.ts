@@ -6,7 +6,7 @@
  * the networks of gateway endpoints and, for each VPC, its on-premises side, which has the VPC's
  * endpoints and load balancers but none of its gateways.
  */
-import { addressBytes, addressText } from "../address.ts";
+import { addressBytes, addressText, inNat64 } from "../address.ts";
 import { contains, parseCidr } from "../cidr.ts";
 import type { NetworkConfig } from "../config/schema.ts";
 import type { NetworkAddress, NetworkRoute, NetworkVpc } from "../engine/network.ts";
@@ -131,7 +131,7 @@ function natAddresses(
     for (const { address } of nats.get(service)?.addresses ?? []) {
       // What a VPC has itself is nearer than the internet.
       const isOther = !isPrivate && directory.isInVpc(vpc, address);
-      const seen = [...(isOther ? [] : [address]), `64:ff9b::${address}`];
+      const seen = [...(isOther ? [] : [address]), inNat64(address)];
       for (const one of seen) found.set(one, { address: one, service });
     }
   }

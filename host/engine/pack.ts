@@ -3,6 +3,7 @@
  * put to use only when it is whole, so a call that throws has changed nothing.
  */
 import * as abi from "../../assembly/abi.ts";
+import { inNat64 } from "../address.ts";
 import { addressOf, oneOf, shown, wholeNumber } from "./check.ts";
 import type { NetworkImage } from "./image.ts";
 import { type Remembered, ServiceLists } from "./lists.ts";
@@ -206,7 +207,7 @@ class Packing {
     const sources = service.sources ?? [];
     const isCrossing =
       service.kind === "nat-gateway" && sources.length > 0 && !sources.some(isIpv6Text);
-    const crossed = [...sources, ...sources.map((text) => `64:ff9b::${text}`)];
+    const crossed = [...sources, ...sources.map(inNat64)];
     if (isCrossing) this.#image.put(abi.IMAGE_CROSSES, 1);
     const traits =
       kind.traits |

@@ -32,9 +32,9 @@ export interface WorkerApi {
   flows(most: number): { flows: Flow[]; total: number };
   /** Time that the worker's thread has spent, in microseconds. */
   cpu(): { userMicros: number; systemMicros: number };
-  /** What the kernel has granted. */
   /** How frames are carried. */
   io(): Io;
+  /** What the kernel has granted. */
   priority(): Priority;
   /** What was found out about the frames that wait; nothing when nobody could be asked. */
   answer(answers: Answers | undefined): void;

@@ -1,11 +1,11 @@
 /** Checks of ports, VPCs, routes and security groups against each other. */
 
+import { NAT64_PREFIX } from "../../address.ts";
 import { type Cidr, holds, isSourceless, overlap, parseCidr } from "../../cidr.ts";
 import type { Directory } from "../../control/directory.ts";
 import type { SecurityGroupConfig } from "../network.ts";
 import { type Path, type Problem, wrongValue } from "../path.ts";
 
-const NAT64_PREFIX = "64:ff9b::/96";
 const CIDRS_PER_FAMILY_MAX = 5;
 const RESERVED_NAMES = ["local", "blackhole", "internet"];
 
